@@ -1,0 +1,65 @@
+// SnapshotBackend: takes read-only views of a node directory with what its storage offers.
+//
+// A backend is chosen for one node directory by choose_backend(), which also runs the preflight: layout, nested subvolumes and mounts. What a
+// backend can't do safely it refuses (Error::refused, nothing touched). Needs CAP_SYS_ADMIN for btrfs.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "platform/file_descriptor.h"
+#include "snapshot/exclude.h"
+#include "snapshot/repository/manifest.h"
+
+namespace nodesnap {
+
+enum class Layout { kFolder, kSubvolume, kMountRoot };  // what the node directory is
+std::string to_string(Layout layout);                   // "folder", "subvolume", "mounted subvolume"
+
+// One snapshot that exists on storage.
+struct SnapshotEntry {
+    std::string name;  // unique among the node directory's snapshots
+    std::string path;  // where an operator finds it; for a mounted subvolume relative to the file system's top level
+    std::int64_t created_ns = 0;
+    bool temporary = false;  // made by a backup, not by `snapshot create`
+};
+
+// A snapshot in use. Removed by the destructor unless keep() was called (errors of that removal go nowhere: call remove() to hear of them).
+class Snapshot {
+public:
+    virtual ~Snapshot() = default;
+    virtual int root() const = 0;  // descriptor of the node directory as it was, O_RDONLY | O_DIRECTORY
+    virtual const SnapshotEntry& entry() const = 0;
+    virtual SnapshotProof proof() const = 0;
+    virtual std::int64_t taken_ns() const = 0;     // UTC
+    virtual std::int64_t duration_ns() const = 0;  // of the call that took it
+    virtual Consistency consistency() const = 0;
+    virtual void keep() noexcept = 0;
+    virtual void remove() = 0;
+};
+
+class SnapshotBackend {
+public:
+    virtual ~SnapshotBackend() = default;
+    virtual std::string name() const = 0;    // "btrfs", "none"
+    virtual std::string reason() const = 0;  // why it was chosen, for the summary
+    virtual Layout layout() const = 0;
+    virtual std::string file_system_uuid() const = 0;
+    virtual std::string describe_location() const = 0;  // where its snapshots are kept
+    virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
+    virtual std::vector<SnapshotEntry> list() = 0;
+    virtual void remove(const std::string& name) = 0;
+};
+
+struct BackendOptions {
+    std::string kind = "auto";  // auto, btrfs, none
+    std::string snapshot_directory;  // --snapshot-dir, empty: the documented place
+    bool accept_inconsistent = false;  // with none: a directory that is in use
+};
+std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes, const BackendOptions& options);
+// Removes a snapshot that a dead backup left, by the path in its session record; nothing if it is gone already.
+void remove_left_snapshot(const std::string& backend, const std::string& path);
+
+}  // namespace nodesnap

@@ -1,0 +1,46 @@
+// Backup: one backup from preflight to retire. See docs/design.md, "One backup".
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "io/progress.h"
+#include "snapshot/backend/backend.h"
+#include "snapshot/report.h"
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap {
+
+struct BackupOptions {
+    std::string node_directory;
+    BackendOptions backend;
+    std::vector<std::string> excludes;
+    std::vector<std::string> tags;
+    std::uint64_t limit_bytes_per_second = 0;  // --limit; 0: none
+    bool skip_unreadable = false;
+    bool keep_snapshot = false;
+    bool adopt_node = false;
+    bool force_blocking = false;      // --no-io-uring
+    unsigned workers = 0;             // 0: one per CPU that this process may use
+    std::string state_directory = "/var/lib/nodesnap";
+    std::string scratch_directory;    // empty: $TMPDIR or /var/tmp
+    LeaseOptions lease;
+};
+
+struct BackupResult {
+    Manifest manifest;
+    std::string backend;
+    std::string backend_reason;
+    std::string snapshot_path;  // when it was kept
+    std::chrono::nanoseconds drain_time{0};
+    std::chrono::nanoseconds total_time{0};
+    std::string io_fallback_reason;  // empty while io_uring was used
+    std::uint64_t cleared_sessions = 0;  // remains of dead backups that were removed
+};
+
+// Throws Error; then no backup is visible, the snapshot is removed and the earlier backups are as they were. The result is `damaged` only with skip_unreadable.
+BackupResult run_backup(Repository& repository, const BackupOptions& options, Progress& progress, Report& report);
+
+}  // namespace nodesnap

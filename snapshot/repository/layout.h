@@ -1,0 +1,46 @@
+// Where objects lie in a repository: the one place that spells their names. See docs/format.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "snapshot/repository/ids.h"
+
+namespace nodesnap::layout {
+
+inline constexpr std::string_view kRepository = "repository.json";
+inline constexpr std::string_view kRepositoryCopy = "repository.json.copy";
+inline constexpr std::string_view kExclusiveLock = "locks/exclusive";
+inline constexpr std::string_view kBackups = "backups/";
+inline constexpr std::string_view kDataPacks = "packs/";
+inline constexpr std::string_view kNodePacks = "nodes/";
+inline constexpr std::string_view kJournal = "journal/";
+
+enum class PackKind : std::uint8_t { kData, kNodes };
+
+struct PackName {
+    PackKind kind;
+    PackId id;
+    std::uint32_t generation;
+};
+
+struct ManifestName {
+    std::uint64_t sequence;
+    std::int64_t utc_seconds;
+    std::uint32_t revision;
+    bool same_backup(const ManifestName& other) const { return sequence == other.sequence && utc_seconds == other.utc_seconds; }
+};
+
+std::string pack(const PackName& name);
+std::string manifest(const ManifestName& name);
+std::string session(const SessionId& id);
+std::string shared_lock(const SessionId& id);
+
+// nullopt for names that aren't of this kind.
+std::optional<PackName> parse_pack(std::string_view name);
+std::optional<ManifestName> parse_manifest(std::string_view name);
+std::optional<SessionId> parse_session(std::string_view name);
+
+}  // namespace nodesnap::layout

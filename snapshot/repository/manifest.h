@@ -1,0 +1,79 @@
+// Manifest: the root of one backup. A backup exists when its manifest does. See docs/format.md, "Manifests".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "snapshot/repository/layout.h"
+#include "snapshot/repository/tree.h"
+
+namespace nodesnap {
+
+enum class Consistency : std::uint8_t { kPointInTime = 1, kCrashConsistent = 2, kInconsistent = 3 };
+std::string to_string(Consistency consistency);  // "point-in-time", "crash-consistent", "inconsistent"
+
+// The node that a repository belongs to. `uuid` is null until the first backup.
+struct NodeIdentity {
+    Uuid uuid;
+    std::string name;
+    std::string machine_id;
+    std::string file_system_uuid;
+    std::string path;  // of the node directory
+    bool operator==(const NodeIdentity&) const = default;
+};
+
+// What must still hold for a snapshot to be the parent of the next backup.
+struct SnapshotProof {
+    std::string backend;  // "btrfs", "none"
+    std::string path;     // of the snapshot, empty if it was removed
+    std::string file_system_uuid;
+    Uuid subvolume_uuid;
+    std::uint64_t otransid = 0;
+    std::uint64_t ctransid = 0;
+    bool read_only = false;
+    bool operator==(const SnapshotProof&) const = default;
+};
+
+struct Manifest {
+    SessionId id;
+    layout::ManifestName name{};
+    std::uint64_t epoch = 0;  // of the lease it was written under
+    std::int64_t snapshot_time_ns = 0;  // UTC, when the snapshot was taken
+    std::int64_t finished_time_ns = 0;
+    std::int64_t snapshot_duration_ns = 0;
+    std::int64_t held_ns = 0;  // downtime; 0 when not held
+    Consistency consistency = Consistency::kCrashConsistent;
+    bool damaged = false;  // parts of the source could not be read
+    bool pinned = false;
+    std::string host_name;
+    std::string tool_version;
+    std::vector<std::string> excludes;
+    std::vector<std::string> tags;
+    std::optional<SessionId> parent;
+    SnapshotProof proof;
+    NodeIdentity node;
+    std::uint64_t hash_seed = 0;         // of the repository, so that repository.json can be rebuilt
+    std::int64_t repository_created_ns = 0;
+    TreeRoot tree;
+    std::uint64_t root_ino = 0;
+    std::vector<PackId> packs;  // written by this backup, data and metadata
+    struct Totals {
+        std::uint64_t files = 0, directories = 0, others = 0;
+        std::uint64_t logical_bytes = 0;  // sizes of the files
+        std::uint64_t data_bytes = 0;     // in runs and inline content, holes left out
+        std::uint64_t read_bytes = 0;     // from the source
+        std::uint64_t stored_bytes = 0;   // written to the target, packs and footers
+        std::uint64_t referenced_bytes = 0;
+        std::uint64_t unreadable_files = 0;
+        bool operator==(const Totals&) const = default;
+    } totals;
+};
+
+Bytes encode_manifest(const Uuid& repository, const Manifest& manifest);
+// Takes the good copy; damage of the other goes to `sink`. Throws Error::damaged if neither is good. nullopt for a VOID object.
+std::optional<Manifest> decode_manifest(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository, const DamageSink& sink);
+Bytes encode_void_manifest(const Uuid& repository, const SessionId& session, std::uint32_t revision);
+
+}  // namespace nodesnap

@@ -1,0 +1,115 @@
+// Packs: immutable objects that hold numbered segments. See docs/format.md, "Packs".
+//
+// PackIndex is what a footer says; PackTail makes the bytes that end a pack; PackReader opens one and proves its footers before it
+// believes them. Data packs are written by the drain, metadata packs by NodeWriter.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/checksum.h"
+#include "io/target/target.h"
+#include "snapshot/repository/ids.h"
+#include "snapshot/repository/layout.h"
+
+namespace nodesnap {
+
+inline constexpr std::uint64_t kPackAlignment = 4096;
+inline constexpr std::uint32_t kSegmentLimit = 1U << 20;       // plain bytes of one segment
+inline constexpr std::uint32_t kChecksumBlock = 64U << 10;     // plain bytes that one checksum covers
+inline constexpr std::uint32_t kSegmentsPerPackLimit = 65536;
+inline constexpr std::uint64_t kDataPackBytes = 128ULL << 20;  // where a data pack is closed
+
+enum class Codec : std::uint8_t { kNone = 0, kZstd = 1 };
+
+// What was found damaged, though it may have been made good from another copy.
+struct Damage {
+    std::string object;   // name of the object in the repository
+    std::string what;     // "footer, first copy: checksum mismatch"
+    bool healed = false;  // another copy served: nothing is lost yet, `repair` restores the redundancy
+};
+using DamageSink = std::function<void(const Damage&)>;
+
+struct Segment {
+    std::uint64_t offset = 0;         // in the object
+    std::uint64_t second_offset = 0;  // of the second copy; 0 if there is none
+    std::uint32_t stored_length = 0;
+    std::uint32_t plain_length = 0;
+    Codec codec = Codec::kNone;
+};
+
+// The segments of one pack. Grows while a pack is written.
+class PackIndex {
+public:
+    PackIndex(layout::PackKind kind, PackId id, std::uint32_t generation) : kind_(kind), id_(id), generation_(generation) {}
+
+    // Returns the segment's number. `blocks` are the seeded checksums of its plaintext's 64 KiB blocks; `stored` that of its stored bytes, if encoded.
+    std::uint32_t add(const Segment& segment, std::span<const Checksum> blocks, const Checksum& stored = {});
+    // For a writer that numbers segments before their bytes have arrived: reserves a number, the checksums follow.
+    std::uint32_t reserve(const Segment& segment);
+    void set_blocks(std::uint32_t number, std::span<const Checksum> blocks);
+    void set_second_offset(std::uint32_t number, std::uint64_t offset);
+
+    layout::PackKind kind() const { return kind_; }
+    const PackId& id() const { return id_; }
+    std::uint32_t generation() const { return generation_; }
+    std::uint32_t size() const { return static_cast<std::uint32_t>(segments_.size()); }
+    const Segment& segment(std::uint32_t number) const { return segments_[number]; }
+    std::span<const Checksum> blocks(std::uint32_t number) const;
+    const Checksum& stored_checksum(std::uint32_t number) const;
+    std::size_t memory_bytes() const;
+
+private:
+    friend class PackTail;
+    layout::PackKind kind_;
+    PackId id_;
+    std::uint32_t generation_;
+    std::vector<Segment> segments_;
+    std::vector<std::uint32_t> first_block_;
+    std::vector<Checksum> blocks_;
+    std::vector<Checksum> stored_;  // empty while no segment is encoded
+};
+
+// The first 4096 bytes of a pack.
+Bytes pack_head(const Uuid& repository, layout::PackKind kind, const PackId& id, std::uint32_t generation);
+// All that follows the segments, which end at `data_end` (any value): padding up to 4096, both footers, both trailers.
+Bytes pack_tail(const Uuid& repository, const PackIndex& index, std::uint64_t data_end);
+
+// An open pack with its index. Used from several threads at once (reads don't change it).
+class PackReader {
+public:
+    // Finds the highest generation whose footers are valid (probing upwards from the one asked for, then listing); throws Error::damaged, naming object
+    // and remedy, if there is none. Damage of one copy goes to `sink`. `check_all_copies` reads head, both trailers and both footers.
+    static std::shared_ptr<const PackReader> open(Target& target, const Uuid& repository, layout::PackKind kind, const PackId& id,
+                                                  const DamageSink& sink, bool check_all_copies = false);
+
+    const PackIndex& index() const { return index_; }
+    const std::string& object() const { return object_; }
+    ObjectReader& reader() const { return *reader_; }
+    std::uint64_t stored_bytes() const;
+
+private:
+    PackReader(std::string object, std::unique_ptr<ObjectReader> reader, PackIndex index);
+    std::string object_;
+    std::unique_ptr<ObjectReader> reader_;
+    PackIndex index_;
+};
+
+// Open packs of one repository, least recently used ones closed when their indexes pass `budget_bytes`. Thread-safe.
+class PackCache {
+public:
+    PackCache(Target& target, const Uuid& repository, DamageSink sink, std::size_t budget_bytes = 16U << 20);
+    ~PackCache();
+    std::shared_ptr<const PackReader> get(layout::PackKind kind, const PackId& id);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nodesnap

@@ -1,0 +1,86 @@
+// Repository: one node's backups in one target. Opens it, proves what it reads, lists and picks backups, and publishes new ones.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/checksum.h"
+#include "io/target/target.h"
+#include "snapshot/repository/lock.h"
+#include "snapshot/repository/manifest.h"
+
+namespace nodesnap {
+
+// What repository.json says.
+struct RepositoryInfo {
+    Uuid uuid;
+    std::uint64_t hash_seed = 0;
+    std::int64_t created_ns = 0;
+    NodeIdentity node;
+};
+
+// What an unfinished backup has begun; see docs/format.md, "Order of writes".
+struct SessionRecord {
+    SessionId id;
+    layout::ManifestName manifest{};
+    std::uint64_t epoch = 0;
+    std::string host;
+    std::string snapshot_path;  // empty if none was made
+    std::string snapshot_backend;
+};
+
+struct BackupEntry {
+    layout::ManifestName name{};
+    std::string object;                // name of the manifest's object
+    std::optional<Manifest> manifest;  // none: damaged beyond reading
+    std::string damage;                // why
+};
+
+class Repository {
+public:
+    // Error::refused if something is there already that isn't an empty directory (or is a repository).
+    static void create(Target& target, const std::string& node_name);
+    // Reads and proves repository.json (either copy; falls back on the manifests' copies of it). Error::refused if it isn't a repository, with a hint to `init`.
+    static Repository open(std::shared_ptr<Target> target, DamageSink sink);
+
+    Target& target() const { return *target_; }
+    std::shared_ptr<Target> target_pointer() const { return target_; }
+    const RepositoryInfo& info() const { return info_; }
+    const Hasher& hasher() const { return *hasher_; }
+    PackCache& packs() const { return *packs_; }
+    NodeReader& nodes() const { return *nodes_; }
+    const DamageSink& damage_sink() const { return sink_; }
+
+    // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in memory at a time.
+    void for_each_backup(const std::function<void(const BackupEntry&)>& each) const;
+    // BACKUP is an id, a unique prefix of one, `latest` (the newest that isn't marked damaged), or empty with `as_of_ns` (the newest not after it).
+    Manifest find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns = {}) const;
+    std::uint64_t next_sequence() const;  // highest + 1, over manifests, abandoned ones and sessions
+
+    // Stores the node's identity (both copies, compare-and-swap). Needs the lease.
+    void set_node(const Lease& lease, const NodeIdentity& node);
+
+    void begin_session(const Lease& lease, const SessionRecord& session);  // create, or update with the snapshot's path
+    void end_session(const SessionId& session);
+    std::vector<SessionRecord> sessions() const;
+    // Clears up after sessions that didn't finish, in the order that the format document says. `remove_snapshot` is called for each that names one on this host.
+    void clear_sessions(const Lease& lease, const std::function<void(const SessionRecord&)>& remove_snapshot);
+
+    // Checks the lease, then creates the manifest; Error::locked if the session was abandoned by another meanwhile.
+    void publish(const Lease& lease, const Manifest& manifest);
+
+private:
+    Repository() = default;
+    std::shared_ptr<Target> target_;
+    RepositoryInfo info_;
+    DamageSink sink_;
+    std::shared_ptr<const Hasher> hasher_;
+    std::shared_ptr<PackCache> packs_;
+    std::shared_ptr<NodeReader> nodes_;
+};
+
+}  // namespace nodesnap

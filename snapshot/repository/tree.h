@@ -1,0 +1,126 @@
+// Copy-on-write B+trees of metadata nodes: writing them from sorted input, and reading them back. See docs/format.md.
+//
+// Nodes are at most 64 KiB before compression and lie in metadata packs. A reader verifies every node (checksum of either copy,
+// FlatBuffers Verifier, order of keys, heights) before it is used; damage of one copy goes to the sink, of both is an Error::damaged.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/checksum.h"
+#include "io/target/target.h"
+#include "snapshot/repository/pack.h"
+#include "snapshot/repository/records.h"
+
+namespace nodesnap {
+
+inline constexpr std::size_t kNodeLimit = 64U << 10;
+
+// Writes nodes into metadata packs (up to 16 MiB a copy, two copies), several if need be. One thread. Memory: one pack's nodes.
+class NodeWriter {
+public:
+    using PackIdSource = std::function<PackId()>;
+    NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids);
+    ~NodeWriter();
+    SegmentRef put(std::span<const std::byte> node);  // plain FlatBuffer, at most kNodeLimit
+    void finish();                                    // the last pack is complete and durable
+    std::uint64_t stored_bytes() const;
+    std::vector<PackId> packs() const;                // written so far
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+struct TreeRoot {
+    std::optional<NodeRef> node;  // none: empty
+    std::uint64_t count = 0;      // entries
+};
+
+// Builds a tree from entries in strictly ascending order of keys; asserts the order. Memory: one node per level.
+class TreeBuilder {
+public:
+    explicit TreeBuilder(NodeWriter& nodes);
+    ~TreeBuilder();
+    void add(std::string_view key, std::span<const std::byte> value);
+    TreeRoot finish();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+// The same for one file's map: runs in ascending order, not overlapping. Runs that continue the previous one (same pack, next segment) are merged.
+class MapBuilder {
+public:
+    explicit MapBuilder(NodeWriter& nodes);
+    ~MapBuilder();
+    void add(const Run& run);
+    // Up to kInlineRunLimit runs come back in `inline_runs` and no node is written; otherwise `root` is set.
+    struct Result {
+        std::vector<Run> inline_runs;
+        std::optional<NodeRef> root;
+        std::uint64_t run_count = 0;
+    };
+    Result finish();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+// Fetches nodes, verified and decompressed, through a bounded cache. Thread-safe.
+class NodeReader {
+public:
+    NodeReader(PackCache& packs, const Hasher& hasher, DamageSink sink, std::size_t cache_bytes = 16U << 20);
+    ~NodeReader();
+    using Buffer = std::shared_ptr<const Bytes>;
+    Buffer get(const SegmentRef& at);
+    // Reads both copies (verify, repair); throws only if neither is good.
+    Buffer get_all_copies(const SegmentRef& at);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+struct TreeEntry {
+    std::string key;
+    Bytes value;
+};
+
+// Walks a tree in key order from a first key on. One thread per cursor. Memory: one node per level.
+class TreeCursor {
+public:
+    TreeCursor(NodeReader& nodes, const TreeRoot& root, std::string_view from = {});
+    ~TreeCursor();
+    TreeCursor(TreeCursor&&) noexcept;
+    bool next(TreeEntry& entry);  // false at the end
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+std::optional<Bytes> tree_find(NodeReader& nodes, const TreeRoot& root, std::string_view key);
+
+// Walks one file's map in order of offsets from `from` on, whether it lies in the inode record or in a tree of its own. The first run may begin before `from`.
+class MapCursor {
+public:
+    MapCursor(NodeReader& nodes, const Inode& inode, std::uint64_t from = 0);
+    ~MapCursor();
+    MapCursor(MapCursor&&) noexcept;
+    bool next(Run& run);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nodesnap

@@ -1,0 +1,52 @@
+// Restore: rebuilds a node directory, or part of it, from one backup. See docs/design.md, "Restore".
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "io/progress.h"
+#include "snapshot/report.h"
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap {
+
+// Whose files they become. By name first, then by id; owner_map entries ("user:backup=local", names or ids) go before both.
+struct OwnerOptions {
+    bool numeric_ids = false;
+    std::map<std::string, std::string> users;
+    std::map<std::string, std::string> groups;
+};
+
+struct RestoreOptions {
+    std::string destination;
+    std::vector<std::string> paths;  // --path, bytes, relative to the node directory; empty: everything
+    OwnerOptions owners;
+    std::vector<std::string> gate_files = {"CURRENT", "PG_VERSION"};
+    bool dry_run = false;
+    bool force_blocking = false;
+    bool accept_damaged = false;  // restore a backup marked damaged
+    unsigned workers = 0;
+    std::uint64_t limit_bytes_per_second = 0;
+    std::string scratch_directory;
+};
+
+struct RestoreResult {
+    std::uint64_t files = 0, directories = 0, others = 0;
+    std::uint64_t bytes = 0;          // of data written (or to write, in a dry run)
+    std::uint64_t required_bytes = 0; // space the destination needs
+    bool resumed = false;
+    std::string placed_as;            // "subvolume", "directory", "into the mount"
+    std::chrono::nanoseconds elapsed{0};
+    std::chrono::nanoseconds estimate{0};  // dry run: from a sample read of the repository and write to the destination's file system
+    std::string io_fallback_reason;
+};
+
+RestoreResult run_restore(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress, Report& report);
+
+// Writes one regular file (or a symlink's target) of a backup to a descriptor, every block verified before it is written.
+void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out);
+
+}  // namespace nodesnap

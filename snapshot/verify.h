@@ -1,0 +1,41 @@
+// Verify and repair: proves that backups can be restored, and restores lost redundancy.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/progress.h"
+#include "snapshot/report.h"
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap {
+
+struct VerifyOptions {
+    std::string backup;  // empty: all
+    bool data = false;   // read and check every block of file data
+    unsigned workers = 0;
+    bool force_blocking = false;
+    std::uint64_t limit_bytes_per_second = 0;
+};
+
+struct VerifyResult {
+    std::uint64_t backups = 0, objects = 0, nodes = 0, segments = 0;
+    std::uint64_t bytes_read = 0;
+    std::vector<Damage> damages;               // at most Report::kKept
+    std::uint64_t damage_count = 0;
+    std::uint64_t lost_count = 0;              // not healed by another copy
+    std::vector<std::string> affected;         // "backup 0a1b..., data/000012.sst, bytes 65536 to 131071"
+    bool needs_repair() const { return damage_count != 0; }
+};
+VerifyResult run_verify(Repository& repository, const VerifyOptions& options, Progress& progress);
+
+struct RepairResult {
+    std::vector<std::string> repaired;  // objects that have all their copies again
+    std::vector<Damage> lost;           // what no copy can heal
+};
+// Rewrites each object that has lost a copy as its next generation or revision, durable before the old one is removed. Needs the lease.
+RepairResult run_repair(Repository& repository, const Lease& lease, Progress& progress);
+
+}  // namespace nodesnap
