@@ -6,7 +6,7 @@
 // force_blocking is set, every operation is done by the plain system call at the co_await, with the same results; uses_io_uring() tells.
 // Opcodes that the running kernel lacks are done by the plain call too (probed at construction; 5.15 and up).
 //
-// Buffers of operations in flight must outlive them. The destructor cancels nothing: it waits for all completions first.
+// Buffers of operations in flight must outlive them. The destructor abandons what is unfinished, after all completions.
 // Bounds: at most `entries` operations in flight; more wait in a queue of suspended coroutines.
 #pragma once
 
@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -27,6 +28,8 @@
 struct statx;
 
 namespace nodesnap {
+
+class Parked;
 
 class Ring {
 public:
@@ -46,8 +49,10 @@ public:
     const std::string& fallback_reason() const noexcept;  // empty while io_uring is used
 
     // Reads and writes whose buffer lies in the region are done with registered buffers. Once per ring, before the first operation.
-    // Where the kernel refuses (memlock limit), plain buffers are used. The region must outlive the ring.
+    // Where the kernel refuses (memlock limit), plain buffers are used. The region must outlive the ring, or be unregistered by an empty
+    // one while nothing is in flight.
     void register_region(std::span<std::byte> region);
+    bool region_registered() const noexcept;
 
     Operation read(int fd, std::span<std::byte> into, std::uint64_t offset) noexcept;
     Operation write(int fd, std::span<const std::byte> from, std::uint64_t offset) noexcept;
@@ -60,24 +65,47 @@ public:
     Operation advise(int fd, std::uint64_t offset, std::uint64_t length, int advice) noexcept;
     Operation sleep(std::chrono::nanoseconds duration) noexcept;
 
-    // Starts the task now, owns it until it is done. An exception that leaves it is kept, and the first one is thrown by step() or
-    // run(); tasks still running go on being driven by the destructor.
+    // Starts the task now (or, where spawns are nested deeply, within this step), owns it until it is done. The first exception that leaves
+    // a spawned task ends all of them: they are abandoned, then step(), run() or wait() throws it, and the ring can be used again.
     void spawn(Task<void> task);
     // True when no spawned task is unfinished.
     bool idle() const noexcept;
     std::size_t running() const noexcept;  // spawned tasks that are unfinished
     // Submits what was queued, waits for at least one completion (if anything is in flight), resumes what can go on.
     void step();
-    // step() until idle.
+    // step() until idle. Throws std::logic_error when tasks wait for something that nothing is left to bring about; they are abandoned.
     void run();
-    // Spawns the task and runs only until it is done, then returns its value or throws its exception.
+    // Spawns the task and runs only until it is done, then returns its value or throws its exception. Not from inside a coroutine.
     void wait(Task<void> task);
+    template <typename T>
+    T wait(Task<T> task);
+    // Waits for the operations in flight (sleeps are cut short), then destroys all unfinished tasks where they are suspended, the newest
+    // first (as the destructor does). For owners of things that the tasks refer to and that go away before the ring. Not from inside a
+    // coroutine.
+    void abandon() noexcept;
+
+    // Resumes a suspended coroutine within this step or the next. For awaiters that are built on top of the ring.
+    void schedule(Parked& waiter) noexcept;
 
 private:
     friend class Operation;
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
+
+namespace detail {
+template <typename T>
+Task<void> keep_value(Task<T> task, std::optional<T>* value) {
+    value->emplace(co_await std::move(task));
+}
+}  // namespace detail
+
+template <typename T>
+T Ring::wait(Task<T> task) {
+    std::optional<T> value;
+    wait(detail::keep_value<T>(std::move(task), &value));
+    return std::move(*value);
+}
 
 }  // namespace nodesnap
 

@@ -85,9 +85,15 @@ public:
         struct Awaiter {
             Handle handle;
             bool await_ready() const noexcept { return false; }
-            std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiting) const noexcept {
+            // Not a symmetric transfer: compilers that don't make a tail call of it (GCC without optimization) would let the stack grow
+            // with each task that ends without suspending, and where io_uring is forbidden all of them do.
+            bool await_suspend(std::coroutine_handle<> awaiting) const noexcept {
+                handle.resume();
+                if (handle.done()) {
+                    return false;
+                }
                 handle.promise().continuation = awaiting;
-                return handle;
+                return true;
             }
             T await_resume() const { return handle.promise().take(); }
         };

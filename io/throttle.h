@@ -1,7 +1,7 @@
 // Throttle: a token bucket shared by all workers; caps bytes per second, smooth at a tenth of a second.
 //
-// reserve() books bytes and says how long the caller must wait before it moves them (0 if it may go at once). It never blocks itself: coroutines
-// await Ring::sleep, threads sleep. An unlimited throttle costs one branch. Any thread.
+// reserve() books bytes and says how long the caller must wait before it moves them (0 if it may go at once). It never blocks itself:
+// coroutines await Ring::sleep, threads sleep. An unlimited throttle costs one branch. Any thread.
 #pragma once
 
 #include <chrono>

@@ -2,7 +2,8 @@
 //
 // inject() stands before every system call that reads or writes data, names or durability (in platform/, in the ring and in the
 // targets): a non-zero result is an errno that the caller must treat as if the call had returned it.
-// step() marks the instants between which the order of writes matters ("backup.packs-durable", "restore.renamed" ...): a test kills the program there.
+// step() marks the instants between which the order of writes matters ("backup.packs-durable", "restore.renamed" ...): a test kills the
+// program there.
 #pragma once
 
 namespace nodesnap::fault {

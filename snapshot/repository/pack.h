@@ -1,12 +1,13 @@
 // Packs: immutable objects that hold numbered segments. See docs/format.md, "Packs".
 //
-// PackIndex is what a footer says; PackTail makes the bytes that end a pack; PackReader opens one and proves its footers before it
+// PackIndex is what a footer says; pack_tail makes the bytes that end a pack; PackReader opens one and proves its footers before it
 // believes them. Data packs are written by the drain, metadata packs by NodeWriter.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -23,6 +24,9 @@ inline constexpr std::uint64_t kPackAlignment = 4096;
 inline constexpr std::uint32_t kSegmentLimit = 1U << 20;       // plain bytes of one segment
 inline constexpr std::uint32_t kChecksumBlock = 64U << 10;     // plain bytes that one checksum covers
 inline constexpr std::uint32_t kSegmentsPerPackLimit = 65536;
+inline constexpr std::uint32_t kBlocksPerPackLimit = 262144;   // checksums of blocks, 4 MiB of them
+inline constexpr std::size_t kFooterLimit = 8U << 20;          // bytes of a footer's inner part, before compression
+inline constexpr std::uint64_t kNodeAlignment = 8;            // of segments in metadata packs
 inline constexpr std::uint64_t kDataPackBytes = 128ULL << 20;  // where a data pack is closed
 
 enum class Codec : std::uint8_t { kNone = 0, kZstd = 1 };
@@ -41,9 +45,10 @@ struct Segment {
     std::uint32_t stored_length = 0;
     std::uint32_t plain_length = 0;
     Codec codec = Codec::kNone;
+    bool operator==(const Segment&) const = default;
 };
 
-// The segments of one pack. Grows while a pack is written.
+// The segments of one pack. Grows while a pack is written: by one thread. Offsets must ascend without overlap, and lengths be within the limits.
 class PackIndex {
 public:
     PackIndex(layout::PackKind kind, PackId id, std::uint32_t generation) : kind_(kind), id_(id), generation_(generation) {}
@@ -54,18 +59,21 @@ public:
     std::uint32_t reserve(const Segment& segment);
     void set_blocks(std::uint32_t number, std::span<const Checksum> blocks);
     void set_second_offset(std::uint32_t number, std::uint64_t offset);
+    // The number stays taken, but nothing is stored under it: its bytes never arrived, or a compaction left them out.
+    void drop(std::uint32_t number);
 
     layout::PackKind kind() const { return kind_; }
     const PackId& id() const { return id_; }
     std::uint32_t generation() const { return generation_; }
     std::uint32_t size() const { return static_cast<std::uint32_t>(segments_.size()); }
+    // `number` must be below size(). A plain length of 0 means that it was dropped.
     const Segment& segment(std::uint32_t number) const { return segments_[number]; }
     std::span<const Checksum> blocks(std::uint32_t number) const;
     const Checksum& stored_checksum(std::uint32_t number) const;
     std::size_t memory_bytes() const;
 
 private:
-    friend class PackTail;
+    friend class PackFooter;
     layout::PackKind kind_;
     PackId id_;
     std::uint32_t generation_;
@@ -73,39 +81,56 @@ private:
     std::vector<std::uint32_t> first_block_;
     std::vector<Checksum> blocks_;
     std::vector<Checksum> stored_;  // empty while no segment is encoded
+    std::uint64_t end_ = kPackAlignment;
 };
+
+// Checksums that the plaintext of a segment has.
+constexpr std::uint32_t block_count(std::uint32_t plain_length) { return (plain_length + kChecksumBlock - 1) / kChecksumBlock; }
 
 // The first 4096 bytes of a pack.
 Bytes pack_head(const Uuid& repository, layout::PackKind kind, const PackId& id, std::uint32_t generation);
 // All that follows the segments, which end at `data_end` (any value): padding up to 4096, both footers, both trailers.
 Bytes pack_tail(const Uuid& repository, const PackIndex& index, std::uint64_t data_end);
 
-// An open pack with its index. Used from several threads at once (reads don't change it).
+// An open pack with its index. Used from several threads at once.
 class PackReader {
 public:
-    // Finds the highest generation whose footers are valid (probing upwards from the one asked for, then listing); throws Error::damaged, naming object
-    // and remedy, if there is none. Damage of one copy goes to `sink`. `check_all_copies` reads head, both trailers and both footers.
+    // Finds the highest generation whose footers are valid (0, then upwards; by listing when 0 is gone); throws Error::damaged, naming object
+    // and remedy, if there is none. Damage of one copy goes to `sink`. `check_all_copies` reads head, both trailers and both footers, and reports
+    // each part that isn't as it should be. A pack of a newer version's format is an Error::refused.
     static std::shared_ptr<const PackReader> open(Target& target, const Uuid& repository, layout::PackKind kind, const PackId& id,
                                                   const DamageSink& sink, bool check_all_copies = false);
+    ~PackReader();
 
     const PackIndex& index() const { return index_; }
     const std::string& object() const { return object_; }
+    // For a caller that reads the pack with one thread (or with a target whose readers allow more).
     ObjectReader& reader() const { return *reader_; }
+    // Reads stored bytes; any thread, one at a time.
+    void read_stored(std::span<std::byte> into, std::uint64_t offset) const;
     std::uint64_t stored_bytes() const;
+    // Says whether a program that doesn't know all of the pack's features may rewrite or remove it.
+    bool may_rewrite() const { return may_rewrite_; }
 
 private:
+    friend class PackOpener;
     PackReader(std::string object, std::unique_ptr<ObjectReader> reader, PackIndex index);
     std::string object_;
     std::unique_ptr<ObjectReader> reader_;
     PackIndex index_;
+    bool may_rewrite_ = true;
+    mutable std::mutex mutex_;
 };
 
-// Open packs of one repository, least recently used ones closed when their indexes pass `budget_bytes`. Thread-safe.
+// Open packs of one repository, least recently used ones closed when their indexes pass `budget_bytes` or there are many. Thread-safe.
 class PackCache {
 public:
+    static constexpr std::size_t kOpenLimit = 128;  // packs kept open; more are while callers hold them
     PackCache(Target& target, const Uuid& repository, DamageSink sink, std::size_t budget_bytes = 16U << 20);
     ~PackCache();
     std::shared_ptr<const PackReader> get(layout::PackKind kind, const PackId& id);
+    // Opens it anew: for a reader that finds that the generation it has open is gone.
+    std::shared_ptr<const PackReader> reopen(layout::PackKind kind, const PackId& id);
 
 private:
     struct Impl;

@@ -69,6 +69,8 @@ public:
     std::vector<SessionRecord> sessions() const;
     // Clears up after sessions that didn't finish, in the order that the format document says. `remove_snapshot` is called for each that names one on this host.
     void clear_sessions(const Lease& lease, const std::function<void(const SessionRecord&)>& remove_snapshot);
+    // Clears up after our own session, which failed: the same order, without its snapshot.
+    void abandon_session(const Lease& lease, const SessionRecord& session);
 
     // Checks the lease, then creates the manifest; Error::locked if the session was abandoned by another meanwhile.
     void publish(const Lease& lease, const Manifest& manifest);

@@ -1,0 +1,58 @@
+// Btrfs: subvolumes and snapshots, through libbtrfsutil and, where that needs a path or is missing, the ioctls. Creating and deleting need
+// CAP_SYS_ADMIN (or the file system's user_subvol_rm_allowed); open_top_level() always does. Linux 5.2 or later. All descriptors are of
+// directories on btrfs. Errors are nodesnap::Error.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "platform/file_descriptor.h"
+
+namespace nodesnap::btrfs {
+
+using RawUuid = std::array<std::uint8_t, 16>;
+inline constexpr std::uint64_t kTopLevelId = 5;
+
+struct SubvolumeInfo {
+    std::uint64_t id = 0;
+    std::uint64_t parent_id = 0;  // 0 for the top level
+    RawUuid uuid{};
+    RawUuid parent_uuid{};  // of what it is a snapshot of; zero if of nothing
+    std::uint64_t generation = 0;
+    std::uint64_t otransid = 0;   // transaction that created it
+    std::uint64_t ctransid = 0;   // transaction that last changed it
+    std::int64_t created_ns = 0;  // UTC
+    bool read_only = false;
+};
+
+bool is_btrfs(int fd);
+bool is_btrfs(const std::string& path);
+std::string fs_uuid(int fd);         // "0a1b2c3d-..."
+bool is_subvolume(int fd);           // the directory is the root of one
+std::uint64_t subvolume_id(int fd);  // of the subvolume that holds it
+SubvolumeInfo subvolume_info(int fd);
+// Absolute path of the root of the subvolume that holds `path`, or of the root of the mount if that comes first on the way up (a
+// folder of a subvolume can be mounted by itself).
+std::string subvolume_root_of(const std::string& path);
+
+// `source` is the root of a subvolume. One call; O(1).
+void create_snapshot(int source, int parent_directory, const std::string& name, bool read_only);
+void create_subvolume(int parent_directory, const std::string& name);
+void delete_subvolume(int parent_directory, const std::string& name);
+void set_read_only(int subvolume, bool read_only);
+
+// Subvolumes below a directory (at any depth, those in other subvolumes too), relative to it, ascending. Mounts play no part.
+std::vector<std::string> nested_subvolumes_below(const std::string& directory);
+
+// The root of the file system that `path` lies on (subvolid 5), through a mount that is attached nowhere: nobody else sees it, and it goes
+// away with the descriptor. Error::refused where the kernel doesn't allow that.
+FileDescriptor open_top_level(const std::string& path);
+// The path of the subvolume with this id from the top level, without leading '/'; "" for the top level. `fd` is any directory of the file
+// system.
+std::string subvolume_path(int fd, std::uint64_t id);
+// A path of some mounted directory of the btrfs with this UUID, "" if none is mounted.
+std::string find_mounted(const std::string& file_system_uuid);
+
+}  // namespace nodesnap::btrfs

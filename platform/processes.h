@@ -1,0 +1,32 @@
+// What other processes do with a directory, and whether a process is still the one that it was. From /proc; processes of other users are
+// visible only to root (others are left out).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nodesnap {
+
+struct DirectoryUser {
+    pid_t pid = 0;
+    std::string command;    // from /proc/PID/comm
+    std::string what;       // "open file", "current directory", "mapped file"
+    std::string path;       // of the file
+    bool writable = false;  // opened for writing, or mapped shared and writable
+};
+
+// Processes other than this one with a file at or below `directory` open, mapped or as current or root directory. At most `limit` uses are
+// told, those for writing first. The directory is found by its path and, in another mount namespace or through another mount, by device and
+// inode.
+std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64);
+
+std::optional<std::uint64_t> process_start(pid_t pid);  // field 22 of /proc/PID/stat, clock ticks since boot; nullopt if there is none
+// The process that had this pid and start time still runs (a zombie doesn't).
+bool process_alive(pid_t pid, std::uint64_t start);
+
+}  // namespace nodesnap

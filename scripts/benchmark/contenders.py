@@ -1,0 +1,205 @@
+"""What nodesnap is measured beside: how each tool is set up, backs a node up, restores it."""
+
+import shlex
+from pathlib import Path
+
+from . import limit
+from .storage import run
+
+
+class Contender:
+    """One tool. `node` is what is backed up (a read-only snapshot, or for a tool that takes its own the live subvolume), `store` a folder
+    on the target that is there and empty, `place` a folder on the destination that isn't there yet."""
+
+    name = ""
+    note = ""
+    environment = {}
+
+    def __init__(self, scratch):
+        self.scratch = Path(scratch) / self.name
+        self.scratch.mkdir(parents=True, exist_ok=True)
+
+    def node(self, source, case):
+        return source / f"{case}.ro"
+
+    def prepare(self, store):
+        """What an operator does once for each repository; not measured."""
+
+    def warm_up(self):
+        """A command that brings the program itself back into memory after the caches were dropped."""
+        return ["true"]
+
+    def backup(self, node, store):
+        raise NotImplementedError
+
+    def restore(self, node, store, place):
+        raise NotImplementedError
+
+    def restored(self, node, place):
+        """Where the node's files lie after the restore."""
+        return place
+
+    def seconds(self, log, wall_seconds):
+        return wall_seconds
+
+
+class Limit(Contender):
+    name = "limit"
+    note = "fio, O_DIRECT, 2 readers and 2 writers at once, io_uring, depth 16, 1 MiB"
+
+    def __init__(self, scratch):
+        super().__init__(scratch)
+        self.total_bytes = {}
+
+    def warm_up(self):
+        return ["fio", "--version"]
+
+    def _bytes(self, node):
+        if node not in self.total_bytes:
+            self.total_bytes[node] = sum(path.lstat().st_size for path in node.rglob("*") if not path.is_dir())
+        return self.total_bytes[node]
+
+    def backup(self, node, store):
+        job = limit.prepare(node, store, self.scratch, self._bytes(node))
+        return ["fio", "--output-format=json", str(job)]
+
+    def restore(self, node, store, place):
+        place.mkdir()
+        job = limit.prepare_restore(store, place, self.scratch, self._bytes(node))
+        return ["fio", "--output-format=json", str(job)]
+
+    def restored(self, node, place):
+        return None
+
+    def seconds(self, log, wall_seconds):
+        return limit.seconds(log)
+
+
+class Copy(Contender):
+    name = "cp"
+    note = "cp -a"
+
+    def warm_up(self):
+        return ["cp", "--version"]
+
+    def backup(self, node, store):
+        return ["cp", "-a", str(node), str(store / "node")]
+
+    def restore(self, node, store, place):
+        return ["cp", "-a", str(store / "node"), str(place)]
+
+
+class Rsync(Contender):
+    name = "rsync"
+    note = "rsync -aW"
+
+    def warm_up(self):
+        return ["rsync", "--version"]
+
+    def backup(self, node, store):
+        return ["rsync", "-aW", f"{node}/", f"{store / 'node'}/"]
+
+    def restore(self, node, store, place):
+        return ["rsync", "-aW", f"{store / 'node'}/", f"{place}/"]
+
+
+class Send(Contender):
+    name = "send"
+    note = "btrfs send | btrfs receive"
+
+    def warm_up(self):
+        return ["btrfs", "--version"]
+
+    @staticmethod
+    def _pipe(snapshot, into):
+        return ["bash", "-c", f"set -o pipefail; btrfs send -q {shlex.quote(str(snapshot))} | btrfs receive -q {shlex.quote(str(into))}"]
+
+    def backup(self, node, store):
+        return self._pipe(node, store)
+
+    def restore(self, node, store, place):
+        return self._pipe(store / node.name, place.parent)
+
+    def restored(self, node, place):
+        return place.parent / node.name
+
+
+class Restic(Contender):
+    name = "restic"
+    note = "repository version 2, its default compression, cache on another disk"
+
+    def __init__(self, scratch):
+        super().__init__(scratch)
+        password = self.scratch / "password"
+        password.write_text("benchmark\n")
+        self.environment = {"RESTIC_PASSWORD_FILE": str(password), "RESTIC_CACHE_DIR": str(self.scratch / "cache")}
+
+    def warm_up(self):
+        return ["restic", "version"]
+
+    def prepare(self, store):
+        run("rm", "-rf", self.scratch / "cache")
+        run("env", *(f"{key}={value}" for key, value in self.environment.items()), "restic", "init", "--quiet", "--repo", store)
+
+    def backup(self, node, store):
+        return ["bash", "-c", f"cd {shlex.quote(str(node))} && exec restic backup --quiet --repo {shlex.quote(str(store))} ."]
+
+    def restore(self, node, store, place):
+        return ["restic", "restore", "--quiet", "--repo", str(store), "--target", str(place), "latest"]
+
+
+class Borg(Contender):
+    name = "borg"
+    note = "no encryption, its default compression (lz4), cache on another disk"
+
+    def __init__(self, scratch):
+        super().__init__(scratch)
+        self.environment = {"BORG_BASE_DIR": str(self.scratch), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
+
+    def warm_up(self):
+        return ["borg", "--version"]
+
+    def prepare(self, store):
+        run("rm", "-rf", self.scratch / ".cache", self.scratch / ".config")
+        run("env", *(f"{key}={value}" for key, value in self.environment.items()), "borg", "init", "--encryption", "none", store)
+
+    def backup(self, node, store):
+        return ["bash", "-c", f"cd {shlex.quote(str(node))} && exec borg create {shlex.quote(str(store))}::node ."]
+
+    def restore(self, node, store, place):
+        place.mkdir()
+        return ["bash", "-c", f"cd {shlex.quote(str(place))} && exec borg extract {shlex.quote(str(store))}::node"]
+
+
+class Nodesnap(Contender):
+    name = "nodesnap"
+    note = "takes its own snapshot of the live subvolume; that is in its time"
+
+    def __init__(self, scratch, program):
+        super().__init__(scratch)
+        self.program = str(program)
+        self.state = ["--state-dir", str(self.scratch / "state")]
+
+    def node(self, source, case):
+        return source / case
+
+    def warm_up(self):
+        return [self.program, "--version"]
+
+    def prepare(self, store):
+        run("rm", "-rf", self.scratch / "state")
+        run(self.program, "init", store, "--node", "bench")
+
+    def backup(self, node, store):
+        return [self.program, "backup", str(node), str(store), *self.state]
+
+    def restore(self, node, store, place):
+        return [self.program, "restore", str(store), "latest", str(place)]
+
+
+def all_of(scratch, program):
+    """In the order of the table. `program` is None where nodesnap isn't to be measured."""
+    found = [Limit(scratch), Copy(scratch), Rsync(scratch), Send(scratch), Restic(scratch), Borg(scratch)]
+    if program:
+        found.insert(1, Nodesnap(scratch, program))
+    return found

@@ -1,0 +1,111 @@
+"""Tables of medians and ratios, and docs/benchmarks.md."""
+
+import os
+import platform
+import statistics
+from pathlib import Path
+
+BEGIN_ANALYSIS = "<!-- analysis: scripts/bench keeps what stands between these two lines -->"
+END_ANALYSIS = "<!-- end of analysis -->"
+PEERS = ("cp", "rsync", "send", "restic", "borg")
+NAMES = {"send": "send, receive", "cp": "cp -a", "rsync": "rsync -aW"}
+TITLES = {"full": "The node of 2.6 GiB", "small": "100,000 files of 4 KiB"}
+
+
+def _median(costs, field):
+    return statistics.median(getattr(cost, field) for cost in costs)
+
+
+def _collect(case, operation):
+    """{contender: [Cost of each round]}; both measurements of the limit count."""
+    costs = {}
+    for result in case["rounds"]:
+        for label, cost in result.get(operation, {}).items():
+            costs.setdefault(label.replace(" again", ""), []).append(cost)
+    return costs
+
+
+def _table(costs):
+    limit = _median(costs["limit"], "seconds")
+    lines = ["| | wall s | spread s | / limit | CPU s | machine busy s | peak MiB | read MiB | written MiB |", "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"]
+    for name, measured in costs.items():
+        seconds = [cost.seconds for cost in measured]
+        lines.append(f"| {NAMES.get(name, name)} | {statistics.median(seconds):.2f} | {min(seconds):.2f} to {max(seconds):.2f} | {statistics.median(seconds) / limit:.2f} "
+                     f"| {_median(measured, 'cpu_seconds'):.2f} | {_median(measured, 'busy_seconds'):.2f} | {_median(measured, 'peak_bytes') / 2**20:.0f} "
+                     f"| {_median(measured, 'read_bytes') / 2**20:.0f} | {_median(measured, 'written_bytes') / 2**20:.0f} |")
+    return lines
+
+
+def _ratios(costs):
+    """What matters, as ratios of medians: "1.08 times the limit; 2.3 times as fast as the fastest peer (rsync)"."""
+    if "nodesnap" not in costs:
+        return []
+    own, limit = _median(costs["nodesnap"], "seconds"), _median(costs["limit"], "seconds")
+    said = [f"{own / limit:.2f} times the limit"]
+    peers = {name: _median(costs[name], "seconds") for name in PEERS if name in costs}
+    if peers:
+        fastest = min(peers, key=peers.get)
+        said.append(f"{peers[fastest] / own:.2f} times as fast as the fastest peer ({NAMES.get(fastest, fastest)})")
+    if "rsync" in costs:
+        said.append(f"{peers['rsync'] / own:.2f} times as fast as rsync, with {_median(costs['nodesnap'], 'cpu_seconds') / _median(costs['rsync'], 'cpu_seconds'):.2f} of its CPU time")
+    said.append(f"{_median(costs['nodesnap'], 'peak_bytes') / 2**20:.0f} MiB of memory")
+    return said
+
+
+def tables(results):
+    """All that was measured, ratios first, in Markdown."""
+    ratios, parts = [], []
+    for name, case in results.items():
+        for operation in ("backup", "restore"):
+            costs = _collect(case, operation)
+            if not costs:
+                continue
+            said = _ratios(costs)
+            if said:
+                ratios.append(f"- {TITLES[name]}, {operation}: {'; '.join(said)}.")
+            void = f", {case['void']} void" if case["void"] else ""
+            unsteady = "" if case["steady"] else " The machine was not steady: the limit moved in more rounds than could be repeated; the last ones are counted all the same."
+            parts += [f"### {TITLES[name]}: {operation}", "", f"{case['files']:,} files, {case['bytes'] / 2**30:.2f} GiB; {len(case['rounds'])} rounds{void}.{unsteady}", ""]
+            parts += _table(costs) + [""]
+    return "\n".join((["## Ratios", ""] + ratios + [""] if ratios else []) + ["## Tables", ""] + parts)
+
+
+def _machine():
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    return f"{os.cpu_count()} CPUs ({model}, virtual), {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}, one virtual disk with ext4 under all images"
+
+
+METHOD = """## Method
+
+- Three image files, allocated and written in full beforehand, each on a loop device with direct I/O (nothing is cached by the host's file system), each with btrfs in its default settings, mounted
+  `noatime,nodiscard`: the node's file system, the target with the repository, and the destination of restores. Target and destination are made anew for each measurement.
+- Cold: all file systems mounted anew and the caches dropped before each measurement; then the program itself is brought back into memory by asking for its version.
+- Durable: the time ends when `syncfs` of the file system that was written to has returned.
+- Interleaved: each round runs every contender once, in a rotated order, with the limit before and after all of them. A round in which the two limits differ by more than 10 % is
+  void and repeated. Shown are medians over the rounds, and the smallest and largest wall time.
+- The other tools read a read-only snapshot that exists already; nodesnap takes and removes its own within its time.
+- CPU is the user and system time of the process and its descendants; "machine busy" is that of the whole machine meanwhile, which includes the kernel's own threads (write-back, checksums, the loop
+  devices), and whatever else ran. Peak is the resident memory of the largest process. Read and written are the bytes that the devices moved.
+- The node: a RocksDB store filled by `db_bench` (values of 1,000 incompressible bytes, no compression), a file of 1 GiB with 65,536 pages rewritten at random in 64 synced waves (about 100,000 extents), and 20,000 files of 200 bytes to
+  64 KiB. The other case is 100,000 files of 4 KiB in 100 directories. All contents are random: compression and deduplication gain nothing, as with most encrypted or compressed stores.
+"""
+
+
+def write(path, text, results, chosen):
+    analysis = "\n## What bounds each case\n\nNot written yet.\n"
+    if path.exists() and BEGIN_ANALYSIS in path.read_text():
+        analysis = path.read_text().split(BEGIN_ANALYSIS)[1].split(END_ANALYSIS)[0]
+    used = "\n".join(f"- {NAMES.get(contender.name, contender.name)}: {contender.note}" for contender in chosen)
+    ratios, _, detail = text.partition("## Tables")
+    path.write_text(f"""# Benchmarks
+
+Made by `scripts/bench`, which measures everything in one run on one machine: {_machine()}. Figures of another machine differ; the ratios carry over better.
+
+{ratios}{BEGIN_ANALYSIS}{analysis}{END_ANALYSIS}
+
+## Tables{detail}
+{METHOD}
+The contenders:
+{used}
+""")

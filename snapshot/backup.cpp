@@ -1,0 +1,220 @@
+#include "snapshot/backup.h"
+
+#include <cstdlib>
+#include <exception>
+
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/file.h"
+#include "platform/host.h"
+#include "snapshot/drain/drain.h"
+#include "snapshot/repository/identity.h"
+
+namespace nodesnap {
+namespace {
+
+std::string scratch_directory(const BackupOptions& options) {
+    if (!options.scratch_directory.empty()) {
+        return options.scratch_directory;
+    }
+    const char* from_environment = std::getenv("TMPDIR");
+    return from_environment != nullptr && *from_environment != '\0' ? from_environment : "/var/tmp";
+}
+
+// One run of `backup`, step by step. What it has begun and not finished is taken back by its destructors and by abandon().
+class BackupRun {
+public:
+    BackupRun(Repository& repository, const BackupOptions& options, Progress& progress, Report& report)
+        : repository_(repository),
+          options_(options),
+          progress_(progress),
+          report_(report),
+          excludes_(options.excludes),
+          started_ns_(monotonic_ns()),
+          backend_(preflight(repository, options, excludes_)),
+          lease_(Lease::acquire(repository.target(), repository.info().uuid, options.lease)) {}
+
+    BackupResult run() {
+        identify();
+        clear_up();
+        begin();
+        try {
+            take_snapshot();
+            drain();
+            publish();
+        } catch (...) {
+            abandon();
+            throw;
+        }
+        retire();
+        result_.total_time = std::chrono::nanoseconds(monotonic_ns() - started_ns_);
+        return std::move(result_);
+    }
+
+private:
+    static std::unique_ptr<SnapshotBackend> preflight(const Repository& repository, const BackupOptions& options,
+                                                      const ExcludeRules& excludes) {
+        if (!repository.target().writable()) {
+            throw Error::refused("cannot write to the repository at " + repository.target().describe(),
+                                 "remount it writable, or back up to another repository");
+        }
+        return choose_backend(options.node_directory, excludes, options.backend);
+    }
+
+    void identify() {
+        const auto identity = resolve_identity(repository_.info(), options_.state_directory, machine_id(), backend_->file_system_uuid(),
+                                               resolve_path(options_.node_directory), options_.adopt_node);
+        if (!(identity == repository_.info().node)) {
+            repository_.set_node(lease_, identity);
+        }
+    }
+
+    void clear_up() {
+        progress_.phase = "clearing up after an unfinished backup";
+        repository_.clear_sessions(lease_, [this](const SessionRecord& left) {
+            ++result_.cleared_sessions;
+            remove_snapshot_of(left);
+        });
+    }
+
+    // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's.
+    void remove_snapshot_of(const SessionRecord& left) {
+        if (!left.snapshot_path.empty()) {
+            remove_left_snapshot(left.snapshot_backend, left.snapshot_path);
+        }
+        for (const SnapshotEntry& entry : backend_->list()) {
+            if (entry.temporary && entry.name == left.id.hex()) {
+                backend_->remove(entry.name);
+            }
+        }
+    }
+
+    void begin() {
+        session_.id = SessionId::random();
+        session_.manifest = {repository_.next_sequence(), utc_now_ns() / 1'000'000'000, 0};
+        session_.epoch = lease_.epoch();
+        session_.host = host_name();
+        session_.snapshot_backend = backend_->name();
+        repository_.begin_session(lease_, session_);
+        fault::step("backup.session-begun");
+    }
+
+    void take_snapshot() {
+        progress_.phase = "taking the snapshot";
+        snapshot_ = backend_->create(session_.id.hex(), true);
+        fault::step("backup.snapshot-taken");
+        session_.snapshot_path = snapshot_->entry().path;
+        repository_.begin_session(lease_, session_);
+        fault::step("backup.snapshot-recorded");
+    }
+
+    void drain() {
+        const std::int64_t drain_started_ns = monotonic_ns();
+        DrainOptions drain_options;
+        drain_options.workers = options_.workers;
+        drain_options.force_blocking = options_.force_blocking;
+        drain_options.skip_unreadable = options_.skip_unreadable;
+        drain_options.source_is_live = backend_->name() == "none" && !options_.backend.accept_inconsistent;
+        drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
+        drain_options.scratch_directory = scratch_directory(options_);
+        drained_ = run_drain(snapshot_->root(), repository_.target(), repository_.info().uuid, repository_.hasher(), session_.id, excludes_,
+                             drain_options, progress_, report_);
+        result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);
+    }
+
+    Manifest manifest() const {
+        const RepositoryInfo& info = repository_.info();
+        Manifest manifest;
+        manifest.id = session_.id;
+        manifest.name = session_.manifest;
+        manifest.epoch = lease_.epoch();
+        manifest.snapshot_time_ns = snapshot_->taken_ns();
+        manifest.finished_time_ns = utc_now_ns();
+        manifest.snapshot_duration_ns = snapshot_->duration_ns();
+        manifest.consistency = snapshot_->consistency();
+        manifest.damaged = drained_.damaged;
+        manifest.host_name = host_name();
+        manifest.tool_version = NODESNAP_VERSION;
+        manifest.excludes = excludes_.patterns();
+        manifest.tags = options_.tags;
+        manifest.proof = snapshot_->proof();
+        if (!options_.keep_snapshot) {
+            manifest.proof.path.clear();
+        }
+        manifest.node = info.node;
+        manifest.hash_seed = info.hash_seed;
+        manifest.repository_created_ns = info.created_ns;
+        manifest.tree = drained_.tree;
+        manifest.root_ino = drained_.root_ino;
+        manifest.packs = drained_.packs;
+        manifest.totals = drained_.totals;
+        return manifest;
+    }
+
+    void publish() {
+        progress_.phase = "publishing";
+        result_.manifest = manifest();
+        fault::step("backup.before-publish");
+        repository_.publish(lease_, result_.manifest);
+        fault::step("backup.published");
+    }
+
+    // The backup exists: from here on a failure is only a warning.
+    void retire() {
+        progress_.phase = "retiring the snapshot";
+        result_.backend = backend_->name();
+        result_.backend_reason = backend_->reason();
+        result_.io_fallback_reason = drained_.io_fallback_reason;
+        try {
+            repository_.end_session(session_.id);
+            fault::step("backup.session-ended");
+            if (options_.keep_snapshot) {
+                result_.snapshot_path = snapshot_->entry().path;
+                snapshot_->keep();
+            } else {
+                snapshot_->remove();
+            }
+            lease_.release();
+        } catch (const Error& error) {
+            report_.warn("the backup is complete, but " + error.message());
+        }
+    }
+
+    // After a failure: gives the space back at once. What this can't do, the next backup does.
+    void abandon() noexcept {
+        try {
+            if (snapshot_) {
+                snapshot_->remove();
+            }
+            lease_.check();
+            repository_.abandon_session(lease_, session_);
+        } catch (const std::exception& error) {
+            try {
+                report_.warn(std::string("remains are left for the next backup to clear up: ") + error.what());
+            } catch (...) {  // out of memory: the failure itself is being reported
+            }
+        }
+    }
+
+    Repository& repository_;
+    const BackupOptions& options_;
+    Progress& progress_;
+    Report& report_;
+    ExcludeRules excludes_;
+    std::int64_t started_ns_;
+    std::unique_ptr<SnapshotBackend> backend_;
+    Lease lease_;
+    SessionRecord session_;
+    std::unique_ptr<Snapshot> snapshot_;
+    DrainResult drained_;
+    BackupResult result_;
+};
+
+}  // namespace
+
+BackupResult run_backup(Repository& repository, const BackupOptions& options, Progress& progress, Report& report) {
+    return BackupRun(repository, options, progress, report).run();
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,66 @@
+#include "snapshot/command/command.h"
+
+#include <algorithm>
+
+#include "snapshot/command/printable.h"
+
+namespace nodesnap::command {
+
+Call::Call(Options options, Streams& streams)
+    : options_(std::move(options)), streams_(streams), json_(options_.flag("json")), document_(streams.out) {}
+
+bool Call::shows_progress() const { return streams_.err_is_terminal && !json_ && !options_.flag("quiet"); }
+
+JsonWriter& Call::document() {
+    if (!document_.started()) {
+        document_.begin_object();
+    }
+    return document_;
+}
+
+std::string Call::positional(const char* name) {
+    const auto& given = options_.positionals();
+    if (next_ >= given.size()) {
+        throw Error::usage(std::string(name) + " is missing");
+    }
+    if (given[next_].empty()) {
+        throw Error::usage(std::string(name) + " is empty");
+    }
+    return given[next_++];
+}
+
+std::string Call::optional_positional(const char* name) { return next_ < options_.positionals().size() ? positional(name) : std::string{}; }
+
+void Call::end_of_positionals() const {
+    if (next_ < options_.positionals().size()) {
+        throw Error::usage("unexpected argument \"" + printable_name(options_.positionals()[next_]) + "\"");
+    }
+}
+
+void Call::check_output() const {
+    if (!streams_.out.good()) {
+        throw Error::failed("cannot write to standard output");
+    }
+}
+
+const std::vector<const Command*>& all_commands() {
+    static const std::vector<const Command*> kAll = {&kInit,    &kBackup, &kList,   &kShow,   &kFind,   &kDump,
+                                                     &kRestore, &kVerify, &kRepair, &kStatus, &kUnlock, &kSnapshot};
+    return kAll;
+}
+
+const Command* find_command(const std::string& name) {
+    const auto& all = all_commands();
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Command* command) { return name == command->name; });
+    return found == all.end() ? nullptr : *found;
+}
+
+OptionSet options_of(const Command& command) {
+    OptionSet options;
+    command.declare(options);
+    options.value("config", "FILE", "read options from this INI file too, besides /etc/nodesnap/nodesnap.conf");
+    options.flag("help,h", "show this help");
+    return options;
+}
+
+}  // namespace nodesnap::command

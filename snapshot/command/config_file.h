@@ -1,0 +1,28 @@
+// The configuration file: an INI file with the names of the long options.
+//
+//     # applies to every command that has the option
+//     wait-lock = 10m
+//     [backup]
+//     limit = 200M
+//     exclude = *.tmp
+//     exclude = cache/tmp
+//
+// A line that begins with '#' or ';' is a comment; everything after '=' is the value, without the blanks around it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace nodesnap::command {
+
+struct ConfigEntry {
+    std::string section;  // a command's name, or empty
+    std::string name;
+    std::string value;
+    std::string place;  // "FILE, line 7"
+};
+
+// Error::usage naming file and line for what isn't a comment, a section or "name = value".
+std::vector<ConfigEntry> parse_config(const std::string& text, const std::string& file);
+
+}  // namespace nodesnap::command

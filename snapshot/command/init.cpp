@@ -1,0 +1,60 @@
+// nodesnap init: makes an empty repository for one node.
+#include "snapshot/command/printable.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    options.value("node", "NAME", "the node's name, as you call it among its cluster's nodes (required)");
+    options.flag("json", "print the result as a JSON document");
+}
+
+void check_name(const std::string& name) {
+    if (name.empty()) {
+        throw Error::usage("--node NAME is missing", "a repository holds the backups of one node; give the name that you call it by");
+    }
+    constexpr std::size_t kLongest = 128;
+    if (name.size() > kLongest || printable_name(name) != name || name.find_first_of(" /\\") != std::string::npos) {
+        throw Error::usage("\"" + printable_name(name) + "\" is not a name for a node", "up to 128 bytes without blanks, slashes and controls");
+    }
+}
+
+ExitStatus run(Call& call) {
+    const std::string place = call.positional("REPOSITORY");
+    call.end_of_positionals();
+    const std::string name = call.options().text("node");
+    check_name(name);
+    const auto target = open_target(place, true);
+    Repository::create(*target, name);
+    const Repository repository = open_repository(call, place);
+    if (call.json()) {
+        JsonWriter& document = call.document();
+        document.name("repository", target->describe());
+        document.member("uuid", repository.info().uuid.text());
+        document.member("node", name);
+    } else {
+        call.out() << "made repository " << printable_name(target->describe()) << " for node " << name << '\n'
+                   << "uuid: " << repository.info().uuid.text() << '\n';
+    }
+    return ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kInit = {
+    "init",
+    "make an empty repository for one node",
+    "nodesnap init REPOSITORY --node NAME [OPTION]...\n",
+    "Makes the directory REPOSITORY, if it isn't there (its parent must be), and in it an empty repository. A directory that\n"
+    "holds anything is refused. A repository holds the backups of exactly one node: the first backup binds it to the node.\n",
+    "nodesnap init /backup/node1 --node node1\n",
+    "0  the repository is there\n"
+    "1  failed\n"
+    "2  wrong usage\n"
+    "3  refused: the directory isn't empty, or is a repository already, or its parent doesn't exist\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

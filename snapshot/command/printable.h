@@ -1,0 +1,18 @@
+// What a terminal may be shown. Names of files are bytes that anybody may have chosen: control characters, escape sequences, text that runs
+// backwards and invalid UTF-8 are written as \xNN, so that no name can move the cursor, hide itself or look like another line.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace nodesnap::command {
+
+bool is_utf8(std::string_view bytes) noexcept;
+// A name, unambiguously: a backslash is doubled too.
+std::string printable_name(std::string_view name);
+// A sentence that may hold names; backslashes stay as they are.
+std::string printable_text(std::string_view text);
+// RFC 4648, with padding.
+std::string base64(std::string_view bytes);
+
+}  // namespace nodesnap::command

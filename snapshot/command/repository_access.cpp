@@ -1,0 +1,103 @@
+#include "snapshot/command/repository_access.h"
+
+#include "io/target/directory.h"
+#include "io/units.h"
+
+namespace nodesnap::command {
+
+void DamageWarnings::operator()(const Damage& damage) {
+    if (!damage.healed) {
+        return;
+    }
+    const std::string text = damage.object + ": " + damage.what + "; another copy served, \"nodesnap repair\" restores the redundancy";
+    {
+        const std::lock_guard lock(mutex_);
+        if (seen_.size() >= kRemembered || !seen_.insert(text).second) {
+            return;
+        }
+    }
+    report_.warn(text);
+}
+
+std::shared_ptr<Target> open_target(const std::string& place, bool create) {
+    if (const auto scheme = place.find("://"); scheme != std::string::npos && place.find('/') == scheme + 1) {
+        throw Error::usage("\"" + place + "\": a repository is a directory in this version", "mount the place and give the path");
+    }
+    return open_directory_target(place, create);
+}
+
+Repository open_repository(const std::string& place, DamageSink sink) { return Repository::open(open_target(place), std::move(sink)); }
+
+Repository open_repository(Call& call, const std::string& place) {
+    const auto warnings = std::make_shared<DamageWarnings>(call.report());
+    return open_repository(place, [warnings](const Damage& damage) { (*warnings)(damage); });
+}
+
+void declare_as_of(OptionSet& options) {
+    options.value("as-of", "TIME", "in place of BACKUP: the newest backup whose snapshot was taken at TIME or before");
+}
+
+Manifest choose_backup(Call& call, const Repository& repository) {
+    if (const auto time = call.options().time("as-of")) {
+        return repository.find_backup("", time);
+    }
+    return repository.find_backup(call.positional("BACKUP"));
+}
+
+std::string short_id(const SessionId& id) { return id.hex().substr(0, 12); }
+
+std::string utc(std::int64_t nanoseconds) {
+    std::string text = format_utc(nanoseconds);
+    if (text.size() == 20 && text[10] == 'T') {
+        text[10] = ' ';
+        text.pop_back();
+    }
+    return text;
+}
+
+std::string state_of(const Manifest& manifest) { return manifest.damaged ? "incomplete" : "good"; }
+
+void write_backup(JsonWriter& document, const Manifest& manifest, const std::string& object) {
+    document.member("id", manifest.id.hex());
+    document.member("sequence", manifest.name.sequence);
+    if (!object.empty()) {
+        document.member("object", object);
+    }
+    document.member("state", state_of(manifest));
+    document.member("snapshot_time", format_utc_precise(manifest.snapshot_time_ns));
+    document.member("finished_time", format_utc_precise(manifest.finished_time_ns));
+    document.member("snapshot_ms", static_cast<double>(manifest.snapshot_duration_ns) / 1e6);
+    document.member("downtime_ms", static_cast<double>(manifest.held_ns) / 1e6);
+    document.member("consistency", to_string(manifest.consistency));
+    document.member("backend", manifest.proof.backend);
+    document.member("node", manifest.node.name);
+    document.name("node_directory", manifest.node.path);
+    document.member("host", manifest.host_name);
+    document.member("tool_version", manifest.tool_version);
+    const Manifest::Totals& totals = manifest.totals;
+    document.member("files", totals.files);
+    document.member("directories", totals.directories);
+    document.member("others", totals.others);
+    document.member("unreadable_files", totals.unreadable_files);
+    document.member("logical_bytes", totals.logical_bytes);
+    document.member("data_bytes", totals.data_bytes);
+    document.member("read_bytes", totals.read_bytes);
+    document.member("stored_bytes", totals.stored_bytes);
+    document.begin_array("tags");
+    for (const std::string& tag : manifest.tags) {
+        document.element(tag);
+    }
+    document.end();
+    document.begin_array("excludes");
+    for (const std::string& pattern : manifest.excludes) {
+        document.element(pattern);
+    }
+    document.end();
+}
+
+void declare_workers(OptionSet& options) {
+    options.value("workers", "N", "threads that move data, 1 to 64 (default: one for each CPU)");
+    options.flag("no-io-uring", "use plain system calls instead of io_uring");
+}
+
+}  // namespace nodesnap::command

@@ -1,0 +1,49 @@
+// What the subcommands share: opening the repository that an operator named, and picking the backup.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "snapshot/command/command.h"
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap::command {
+
+// Turns damage that another copy has made good into one warning for each place. Damage that can't be healed comes as an Error from who
+// needs the bytes. Thread-safe.
+class DamageWarnings {
+public:
+    explicit DamageWarnings(Report& report) : report_(report) {}
+    void operator()(const Damage& damage);
+
+private:
+    static constexpr std::size_t kRemembered = 1000;
+    Report& report_;
+    std::mutex mutex_;
+    std::set<std::string> seen_;
+};
+
+// The place that REPOSITORY names.
+std::shared_ptr<Target> open_target(const std::string& place, bool create = false);
+// Opens it; what is damaged and healed becomes a warning of the call.
+Repository open_repository(Call& call, const std::string& place);
+// The same with a sink of the caller's.
+Repository open_repository(const std::string& place, DamageSink sink);
+
+void declare_as_of(OptionSet& options);
+// The backup that BACKUP, the call's next positional argument, or --as-of names.
+Manifest choose_backup(Call& call, const Repository& repository);
+
+// For tables and documents.
+std::string short_id(const SessionId& id);  // 12 digits
+std::string utc(std::int64_t nanoseconds);  // "2024-05-31 14:30:05"
+std::string state_of(const Manifest& manifest);
+void write_backup(JsonWriter& document, const Manifest& manifest, const std::string& object = "");  // members of an open object
+
+// Options of commands that move data.
+void declare_workers(OptionSet& options);
+inline constexpr unsigned kWorkersLimit = 64;
+
+}  // namespace nodesnap::command

@@ -1,0 +1,41 @@
+// Drain: reads a frozen node directory and stores it as packs and a tree. See docs/design.md, "The drain".
+//
+// One walk finds names, one worker per core reads and stores data, each with its own ring, buffers and open pack; they share one queue of
+// work, two throttles and the catalog. When run() returns, all packs are durable; nothing refers to them yet.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "io/progress.h"
+#include "io/target/target.h"
+#include "io/throttle.h"
+#include "snapshot/exclude.h"
+#include "snapshot/report.h"
+#include "snapshot/repository/manifest.h"
+
+namespace nodesnap {
+
+struct DrainOptions {
+    unsigned workers = 0;  // 0: one per CPU
+    bool force_blocking = false;
+    bool skip_unreadable = false;
+    bool source_is_live = false;  // not a snapshot: a file that changes while it is read is an error
+    std::uint64_t limit_bytes_per_second = 0;
+    std::string scratch_directory;
+};
+
+struct DrainResult {
+    TreeRoot tree;
+    std::uint64_t root_ino = 0;
+    bool damaged = false;
+    Manifest::Totals totals;
+    std::vector<PackId> packs;
+    std::string io_fallback_reason;
+};
+
+DrainResult run_drain(int source, Target& target, const Uuid& repository, const Hasher& hasher, const SessionId& session,
+                      const ExcludeRules& excludes, const DrainOptions& options, Progress& progress, Report& report);
+
+}  // namespace nodesnap

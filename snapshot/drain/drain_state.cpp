@@ -1,0 +1,94 @@
+#include "snapshot/drain/drain_state.h"
+
+#include "platform/host.h"
+
+namespace nodesnap {
+
+DrainState::DrainState(Target& target_, const Uuid& repository_, const Hasher& hasher_, const SessionId& session_,
+                       const DrainOptions& options_, Progress& progress_, Report& report_)
+    : target(target_),
+      repository(repository_),
+      hasher(hasher_),
+      session(session_),
+      options(options_),
+      progress(progress_),
+      report(report_),
+      catalog(options_.scratch_directory),
+      read_throttle(options_.limit_bytes_per_second),
+      write_throttle(options_.limit_bytes_per_second) {}
+
+bool DrainState::claim_linked(std::uint64_t ino) {
+    const std::lock_guard lock(mutex_);
+    if (linked_.size() >= kRememberedLinks) {
+        return !linked_.contains(ino);
+    }
+    return linked_.insert(ino).second;
+}
+
+void DrainState::note_owner(std::uint32_t uid, std::uint32_t gid) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!owners_.insert(std::uint64_t{uid} << 32 | gid).second) {
+            return;
+        }
+        if (owners_.size() > kRememberedOwners) {
+            owners_.clear();
+        }
+    }
+    if (const auto name = user_name(uid)) {
+        catalog.add_user(uid, *name);
+    }
+    if (const auto name = group_name(gid)) {
+        catalog.add_group(gid, *name);
+    }
+}
+
+void DrainState::unreadable(const std::string& path, const Error& error) {
+    if (!options.skip_unreadable) {
+        throw Error(error.status(), error.message(),
+                    "the source could not be read; check its device (dmesg), or store what can be read with --skip-unreadable",
+                    error.error_number());
+    }
+    damaged = true;
+    ++unreadable_files;
+    report.warn("unreadable, stored as damaged: " + path + ": " + error.message());
+}
+
+void DrainState::fail(std::exception_ptr failure) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!failure_) {
+            failure_ = std::move(failure);
+        }
+    }
+    queue.abort();
+}
+
+void DrainState::rethrow_failure() {
+    const std::lock_guard lock(mutex_);
+    if (failure_) {
+        std::rethrow_exception(failure_);
+    }
+}
+
+void DrainState::add_packs(const std::vector<PackId>& packs) {
+    const std::lock_guard lock(mutex_);
+    packs_.insert(packs_.end(), packs.begin(), packs.end());
+}
+
+std::vector<PackId> DrainState::packs() const {
+    const std::lock_guard lock(mutex_);
+    return packs_;
+}
+
+void DrainState::set_fallback_reason(const std::string& reason) {
+    const std::lock_guard lock(mutex_);
+    fallback_reason_ = reason;
+}
+
+std::string DrainState::fallback_reason() const {
+    const std::lock_guard lock(mutex_);
+    return fallback_reason_;
+}
+
+}  // namespace nodesnap

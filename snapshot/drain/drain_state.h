@@ -1,0 +1,74 @@
+// DrainState: what the workers of one drain share. Everything in it is thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "io/progress.h"
+#include "io/throttle.h"
+#include "platform/error.h"
+#include "snapshot/drain/catalog.h"
+#include "snapshot/drain/drain.h"
+#include "snapshot/drain/work_queue.h"
+
+namespace nodesnap {
+
+struct DrainState {
+    DrainState(Target& target_, const Uuid& repository_, const Hasher& hasher_, const SessionId& session_, const DrainOptions& options_,
+               Progress& progress_, Report& report_);
+
+    Target& target;
+    const Uuid repository;
+    const Hasher& hasher;
+    const SessionId session;
+    const DrainOptions& options;
+    Progress& progress;
+    Report& report;
+
+    WorkQueue queue;
+    Catalog catalog;
+    Throttle read_throttle;
+    Throttle write_throttle;
+
+    std::atomic<std::uint64_t> files{0}, directories{0}, others{0};
+    std::atomic<std::uint64_t> logical_bytes{0}, data_bytes{0}, read_bytes{0}, stored_bytes{0}, unreadable_files{0};
+    std::atomic<bool> damaged{false};
+
+    PackId next_pack_id() { return PackId::of(session, pack_counter_++); }
+
+    // True for the first to ask for an inode. Remembers a bounded number: past that a file with several links may be read once for each.
+    bool claim_linked(std::uint64_t ino);
+    // Stores the names of an owner once (or a few times: the catalog keeps the first).
+    void note_owner(std::uint32_t uid, std::uint32_t gid);
+
+    // With skip_unreadable: reports the path and goes on, with the backup marked damaged. Otherwise throws `error`, with the remedy.
+    void unreadable(const std::string& path, const Error& error);
+
+    // The first failure of any thread; stops the others.
+    void fail(std::exception_ptr failure);
+    void rethrow_failure();
+
+    void add_packs(const std::vector<PackId>& packs);
+    std::vector<PackId> packs() const;
+    void set_fallback_reason(const std::string& reason);
+    std::string fallback_reason() const;
+
+private:
+    static constexpr std::size_t kRememberedLinks = 256U << 10;
+    static constexpr std::size_t kRememberedOwners = 4096;
+
+    mutable std::mutex mutex_;
+    std::atomic<std::uint32_t> pack_counter_{0};
+    std::unordered_set<std::uint64_t> linked_;
+    std::unordered_set<std::uint64_t> owners_;
+    std::exception_ptr failure_;
+    std::vector<PackId> packs_;
+    std::string fallback_reason_;
+};
+
+}  // namespace nodesnap

@@ -1,0 +1,394 @@
+#include "snapshot/drain/drain_worker.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "io/transfer.h"
+#include "platform/interrupt.h"
+#include "snapshot/drain/source_walk.h"
+
+namespace nodesnap {
+
+// Told to the queue when the last entry is done, so that the other workers know that no more large files come from it.
+struct DrainWorker::BatchInProgress {
+    BatchInProgress(WorkQueue& queue_, std::unique_ptr<Batch> batch_) : queue(queue_), batch(std::move(batch_)) {}
+    BatchInProgress(const BatchInProgress&) = delete;
+    BatchInProgress& operator=(const BatchInProgress&) = delete;
+    ~BatchInProgress() { queue.batch_done(); }
+    WorkQueue& queue;
+    std::unique_ptr<Batch> batch;
+    std::size_t next = 0;
+};
+
+struct DrainWorker::ChunkInProgress {
+    ChunkInProgress(std::shared_ptr<LargeFile> file_, std::vector<FileRange> ranges_)
+        : file(std::move(file_)), ranges(std::move(ranges_)) {}
+    ChunkInProgress(const ChunkInProgress&) = delete;
+    ChunkInProgress& operator=(const ChunkInProgress&) = delete;
+    ~ChunkInProgress() { file->chunk_done(); }
+    std::shared_ptr<LargeFile> file;
+    std::vector<FileRange> ranges;
+    std::size_t next = 0;
+};
+
+class DrainWorker::ActiveUnit {
+public:
+    explicit ActiveUnit(std::size_t& active) : active_(active) { ++active_; }
+    ActiveUnit(const ActiveUnit&) = delete;
+    ActiveUnit& operator=(const ActiveUnit&) = delete;
+    ~ActiveUnit() { --active_; }
+
+private:
+    std::size_t& active_;
+};
+
+DrainWorker::DrainWorker(DrainState& state, unsigned index)
+    : state_(state),
+      index_(index),
+      ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
+      buffers_(ring_, BufferPool::Options{.count = kBuffers}),
+      packs_(PackStream::Environment{ring_, buffers_, state.target, state.repository, state.hasher, state.write_throttle,
+                                     [&state] { return state.next_pack_id(); }}) {
+    if (!ring_.uses_io_uring()) {
+        state_.set_fallback_reason(ring_.fallback_reason());
+    }
+}
+
+DrainWorker::~DrainWorker() {
+    ring_.abandon();
+}
+
+void DrainWorker::run() {
+    while (!state_.queue.aborted()) {
+        interrupt::throw_if_interrupted();
+        while (active_ < kUnitsInFlight && start_next(false)) {
+        }
+        if (!ring_.idle()) {
+            ring_.step();
+        } else if (!start_next(true)) {
+            break;
+        }
+    }
+    if (state_.queue.aborted()) {
+        return;
+    }
+    ring_.run();
+    ring_.wait(packs_.finish());
+    state_.add_packs(packs_.sealed_packs());
+    state_.stored_bytes += packs_.stored_bytes();
+}
+
+bool DrainWorker::take_item(bool wait) {
+    WorkItem item = state_.queue.pop(index_, wait);
+    if (item.batch) {
+        batch_ = std::make_shared<BatchInProgress>(state_.queue, std::move(item.batch));
+    } else if (item.file) {
+        auto ranges = item.file->next_chunk();
+        if (!item.file->exhausted()) {
+            state_.queue.put_back(item.file);
+        }
+        if (!ranges.empty()) {
+            chunk_ = std::make_shared<ChunkInProgress>(std::move(item.file), std::move(ranges));
+        }
+    }
+    return batch_ || chunk_ || item.file;
+}
+
+// Starts the next file or range. False if there is none (now).
+bool DrainWorker::start_next(bool wait) {
+    if (!batch_ && !chunk_) {
+        if (!take_item(wait)) {
+            return false;
+        }
+    }
+    if (chunk_) {
+        const auto chunk = chunk_;
+        const FileRange range = chunk->ranges[chunk->next++];
+        if (chunk->next == chunk->ranges.size()) {
+            chunk_.reset();
+        }
+        ring_.spawn(drain_range(chunk, range));
+    } else if (batch_) {
+        const auto batch = batch_;
+        const std::size_t index = batch->next++;
+        if (batch->next == batch->batch->entries.size()) {
+            batch_.reset();
+        }
+        ring_.spawn(drain_entry(batch, index));
+    }
+    return true;
+}
+
+Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index) {
+    const ActiveUnit unit(active_);
+    const SourceDirectory& directory = *batch->batch->directory;
+    const SourceEntry& entry = batch->batch->entries[index];
+    std::string path = directory.path;
+    if (!entry.name.empty()) {
+        path += path.empty() ? entry.name : '/' + entry.name;
+    }
+    if (entry.d_type == DT_REG) {
+        co_await drain_file(directory, entry, std::move(path));
+    } else {
+        co_await drain_other(directory, entry, std::move(path));
+    }
+}
+
+Task<std::int64_t> DrainWorker::open_source(int directory, std::string name) {
+    constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    std::int64_t fd = co_await ring_.open_at(directory, name.c_str(), kFlags | O_DIRECT | O_NOATIME);
+    if (fd == -EPERM) {  // not the owner
+        fd = co_await ring_.open_at(directory, name.c_str(), kFlags | O_DIRECT);
+    }
+    if (fd == -EINVAL) {  // no O_DIRECT here
+        fd = co_await ring_.open_at(directory, name.c_str(), kFlags);
+    }
+    co_return fd;
+}
+
+Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
+    const std::int64_t fd = co_await open_source(directory.fd.get(), entry.name);
+    if (fd < 0) {
+        add_placeholder(entry, path, Error::system("open", path, static_cast<int>(-fd)));
+        co_return;
+    }
+    FileDescriptor file(static_cast<int>(fd));
+    Inode inode = inode_of(stat_fd(file.get(), path));
+    if (inode.links > 1 && !state_.claim_linked(entry.ino)) {
+        co_return;
+    }
+    add_flags(inode, file.get(), path);
+    auto xattrs = read_xattrs(file.get(), false, path);
+    inode.xattr_count = static_cast<std::uint32_t>(xattrs.size());
+    if (!xattrs.empty()) {
+        co_await drain_xattrs(entry.ino, std::move(xattrs));
+    }
+    co_await drain_content(std::move(file), entry.ino, std::move(inode), std::move(path));
+}
+
+Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
+    // What is larger may have holes or unwritten extents, and is worth asking for them.
+    constexpr std::uint64_t kPlainSmallFile = 16U << 10;
+    count(inode);
+    const std::uint64_t size = inode.size;
+    const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
+    state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
+    state_.progress.bytes_total.fetch_add(std::min(size, std::max(allocated, std::min(size, kPlainSmallFile))), std::memory_order_relaxed);
+    if (size == 0 && allocated == 0) {
+        state_.catalog.add_inode(ino, inode);
+    } else if (size != 0 && size <= kInlineContentLimit) {
+        co_await drain_inline(file.get(), ino, std::move(inode), std::move(path));
+    } else if (size != 0 && size <= kPlainSmallFile && allocated >= size) {
+        co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(path));
+    } else {
+        state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog), size);
+    }
+    state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
+}
+
+Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std::string path) {
+    alignas(64) std::byte unaligned[2 * kPackAlignment];
+    const auto address = reinterpret_cast<std::uintptr_t>(unaligned);
+    std::byte* const buffer = unaligned + (kPackAlignment - address % kPackAlignment) % kPackAlignment;
+    co_await throttle_read(inode.size);
+    const std::int64_t got = co_await read_full(ring_, fd, {buffer, kPackAlignment}, 0, inode.size);
+    if (got == static_cast<std::int64_t>(inode.size)) {
+        inode.content.assign(buffer, buffer + inode.size);
+        state_.data_bytes += inode.size;
+        state_.read_bytes += inode.size;
+        state_.progress.bytes_done.fetch_add(inode.size, std::memory_order_relaxed);
+        check_unchanged(fd, inode, path);
+    } else {
+        const int error = got < 0 ? static_cast<int>(-got) : ENODATA;
+        state_.unreadable(path, Error::system("read from", path, error));
+        inode.damaged = true;
+        Run run;
+        run.length = inode.size;
+        run.flags = Run::kDamagedSource;
+        inode.runs.push_back(run);
+        inode.run_count = 1;
+    }
+    state_.catalog.add_inode(ino, inode);
+}
+
+Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::string path) {
+    const FileRange range{0, static_cast<std::uint32_t>(inode.size)};
+    auto reservation = co_await packs_.reserve(range.length);
+    inode.runs = co_await read_segment(fd, range, inode.size, path, std::move(reservation));
+    inode.run_count = inode.runs.size();
+    inode.damaged = std::any_of(inode.runs.begin(), inode.runs.end(), [](const Run& run) { return run.flags == Run::kDamagedSource; });
+    check_unchanged(fd, inode, path);
+    state_.catalog.add_inode(ino, inode);
+}
+
+Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range) {
+    const ActiveUnit unit(active_);
+    LargeFile& file = *chunk->file;
+    auto reservation = co_await packs_.reserve(range.length);
+    const auto runs = co_await read_segment(file.fd(), range, file.inode().size, file.path(), std::move(reservation));
+    for (const Run& run : runs) {
+        state_.catalog.add_run(file.ino(), run);
+        if (run.flags == Run::kDamagedSource) {
+            file.mark_damaged();
+        }
+    }
+    check_unchanged(file.fd(), file.inode(), file.path());
+}
+
+Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
+                                                 PackStream::Reservation reservation) {
+    co_await throttle_read(range.length);
+    const std::int64_t got = co_await read_full(ring_, fd, reservation.room, range.offset, file_size);
+    std::vector<Run> runs;
+    if (got >= static_cast<std::int64_t>(range.length)) {
+        Run run;
+        run.offset = range.offset;
+        run.length = range.length;
+        run.pack = reservation.pack;
+        run.first = reservation.number;
+        run.count = 1;
+        runs.push_back(run);
+        state_.data_bytes += range.length;
+        state_.read_bytes += range.length;
+    } else {
+        // A short read means that the file has shrunk, which a snapshot's can't; it is told like a failing disk.
+        state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
+        runs = co_await salvage(fd, range, reservation);
+    }
+    packs_.filled(std::move(reservation));
+    state_.progress.bytes_done.fetch_add(range.length, std::memory_order_relaxed);
+    co_return runs;
+}
+
+// Reads page by page what can be read, leaves zeros elsewhere and marks those parts damaged.
+Task<std::vector<Run>> DrainWorker::salvage(int fd, FileRange range, PackStream::Reservation reservation) {
+    std::vector<Run> runs;
+    std::memset(reservation.room.data(), 0, reservation.room.size());
+    for (std::uint32_t at = 0; at < range.length; at += kPackAlignment) {
+        const auto length = std::min<std::uint32_t>(kPackAlignment, range.length - at);
+        const std::int64_t got = co_await ring_.read(fd, reservation.room.subspan(at, kPackAlignment), range.offset + at);
+        const bool good = got >= static_cast<std::int64_t>(length);
+        if (!good) {
+            std::memset(reservation.room.data() + at, 0, kPackAlignment);
+        }
+        const std::uint32_t flags = good ? Run::kNone : Run::kDamagedSource;
+        if (!runs.empty() && runs.back().flags == flags) {
+            runs.back().length += length;
+            continue;
+        }
+        Run run;
+        run.offset = range.offset + at;
+        run.length = length;
+        run.flags = flags;
+        if (good) {
+            run.pack = reservation.pack;
+            run.first = reservation.number;
+            run.skip = at;
+            run.count = 1;
+        }
+        runs.push_back(run);
+    }
+    co_return runs;
+}
+
+Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
+    const bool itself = entry.name.empty();
+    const int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    std::int64_t opened = directory.fd.get();
+    if (!itself) {
+        opened = co_await ring_.open_at(directory.fd.get(), entry.name.c_str(), flags);
+    }
+    if (opened < 0) {
+        add_placeholder(entry, path, Error::system("open", path, static_cast<int>(-opened)));
+        co_return;
+    }
+    const int fd = static_cast<int>(opened);
+    const FileDescriptor owned(itself ? -1 : fd);
+    Inode inode = inode_of(stat_fd(fd, path));
+    if (inode.links > 1 && inode.type != FileType::kDirectory && !state_.claim_linked(entry.ino)) {
+        co_return;
+    }
+    if (itself) {
+        add_flags(inode, fd, path);
+    }
+    if (inode.type == FileType::kSymlink) {
+        const std::string target = read_link(fd, "");
+        inode.content.resize(target.size());
+        std::memcpy(inode.content.data(), target.data(), target.size());
+    }
+    auto xattrs = read_xattrs(fd, !itself, path);
+    inode.xattr_count = static_cast<std::uint32_t>(xattrs.size());
+    if (!xattrs.empty()) {
+        co_await drain_xattrs(entry.ino, std::move(xattrs));
+    }
+    inode.damaged = entry.d_type == DT_DIR && !itself;  // a directory that couldn't be listed
+    count(inode);
+    state_.catalog.add_inode(entry.ino, inode);
+}
+
+Task<void> DrainWorker::drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs) {
+    for (SourceXattr& source : xattrs) {
+        Xattr stored;
+        stored.size = source.value.size();
+        if (source.value.size() <= kInlineContentLimit) {
+            stored.value = std::move(source.value);
+        } else {
+            auto reservation = co_await packs_.reserve(static_cast<std::uint32_t>(source.value.size()));
+            std::memcpy(reservation.room.data(), source.value.data(), source.value.size());
+            Run run;
+            run.length = source.value.size();
+            run.pack = reservation.pack;
+            run.first = reservation.number;
+            run.count = 1;
+            stored.runs.push_back(run);
+            packs_.filled(std::move(reservation));
+        }
+        state_.catalog.add_xattr(ino, source.name, stored);
+    }
+}
+
+Task<void> DrainWorker::throttle_read(std::uint64_t bytes) {
+    if (state_.read_throttle.limited()) {
+        co_await ring_.sleep(state_.read_throttle.reserve(bytes));
+    }
+}
+
+void DrainWorker::check_unchanged(int fd, const Inode& before, const std::string& path) {
+    if (!state_.options.source_is_live) {
+        return;
+    }
+    const Inode now = inode_of(stat_fd(fd, path));
+    if (now.size != before.size || now.modified != before.modified) {
+        throw Error::failed("file changed while it was read: " + path,
+                            "stop the daemon before a backup without snapshots, or keep the node directory on btrfs");
+    }
+}
+
+void DrainWorker::add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error) {
+    state_.unreadable(path, error);
+    Inode inode;
+    inode.type = file_type_of(entry.d_type);
+    inode.damaged = true;
+    state_.catalog.add_inode(entry.ino, inode);
+}
+
+void DrainWorker::count(const Inode& inode) {
+    state_.note_owner(inode.uid, inode.gid);
+    switch (inode.type) {
+        case FileType::kRegular:
+            ++state_.files;
+            state_.logical_bytes += inode.size;
+            break;
+        case FileType::kDirectory:
+            ++state_.directories;
+            break;
+        default:
+            ++state_.others;
+    }
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,65 @@
+// DrainWorker: one core's share of a drain: its own ring, buffers and open pack. Lives on the thread that runs it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/buffer_pool.h"
+#include "io/ring.h"
+#include "snapshot/drain/drain_state.h"
+#include "snapshot/drain/inode_reader.h"
+#include "snapshot/drain/large_file.h"
+#include "snapshot/drain/pack_stream.h"
+
+namespace nodesnap {
+
+class DrainWorker {
+public:
+    static constexpr std::size_t kBuffers = 16;        // of 1 MiB
+    static constexpr std::size_t kUnitsInFlight = 64;  // files and ranges
+
+    DrainWorker(DrainState& state, unsigned index);
+    ~DrainWorker();
+
+    // Until the queue has nothing more; then the worker's packs are durable. Throws what failed.
+    void run();
+
+private:
+    struct BatchInProgress;
+    struct ChunkInProgress;
+    class ActiveUnit;
+
+    bool start_next(bool wait);
+    bool take_item(bool wait);
+
+    Task<void> drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index);
+    Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
+    Task<void> drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path);
+    Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, std::string path);
+    Task<void> drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::string path);
+    Task<void> drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range);
+    Task<void> drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
+    Task<void> drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs);
+    Task<std::int64_t> open_source(int directory, std::string name);
+
+    // Reads a range into its reserved room, and says which runs it became: one, or several around parts that couldn't be read.
+    Task<std::vector<Run>> read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
+                                        PackStream::Reservation reservation);
+    Task<std::vector<Run>> salvage(int fd, FileRange range, PackStream::Reservation reservation);
+    Task<void> throttle_read(std::uint64_t bytes);
+    void check_unchanged(int fd, const Inode& before, const std::string& path);
+    void add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error);
+    void count(const Inode& inode);
+
+    DrainState& state_;
+    unsigned index_;
+    Ring ring_;
+    BufferPool buffers_;
+    PackStream packs_;
+    std::size_t active_ = 0;
+    std::shared_ptr<BatchInProgress> batch_;
+    std::shared_ptr<ChunkInProgress> chunk_;
+};
+
+}  // namespace nodesnap

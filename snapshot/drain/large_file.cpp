@@ -1,0 +1,99 @@
+#include "snapshot/drain/large_file.h"
+
+#include <algorithm>
+
+#include "snapshot/repository/pack.h"
+
+namespace nodesnap {
+namespace {
+
+std::uint64_t round_up(std::uint64_t bytes) {
+    return (bytes + kPackAlignment - 1) / kPackAlignment * kPackAlignment;
+}
+
+}  // namespace
+
+LargeFile::LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog)
+    : fd_(std::move(fd)), path_(std::move(path)), ino_(ino), inode_(std::move(inode)), catalog_(catalog), extents_(fd_.get(), path_) {}
+
+// Sets the next stretch of data: neighbouring extents, up to the end of the file. Extents of smaller blocks (ext4 with 1 KiB) are widened
+// to what O_DIRECT can read anywhere.
+bool LargeFile::next_data_extent() {
+    data_offset_ = data_end_ = 0;
+    while (!extents_ended_) {
+        if (!have_ahead_ && !extents_.next(ahead_)) {
+            extents_ended_ = true;
+            break;
+        }
+        have_ahead_ = true;
+        const bool data = !ahead_.unwritten() && ahead_.logical < inode_.size;
+        if (data_end_ != 0 && (!data || ahead_.logical > data_end_ || data_end_ - data_offset_ >= kChunkBytes)) {
+            return true;
+        }
+        have_ahead_ = false;
+        if (data) {
+            if (data_end_ == 0) {
+                data_offset_ = std::max(ahead_.logical / kPackAlignment * kPackAlignment, last_end_);
+            }
+            last_end_ = data_end_ = std::min(round_up(ahead_.end()), inode_.size);
+        } else if (ahead_.unwritten()) {
+            Run run;
+            run.offset = ahead_.logical;
+            run.length = ahead_.length;
+            run.flags = Run::kUnwritten;
+            catalog_.add_run(ino_, run);
+        }
+    }
+    return data_end_ != 0;
+}
+
+// Cuts segments off the present stretch; they end at multiples of the segment size, so that the same bytes are cut alike next time.
+void LargeFile::cut_extent(std::vector<FileRange>& chunk, std::uint64_t& bytes) {
+    while (data_offset_ < data_end_ && bytes < kChunkBytes && chunk.size() < kChunkRanges) {
+        const std::uint64_t boundary = (data_offset_ / kSegmentLimit + 1) * kSegmentLimit;
+        const auto length = static_cast<std::uint32_t>(std::min(data_end_, boundary) - data_offset_);
+        chunk.push_back({data_offset_, length});
+        bytes += length;
+        data_offset_ += length;
+    }
+}
+
+std::vector<FileRange> LargeFile::next_chunk() {
+    const std::lock_guard lock(mutex_);
+    std::vector<FileRange> chunk;
+    std::uint64_t bytes = 0;
+    while (!exhausted_ && bytes < kChunkBytes && chunk.size() < kChunkRanges) {
+        if (data_offset_ == data_end_ && !next_data_extent()) {
+            exhausted_ = true;
+            break;
+        }
+        cut_extent(chunk, bytes);
+    }
+    if (chunk.empty()) {
+        add_record_if_done();
+    } else {
+        ++chunks_out_;
+    }
+    return chunk;
+}
+
+bool LargeFile::exhausted() const {
+    const std::lock_guard lock(mutex_);
+    return exhausted_;
+}
+
+void LargeFile::chunk_done() {
+    const std::lock_guard lock(mutex_);
+    --chunks_out_;
+    add_record_if_done();
+}
+
+void LargeFile::add_record_if_done() {
+    if (exhausted_ && chunks_out_ == 0 && !recorded_) {
+        recorded_ = true;
+        inode_.damaged = damaged_;
+        catalog_.add_inode(ino_, inode_);
+    }
+}
+
+}  // namespace nodesnap

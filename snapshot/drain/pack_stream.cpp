@@ -1,0 +1,201 @@
+#include "snapshot/drain/pack_stream.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "platform/error.h"
+#include "platform/fault.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::size_t kSealsInFlight = 2;
+
+std::uint32_t round_up(std::uint32_t bytes) {
+    constexpr auto kMask = static_cast<std::uint32_t>(kPackAlignment - 1);
+    return (bytes + kMask) & ~kMask;
+}
+
+// Memory that O_DIRECT takes, outside of the pool: a tail must not wait for a buffer that only its own pack could free.
+class AlignedBytes {
+public:
+    explicit AlignedBytes(std::span<const std::byte> content)
+        : size_(content.size()), data_(static_cast<std::byte*>(::operator new (size_, std::align_val_t{kPackAlignment}))) {
+        std::memcpy(data_, content.data(), size_);
+    }
+    AlignedBytes(const AlignedBytes&) = delete;
+    AlignedBytes& operator=(const AlignedBytes&) = delete;
+    ~AlignedBytes() { ::operator delete (data_, std::align_val_t{kPackAlignment}); }
+    std::span<const std::byte> span() const { return {data_, size_}; }
+
+private:
+    std::size_t size_;
+    std::byte* data_;
+};
+
+}  // namespace
+
+// Part of a pack on its way: segments whose reads are still awaited, or which wait for their turn to be written.
+struct WriteBuffer {
+    Buffer memory;
+    std::uint64_t offset = 0;  // in the pack
+    std::uint32_t used = 0;
+    std::uint32_t awaited = 0;  // reservations that aren't filled yet
+    bool closed = false;        // no more room is reserved here
+};
+
+struct OpenPack {
+    OpenPack(Ring& ring, PackId id, std::unique_ptr<ObjectWriter> object)
+        : index(layout::PackKind::kData, id, 0), writer(std::move(object)), drained(ring) {}
+    PackIndex index;
+    std::unique_ptr<ObjectWriter> writer;
+    std::uint64_t end = kPackAlignment;              // what has been reserved, the head included
+    std::deque<std::unique_ptr<WriteBuffer>> queue;  // in the order of their offsets; the last may be open
+    bool head_written = false;
+    bool writing_ready = false;  // write_ready() is at work
+    std::size_t writes = 0;      // in flight
+    AsyncEvent drained;          // no more buffers and writes; set when closed and empty
+    bool closed = false;
+
+    void signal_if_drained() {
+        if (closed && queue.empty() && writes == 0 && !writing_ready) {
+            drained.set();
+        }
+    }
+};
+
+PackStream::PackStream(Environment environment)
+    : env_(std::move(environment)), reserving_(env_.ring, 1), seals_(env_.ring, kSealsInFlight) {}
+
+PackStream::~PackStream() = default;
+
+bool PackStream::fits(std::uint32_t rounded) const {
+    if (!current_ || current_->queue.empty()) {
+        return false;
+    }
+    const WriteBuffer& buffer = *current_->queue.back();
+    return !buffer.closed && buffer.used + rounded <= buffer.memory.span().size() && current_->index.size() < kSegmentsPerPackLimit;
+}
+
+void PackStream::open_pack() {
+    const PackId id = env_.next_pack_id();
+    current_ = std::make_shared<OpenPack>(env_.ring, id, env_.target.begin(layout::pack({layout::PackKind::kData, id, 0}), id.hex()));
+}
+
+Task<PackStream::Reservation> PackStream::reserve(std::uint32_t length) {
+    const std::uint32_t rounded = round_up(length);
+    const auto turn = co_await reserving_.acquire();
+    if (!fits(rounded)) {
+        if (current_) {
+            close_buffer(current_);
+            const bool full = current_->end + rounded > kDataPackBytes || current_->index.size() >= kSegmentsPerPackLimit;
+            if (full) {
+                auto slot = co_await seals_.acquire();
+                env_.ring.spawn(seal(std::exchange(current_, nullptr), std::move(slot)));
+            }
+        }
+        auto memory = co_await env_.buffers.acquire();
+        if (!current_) {
+            open_pack();
+        }
+        auto buffer = std::make_unique<WriteBuffer>();
+        buffer->memory = std::move(memory);
+        buffer->offset = current_->end;
+        current_->queue.push_back(std::move(buffer));
+    }
+    WriteBuffer& buffer = *current_->queue.back();
+    Reservation reservation;
+    reservation.room = buffer.memory.span().subspan(buffer.used, rounded);
+    reservation.length = length;
+    reservation.pack = current_->index.id();
+    reservation.number = current_->index.reserve(Segment{current_->end, 0, length, length, Codec::kNone});
+    reservation.owner = current_;
+    reservation.buffer = &buffer;
+    buffer.used += rounded;
+    current_->end += rounded;
+    ++buffer.awaited;
+    co_return reservation;
+}
+
+void PackStream::filled(Reservation reservation) {
+    const auto plain = reservation.room.first(reservation.length);
+    std::memset(reservation.room.data() + plain.size(), 0, reservation.room.size() - plain.size());
+    Checksum blocks[kSegmentLimit / kChecksumBlock];
+    std::size_t count = 0;
+    for (std::size_t at = 0; at < plain.size(); at += kChecksumBlock) {
+        blocks[count++] = env_.hasher(plain.subspan(at, std::min<std::size_t>(kChecksumBlock, plain.size() - at)));
+    }
+    reservation.owner->index.set_blocks(reservation.number, {blocks, count});
+    WriteBuffer& buffer = *reservation.buffer;
+    if (--buffer.awaited == 0 && buffer.closed) {
+        env_.ring.spawn(write_ready(reservation.owner));
+    }
+}
+
+void PackStream::close_buffer(const std::shared_ptr<OpenPack>& pack) {
+    if (pack->queue.empty() || pack->queue.back()->closed) {
+        return;
+    }
+    pack->queue.back()->closed = true;
+    if (pack->queue.back()->awaited == 0) {
+        env_.ring.spawn(write_ready(pack));
+    }
+}
+
+// Starts the writes of all buffers whose turn it is. One such coroutine per pack at a time: order is what the target relies on.
+Task<void> PackStream::write_ready(std::shared_ptr<OpenPack> pack) {
+    if (pack->writing_ready) {
+        co_return;
+    }
+    pack->writing_ready = true;
+    if (!pack->head_written) {
+        pack->head_written = true;
+        const AlignedBytes head(pack_head(env_.repository, layout::PackKind::kData, pack->index.id(), 0));
+        co_await pack->writer->write(env_.ring, head.span(), 0);
+    }
+    while (!pack->queue.empty() && pack->queue.front()->closed && pack->queue.front()->awaited == 0) {
+        auto buffer = std::move(pack->queue.front());
+        pack->queue.pop_front();
+        if (env_.write_throttle.limited()) {
+            co_await env_.ring.sleep(env_.write_throttle.reserve(buffer->used));
+        }
+        ++pack->writes;
+        env_.ring.spawn(write_one(pack, std::move(buffer)));
+    }
+    pack->writing_ready = false;
+    pack->signal_if_drained();
+}
+
+Task<void> PackStream::write_one(std::shared_ptr<OpenPack> pack, std::unique_ptr<WriteBuffer> buffer) {
+    co_await pack->writer->write(env_.ring, buffer->memory.span().first(buffer->used), buffer->offset);
+    buffer.reset();
+    --pack->writes;
+    pack->signal_if_drained();
+}
+
+Task<void> PackStream::write_tail(OpenPack& pack) {
+    const AlignedBytes tail(pack_tail(env_.repository, pack.index, pack.end));
+    co_await pack.writer->write(env_.ring, tail.span(), pack.end);
+    stored_bytes_ += pack.end + tail.span().size();
+}
+
+Task<void> PackStream::seal(std::shared_ptr<OpenPack> pack, [[maybe_unused]] AsyncSemaphore::Hold slot) {
+    pack->closed = true;
+    pack->signal_if_drained();
+    co_await pack->drained.wait();
+    co_await write_tail(*pack);
+    co_await pack->writer->finish(env_.ring);
+    fault::step("drain.pack-sealed");
+    sealed_.push_back(pack->index.id());
+}
+
+Task<void> PackStream::finish() {
+    if (current_) {
+        close_buffer(current_);
+        auto slot = co_await seals_.acquire();
+        env_.ring.spawn(seal(std::exchange(current_, nullptr), std::move(slot)));
+    }
+    const auto all = co_await seals_.acquire(kSealsInFlight);
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,81 @@
+// WorkQueue: what is left to drain, from the walk that finds it to the workers that read it. Thread-safe, bounded.
+//
+// Batches of directory entries are pushed by the walk, which waits while the queue is full. Large files are pushed by workers, are taken
+// before batches, and go back to the front until all their ranges are handed out, so that all workers share one large file. A small backup
+// stays with the first worker, so that it makes one pack: the others are let in when there is enough to share.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "platform/file_descriptor.h"
+
+namespace nodesnap {
+
+class LargeFile;
+
+// A directory of the snapshot, open while entries of it are to be drained.
+struct SourceDirectory {
+    FileDescriptor fd;
+    std::uint64_t ino = 0;
+    std::string path;  // relative to the node directory, "" for itself
+};
+
+struct SourceEntry {
+    std::string name;  // "" stands for the directory itself
+    std::uint64_t ino = 0;
+    std::uint8_t d_type = 0;
+};
+
+struct Batch {
+    std::shared_ptr<SourceDirectory> directory;
+    std::vector<SourceEntry> entries;
+};
+
+struct WorkItem {
+    std::shared_ptr<LargeFile> file;  // either this
+    std::unique_ptr<Batch> batch;     // or this
+    explicit operator bool() const { return file || batch; }
+};
+
+class WorkQueue {
+public:
+    static constexpr std::size_t kBatchLimit = 64;         // batches waiting
+    static constexpr std::uint64_t kEntriesToShare = 512;  // entries found before the next worker is let in
+    static constexpr std::uint64_t kBytesToShare = 64ULL << 20;
+
+    void push(std::unique_ptr<Batch> batch);  // waits while the queue is full
+    void push(std::shared_ptr<LargeFile> file, std::uint64_t bytes);
+    void put_back(std::shared_ptr<LargeFile> file);
+    // The walk is over: pop() gives nothing once the queue is empty and no worker holds a batch that could bring large files.
+    void close();
+    void abort();  // after a failure: everything waiting returns, with nothing
+    bool aborted() const;
+
+    // An empty item: there is nothing (yet, if !wait).
+    WorkItem pop(unsigned worker, bool wait);
+    // The worker is done with the batch it popped; large files that it held were pushed before.
+    void batch_done();
+
+private:
+    bool admitted(unsigned worker) const;
+    bool finished() const;
+
+    mutable std::mutex mutex_;
+    std::condition_variable work_;
+    std::condition_variable room_;
+    std::deque<std::unique_ptr<Batch>> batches_;
+    std::deque<std::shared_ptr<LargeFile>> files_;
+    std::uint64_t entries_seen_ = 0;
+    std::uint64_t bytes_seen_ = 0;
+    unsigned batches_held_ = 0;
+    bool closed_ = false;
+    bool aborted_ = false;
+};
+
+}  // namespace nodesnap
