@@ -1,7 +1,9 @@
 // Throttle: a token bucket shared by all workers; caps bytes per second, smooth at a tenth of a second.
 //
 // reserve() books bytes and says how long the caller must wait before it moves them (0 if it may go at once). It never blocks itself:
-// coroutines await Ring::sleep, threads sleep. An unlimited throttle costs one branch. Any thread.
+// coroutines await Ring::sleep, threads sleep. In any time t at most rate * (t + 0.1 s) bytes get through: who comes late may catch up a
+// tenth of a second's worth, no more, and a reservation larger than that waits until it has been earned. An unlimited throttle costs one
+// branch. Any thread.
 #pragma once
 
 #include <chrono>
@@ -12,14 +14,20 @@ namespace nodesnap {
 
 class Throttle {
 public:
+    using Clock = std::chrono::steady_clock;
+
     explicit Throttle(std::uint64_t bytes_per_second = 0);  // 0: no cap
+    // With a clock of the caller's, for tests.
+    Throttle(std::uint64_t bytes_per_second, Clock::time_point (*now)());
+
     std::chrono::nanoseconds reserve(std::uint64_t bytes);
     bool limited() const noexcept { return bytes_per_second_ != 0; }
 
 private:
     std::uint64_t bytes_per_second_;
+    Clock::time_point (*now_)();
     std::mutex mutex_;
-    std::chrono::steady_clock::time_point next_free_{};
+    Clock::time_point next_free_{};  // when all that was reserved so far has passed at the capped rate
 };
 
 }  // namespace nodesnap

@@ -1,6 +1,6 @@
-// Btrfs: subvolumes and snapshots, through libbtrfsutil and, where that needs a path or is missing, the ioctls. Creating and deleting need
-// CAP_SYS_ADMIN (or the file system's user_subvol_rm_allowed); open_top_level() always does. Linux 5.2 or later. All descriptors are of
-// directories on btrfs. Errors are nodesnap::Error.
+// Btrfs: subvolumes and snapshots, through libbtrfsutil and, where that has no call, the ioctls. Creating and deleting need CAP_SYS_ADMIN
+// (or the mount option user_subvol_rm_allowed); open_top_level() and the paths of subvolumes always do. Linux 5.2 or later. All descriptors
+// are of directories on btrfs, opened for reading. Errors are nodesnap::Error. Any thread.
 #pragma once
 
 #include <array>
@@ -30,14 +30,20 @@ struct SubvolumeInfo {
 bool is_btrfs(int fd);
 bool is_btrfs(const std::string& path);
 std::string fs_uuid(int fd);         // "0a1b2c3d-..."
-bool is_subvolume(int fd);           // the directory is the root of one
+bool is_subvolume(int fd);           // the directory is the root of one; false on other file systems
 std::uint64_t subvolume_id(int fd);  // of the subvolume that holds it
 SubvolumeInfo subvolume_info(int fd);
-// Absolute path of the root of the subvolume that holds `path`, or of the root of the mount if that comes first on the way up (a
-// folder of a subvolume can be mounted by itself).
+
+// Where a directory lies in its subvolume.
+struct Place {
+    std::string subvolume_root;  // absolute path; empty when only a folder of the subvolume is mounted here
+    std::string inside;          // from the subvolume's root; empty if the directory is that root
+};
+Place place_of(const std::string& directory);
+// Absolute path of the root of the subvolume that holds `path`. Error::refused if it isn't visible (only a folder of it is mounted).
 std::string subvolume_root_of(const std::string& path);
 
-// `source` is the root of a subvolume. One call; O(1).
+// `source` is the root of a subvolume. One call, O(1).
 void create_snapshot(int source, int parent_directory, const std::string& name, bool read_only);
 void create_subvolume(int parent_directory, const std::string& name);
 void delete_subvolume(int parent_directory, const std::string& name);
@@ -47,12 +53,12 @@ void set_read_only(int subvolume, bool read_only);
 std::vector<std::string> nested_subvolumes_below(const std::string& directory);
 
 // The root of the file system that `path` lies on (subvolid 5), through a mount that is attached nowhere: nobody else sees it, and it goes
-// away with the descriptor. Error::refused where the kernel doesn't allow that.
+// away with the descriptor, which is an O_PATH one: open "." relative to it for ioctls. Error::refused where the kernel doesn't allow that.
 FileDescriptor open_top_level(const std::string& path);
 // The path of the subvolume with this id from the top level, without leading '/'; "" for the top level. `fd` is any directory of the file
 // system.
 std::string subvolume_path(int fd, std::uint64_t id);
-// A path of some mounted directory of the btrfs with this UUID, "" if none is mounted.
+// A mount point of the btrfs with this UUID, "" if none is visible.
 std::string find_mounted(const std::string& file_system_uuid);
 
 }  // namespace nodesnap::btrfs

@@ -57,6 +57,8 @@ bool ExtentReader::fill() {
     map->fm_start = position_;
     map->fm_length = FIEMAP_MAX_OFFSET - position_;
     map->fm_extent_count = kBatch;
+    map->fm_flags = synced_ ? 0 : FIEMAP_FLAG_SYNC;  // else data that was never synced looks unwritten
+    synced_ = true;
     int error = fault::inject("fiemap");
     if (error == 0 && ::ioctl(fd_, FS_IOC_FIEMAP, map) != 0) {
         error = errno;

@@ -1,7 +1,7 @@
 // ExtentReader: which ranges of a file hold data, in ascending order, in bounded memory for any number of extents.
 //
 // Uses FIEMAP in batches; where the file system has none (tmpfs, overlay, FUSE), SEEK_DATA and SEEK_HOLE, and where it has neither, the
-// whole file is one extent. What no extent covers is a hole. A file must be flushed first if delayed extents matter (a snapshot's are).
+// whole file is one extent. What no extent covers is a hole.
 // Unwritten extents may lie beyond the end of the file; `length` isn't clipped to the file's size. One thread at a time.
 #pragma once
 
@@ -50,6 +50,7 @@ private:
     std::uint64_t position_;
     Method method_ = Method::kFiemap;
     bool last_ = false;
+    bool synced_ = false;
     std::vector<Extent> batch_;
     std::size_t taken_ = 0;
     std::vector<std::uint64_t> buffer_;  // struct fiemap with kBatch extents

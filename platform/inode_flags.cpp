@@ -1,5 +1,6 @@
 #include "platform/inode_flags.h"
 
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 
@@ -47,6 +48,11 @@ bool set_inode_flags(int fd, std::uint32_t flags, const std::string& path_for_er
         throw Error::system("set the inode flags of", path_for_errors, error);
     }
     return true;
+}
+
+bool clear_direct(int fd) noexcept {
+    const int flags = ::fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_DIRECT) != 0 && ::fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0;
 }
 
 std::uint64_t inode_generation(int fd) {

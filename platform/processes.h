@@ -1,5 +1,4 @@
-// What other processes do with a directory, and whether a process is still the one that it was. From /proc; processes of other users are
-// visible only to root (others are left out).
+// What other processes do with a directory, and whether a process is still the one that it was. From /proc. Any thread.
 #pragma once
 
 #include <sys/types.h>
@@ -16,14 +15,16 @@ struct DirectoryUser {
     pid_t pid = 0;
     std::string command;    // from /proc/PID/comm
     std::string what;       // "open file", "current directory", "mapped file"
-    std::string path;       // of the file
-    bool writable = false;  // opened for writing, or mapped shared and writable
+    std::string path;       // of the file, as that process sees it
+    std::string relative;   // from the directory; empty if it is the directory itself
+    bool writable = false;  // a file opened for writing, or mapped shared and writable, that still has a name
 };
 
-// Processes other than this one with a file at or below `directory` open, mapped or as current or root directory. At most `limit` uses are
-// told, those for writing first. The directory is found by its path and, in another mount namespace or through another mount, by device and
-// inode.
-std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64);
+// Processes other than this one with a file at or below `directory` open, mapped, or as current or root directory. At most `limit` uses are
+// told, those for writing first. Uses through other mounts of the file system, also in other mount namespaces, are found by comparing with
+// the mounts that the process sees. Processes that may not be looked into are counted in `hidden`: those of other users, unless this is
+// root.
+std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64, std::size_t* hidden = nullptr);
 
 std::optional<std::uint64_t> process_start(pid_t pid);  // field 22 of /proc/PID/stat, clock ticks since boot; nullopt if there is none
 // The process that had this pid and start time still runs (a zombie doesn't).

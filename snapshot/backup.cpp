@@ -115,7 +115,9 @@ private:
         drain_options.workers = options_.workers;
         drain_options.force_blocking = options_.force_blocking;
         drain_options.skip_unreadable = options_.skip_unreadable;
-        drain_options.source_is_live = backend_->name() == "none" && !options_.backend.accept_inconsistent;
+        drain_options.source_is_live = backend_->name() == "none";
+        drain_options.tolerate_changes = options_.backend.accept_inconsistent;
+        drain_options.still_ours = [this] { lease_.check(); };
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
         drain_options.scratch_directory = scratch_directory(options_);
         drained_ = run_drain(snapshot_->root(), repository_.target(), repository_.info().uuid, repository_.hasher(), session_.id, excludes_,
@@ -167,14 +169,15 @@ private:
         result_.backend_reason = backend_->reason();
         result_.io_fallback_reason = drained_.io_fallback_reason;
         try {
-            repository_.end_session(session_.id);
-            fault::step("backup.session-ended");
             if (options_.keep_snapshot) {
                 result_.snapshot_path = snapshot_->entry().path;
                 snapshot_->keep();
             } else {
                 snapshot_->remove();
             }
+            fault::step("backup.snapshot-retired");
+            repository_.end_session(session_.id);
+            fault::step("backup.session-ended");
             lease_.release();
         } catch (const Error& error) {
             report_.warn("the backup is complete, but " + error.message());

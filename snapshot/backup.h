@@ -22,10 +22,10 @@ struct BackupOptions {
     bool skip_unreadable = false;
     bool keep_snapshot = false;
     bool adopt_node = false;
-    bool force_blocking = false;      // --no-io-uring
-    unsigned workers = 0;             // 0: one per CPU that this process may use
+    bool force_blocking = false;  // --no-io-uring
+    unsigned workers = 0;         // 0: one per CPU that this process may use
     std::string state_directory = "/var/lib/nodesnap";
-    std::string scratch_directory;    // empty: $TMPDIR or /var/tmp
+    std::string scratch_directory;  // empty: $TMPDIR or /var/tmp
     LeaseOptions lease;
 };
 
@@ -36,11 +36,12 @@ struct BackupResult {
     std::string snapshot_path;  // when it was kept
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};
-    std::string io_fallback_reason;  // empty while io_uring was used
+    std::string io_fallback_reason;      // empty while io_uring was used
     std::uint64_t cleared_sessions = 0;  // remains of dead backups that were removed
 };
 
-// Throws Error; then no backup is visible, the snapshot is removed and the earlier backups are as they were. The result is `damaged` only with skip_unreadable.
+// Throws Error; then no backup is visible, the snapshot is removed and the earlier backups are as they were. The result is `damaged` only
+// with skip_unreadable.
 BackupResult run_backup(Repository& repository, const BackupOptions& options, Progress& progress, Report& report);
 
 }  // namespace nodesnap

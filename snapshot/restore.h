@@ -35,16 +35,17 @@ struct RestoreOptions {
 
 struct RestoreResult {
     std::uint64_t files = 0, directories = 0, others = 0;
-    std::uint64_t bytes = 0;          // of data written (or to write, in a dry run)
-    std::uint64_t required_bytes = 0; // space the destination needs
+    std::uint64_t bytes = 0;           // of data written (or to write, in a dry run)
+    std::uint64_t required_bytes = 0;  // space the destination needs
     bool resumed = false;
-    std::string placed_as;            // "subvolume", "directory", "into the mount"
+    std::string placed_as;  // "subvolume", "directory", "into the mount"
     std::chrono::nanoseconds elapsed{0};
     std::chrono::nanoseconds estimate{0};  // dry run: from a sample read of the repository and write to the destination's file system
     std::string io_fallback_reason;
 };
 
-RestoreResult run_restore(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress, Report& report);
+RestoreResult run_restore(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress,
+                          Report& report);
 
 // Writes one regular file (or a symlink's target) of a backup to a descriptor, every block verified before it is written.
 void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out);

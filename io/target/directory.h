@@ -1,10 +1,10 @@
 // Directory target: a repository in a local (or network-mounted) directory.
 //
-// Objects are files below the directory, folders are made when they are needed (mode 0700). A new object becomes visible by one link or rename, after
-// its bytes are durable; the folder that names it is durable before the call returns. Large objects are written with O_DIRECT where
-// the file system allows it and otherwise through the page cache, whose pages are written back early and dropped. Compare-and-swap is a comparison
-// and a rename under an exclusive flock(2) of "locks/.swap", so that it holds between processes and, where the file system passes locks on, hosts.
-// The directory is held open: it may be renamed meanwhile. Reading needs no write access at all.
+// Objects are files below the directory, folders are made when they are needed (mode 0700). A new object becomes visible by one link or
+// rename, after its bytes are durable; the folder that names it is durable before the call returns. Large objects are written with O_DIRECT
+// where the file system allows it and otherwise through the page cache, whose pages are written back early and dropped. Compare-and-swap is
+// a comparison and a rename under an exclusive flock(2) of "locks/.swap", so that it holds between processes and, where the file system
+// passes locks on, hosts. The directory is held open: it may be renamed meanwhile. Reading needs no write access at all.
 #pragma once
 
 #include <memory>

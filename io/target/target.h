@@ -3,8 +3,9 @@
 // No append, no overwrite, no rename. A large object is written strictly from its beginning to its end and appears, whole and durable,
 // when it is finished. Correctness must not rest on list() being up to date.
 //
-// Names are relative, '/'-separated, of [A-Za-z0-9._-]; directories come and go by themselves. All functions may be called from several threads
-// at once, except that one writer or reader object is used by one thread at a time. Errors are nodesnap::Error with the object's place in them.
+// Names are relative, '/'-separated, of [A-Za-z0-9._-]; directories come and go by themselves. All functions may be called from several
+// threads at once, except that one writer or reader object is used by one thread at a time. Errors are nodesnap::Error with the object's
+// place in them.
 #pragma once
 
 #include <cstddef>
@@ -68,17 +69,20 @@ public:
 
     // Creates a small object (up to 64 MiB) atomically and durably. False if one of the name exists.
     virtual bool create(std::string_view name, std::span<const std::byte> content) = 0;
-    // Begins a large object. `staging_id` names its unfinished state in the journal ("journal/<staging_id>.part") where there is such a thing.
+    // Begins a large object. `staging_id` names its unfinished state in the journal ("journal/<staging_id>.part") where there is such a
+    // thing.
     virtual std::unique_ptr<ObjectWriter> begin(std::string_view name, std::string_view staging_id) = 0;
 
     // nullptr if there is none.
     virtual std::unique_ptr<ObjectReader> open(std::string_view name) = 0;
     // Whole content of a small object, at most `limit` bytes (more is an Error::damaged); nullopt if there is none.
     virtual std::optional<VersionedObject> load(std::string_view name, std::uint64_t limit) = 0;
-    // Replaces (or creates, when `expected` is nullopt) a small object if its version is still `expected`. Atomic and durable. False if it has changed.
+    // Replaces (or creates, when `expected` is nullopt) a small object if its version is still `expected`. Atomic and durable. False if it
+    // has changed.
     virtual bool swap(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) = 0;
 
-    // Calls back for every object whose name starts with `prefix` (a directory such as "packs/"), in ascending order of names within a directory.
+    // Calls back for every object whose name starts with `prefix` (a directory such as "packs/"), in ascending order of names within a
+    // directory.
     virtual void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) = 0;
     // Removes; false if there was none. Durable by the next create(), finish() or swap().
     virtual bool remove(std::string_view name) = 0;

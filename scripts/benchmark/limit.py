@@ -11,7 +11,8 @@ from pathlib import Path
 
 BLOCK = 1 << 20
 PAGE = 4096
-JOBS = 2  # of readers and of writers
+JOBS = 2  # writers, and readers of a few large files
+FILES_PER_READER = 12500  # many small ones want more readers: opening a file waits for the disk
 COMMON = ["direct=1", "ioengine=io_uring", "iodepth=16", f"bs={BLOCK}", "thread=1", "group_reporting=0", "randrepeat=1"]
 
 
@@ -27,9 +28,11 @@ def _files(node):
 
 def _write_replay_logs(node, directory):
     """One log for each reader; every reader gets the same share of the files' bytes and of the small files."""
-    shares = [[] for _ in range(JOBS)]
-    loads = [0] * JOBS
-    for path, size in _files(node):
+    files = _files(node)
+    readers = max(JOBS, len(files) // FILES_PER_READER)
+    shares = [[] for _ in range(readers)]
+    loads = [0] * readers
+    for path, size in files:
         least = loads.index(min(loads))
         loads[least] += size + (64 << 10)  # opening a file costs about as much as reading this
         shares[least].append((path, size // PAGE * PAGE))

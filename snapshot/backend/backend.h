@@ -1,7 +1,7 @@
 // SnapshotBackend: takes read-only views of a node directory with what its storage offers.
 //
-// A backend is chosen for one node directory by choose_backend(), which also runs the preflight: layout, nested subvolumes and mounts. What a
-// backend can't do safely it refuses (Error::refused, nothing touched). Needs CAP_SYS_ADMIN for btrfs.
+// A backend is chosen for one node directory by choose_backend(), which also runs the preflight: layout, nested subvolumes and mounts. What
+// a backend can't do safely it refuses (Error::refused, nothing touched). Needs CAP_SYS_ADMIN for btrfs.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ std::string to_string(Layout layout);                   // "folder", "subvolume"
 // One snapshot that exists on storage.
 struct SnapshotEntry {
     std::string name;  // unique among the node directory's snapshots
-    std::string path;  // where an operator finds it; for a mounted subvolume relative to the file system's top level
+    std::string path;  // where an operator finds it; in the file system's top level: "btrfs:UUID/.nodesnap/NAME"
     std::int64_t created_ns = 0;
     bool temporary = false;  // made by a backup, not by `snapshot create`
 };
@@ -35,6 +35,8 @@ public:
     virtual SnapshotProof proof() const = 0;
     virtual std::int64_t taken_ns() const = 0;     // UTC
     virtual std::int64_t duration_ns() const = 0;  // of the call that took it
+    // As far as is known by now: `none` looks again whether the directory is in use, and throws Error::failed if it came to be while it was
+    // read.
     virtual Consistency consistency() const = 0;
     virtual void keep() noexcept = 0;
     virtual void remove() = 0;
@@ -54,12 +56,15 @@ public:
 };
 
 struct BackendOptions {
-    std::string kind = "auto";  // auto, btrfs, none
-    std::string snapshot_directory;  // --snapshot-dir, empty: the documented place
+    std::string kind = "auto";         // auto, btrfs, none
+    std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
     bool accept_inconsistent = false;  // with none: a directory that is in use
+    bool preflight = true;             // false: to list and remove only; nested subvolumes, mounts and users aren't looked for
 };
-std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes, const BackendOptions& options);
-// Removes a snapshot that a dead backup left, by the path in its session record; nothing if it is gone already.
+std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
+                                                const BackendOptions& options);
+// Removes a snapshot that a dead backup left, by the path in its session record. Nothing if it is gone already, out of reach (its file
+// system isn't mounted), or not one of ours any more: only read-only subvolumes with the name of a snapshot of nodesnap's are ever removed.
 void remove_left_snapshot(const std::string& backend, const std::string& path);
 
 }  // namespace nodesnap

@@ -9,7 +9,9 @@ namespace nodesnap::command {
 Call::Call(Options options, Streams& streams)
     : options_(std::move(options)), streams_(streams), json_(options_.flag("json")), document_(streams.out) {}
 
-bool Call::shows_progress() const { return streams_.err_is_terminal && !json_ && !options_.flag("quiet"); }
+bool Call::shows_progress() const {
+    return streams_.err_is_terminal && !json_ && !options_.flag("quiet");
+}
 
 JsonWriter& Call::document() {
     if (!document_.started()) {
@@ -29,7 +31,9 @@ std::string Call::positional(const char* name) {
     return given[next_++];
 }
 
-std::string Call::optional_positional(const char* name) { return next_ < options_.positionals().size() ? positional(name) : std::string{}; }
+std::string Call::optional_positional(const char* name) {
+    return next_ < options_.positionals().size() ? positional(name) : std::string{};
+}
 
 void Call::end_of_positionals() const {
     if (next_ < options_.positionals().size()) {

@@ -17,7 +17,7 @@ namespace nodesnap::command {
 struct Streams {
     std::ostream& out;
     std::ostream& err;
-    int out_fd = 1;                // for the bytes of `dump`
+    int out_fd = 1;  // for the bytes of `dump`
     bool out_is_terminal = false;
     bool err_is_terminal = false;  // a progress line is shown
 };
@@ -57,7 +57,7 @@ struct Command {
     const char* usage;        // one or several lines, without the program's name
     const char* description;  // paragraphs
     const char* examples;
-    const char* statuses;     // what its exit statuses mean here
+    const char* statuses;  // what its exit statuses mean here
     void (*declare)(OptionSet& options);
     ExitStatus (*run)(Call& call);
 };

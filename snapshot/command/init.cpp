@@ -16,7 +16,8 @@ void check_name(const std::string& name) {
     }
     constexpr std::size_t kLongest = 128;
     if (name.size() > kLongest || printable_name(name) != name || name.find_first_of(" /\\") != std::string::npos) {
-        throw Error::usage("\"" + printable_name(name) + "\" is not a name for a node", "up to 128 bytes without blanks, slashes and controls");
+        throw Error::usage("\"" + printable_name(name) + "\" is not a name for a node",
+                           "up to 128 bytes without blanks, slashes and controls");
     }
 }
 

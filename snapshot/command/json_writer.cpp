@@ -9,7 +9,9 @@
 namespace nodesnap::command {
 namespace {
 
-std::string quoted(std::string_view text) { return nlohmann::json(is_utf8(text) ? std::string(text) : printable_name(text)).dump(); }
+std::string quoted(std::string_view text) {
+    return nlohmann::json(is_utf8(text) ? std::string(text) : printable_name(text)).dump();
+}
 
 }  // namespace
 
@@ -80,10 +82,18 @@ void JsonWriter::scalar(std::string_view key, std::string_view literal) {
     out_ << literal;
 }
 
-void JsonWriter::integer(std::string_view key, std::int64_t number) { scalar(key, std::to_string(number)); }
-void JsonWriter::natural(std::string_view key, std::uint64_t number) { scalar(key, std::to_string(number)); }
-void JsonWriter::member(std::string_view key, std::string_view text) { scalar(key, quoted(text)); }
-void JsonWriter::member(std::string_view key, double number) { scalar(key, std::isfinite(number) ? nlohmann::json(number).dump() : "null"); }
+void JsonWriter::integer(std::string_view key, std::int64_t number) {
+    scalar(key, std::to_string(number));
+}
+void JsonWriter::natural(std::string_view key, std::uint64_t number) {
+    scalar(key, std::to_string(number));
+}
+void JsonWriter::member(std::string_view key, std::string_view text) {
+    scalar(key, quoted(text));
+}
+void JsonWriter::member(std::string_view key, double number) {
+    scalar(key, std::isfinite(number) ? nlohmann::json(number).dump() : "null");
+}
 
 void JsonWriter::element(std::string_view text) {
     separate();

@@ -1,7 +1,7 @@
 // JsonWriter: writes one JSON document member by member, so that a listing of any length needs no memory.
 //
-// Strings that aren't UTF-8 are written with their bytes as \xNN; name() adds the exact bytes in base64 then. An error in the middle can still
-// end the document properly: unwind() closes what is open down to the root object.
+// Strings that aren't UTF-8 are written with their bytes as \xNN; name() adds the exact bytes in base64 then. An error in the middle can
+// still end the document properly: unwind() closes what is open down to the root object.
 #pragma once
 
 #include <concepts>

@@ -30,7 +30,8 @@ public:
             row({"ID", "TIME (UTC)", "NODE", "CONSISTENCY", "SIZE", "STORED", "STATE", "TAGS"});
         }
         if (!entry.manifest) {
-            row({"?", utc(entry.name.utc_seconds * 1'000'000'000), "?", "?", "?", "?", "damaged", entry.object + ": " + entry.damage});
+            row({entry.object.substr(entry.object.find('/') + 1, 10), utc(entry.name.utc_seconds * 1'000'000'000), "?", "?", "?", "?",
+                 "damaged", printable_text(entry.damage)});
             return;
         }
         const Manifest& manifest = *entry.manifest;
@@ -45,10 +46,10 @@ public:
 
 private:
     void row(const std::vector<std::string>& cells) {
-        static constexpr int kWidths[] = {13, 20, -13, 17, 11, 11, 11};
+        static constexpr int kWidths[] = {12, 19, 12, 16, 10, 10, 10, 0};
         std::ostringstream line;
         for (std::size_t i = 0; i < cells.size(); ++i) {
-            line << std::left << std::setw(i < std::size(kWidths) ? std::abs(kWidths[i]) - 1 : 0) << cells[i] << ' ';
+            line << std::left << std::setw(kWidths[i]) << cells[i] << "  ";
         }
         std::string text = line.str();
         text.erase(text.find_last_not_of(' ') + 1);

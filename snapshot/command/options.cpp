@@ -31,7 +31,9 @@ std::size_t distance(const std::string& a, const std::string& b) {
     return last.back();
 }
 
-std::string without_dashes(std::string name) { return name.erase(0, std::min(name.find_first_not_of('-'), name.size())); }
+std::string without_dashes(std::string name) {
+    return name.erase(0, std::min(name.find_first_not_of('-'), name.size()));
+}
 
 // Runs a parser of io/units.h and says which option its text belonged to.
 template <typename Parse>
@@ -83,7 +85,9 @@ OptionSet& OptionSet::list(const char* name, const char* argument, const char* t
     return *this;
 }
 
-bool OptionSet::has(const std::string& name) const { return description_.find_nothrow(name, false) != nullptr; }
+bool OptionSet::has(const std::string& name) const {
+    return description_.find_nothrow(name, false) != nullptr;
+}
 
 bool OptionSet::repeatable(const std::string& name) const {
     const auto* option = description_.find_nothrow(name, false);
@@ -135,8 +139,12 @@ std::string Options::origin(const char* name) const {
     return place == places_.end() ? "--" + std::string(name) : place->second + ": " + name;
 }
 
-bool Options::flag(const char* name) const { return values_.count(name) != 0 && values_[name].as<bool>(); }
-bool Options::given(const char* name) const { return values_.count(name) != 0; }
+bool Options::flag(const char* name) const {
+    return values_.count(name) != 0 && values_[name].as<bool>();
+}
+bool Options::given(const char* name) const {
+    return values_.count(name) != 0;
+}
 
 std::string Options::text(const char* name, const std::string& otherwise) const {
     return given(name) ? values_[name].as<std::string>() : otherwise;

@@ -1,5 +1,5 @@
-// OptionSet declares a command's options; Options holds what was given on the command line and in the configuration files, and turns it into
-// sizes, rates, durations and times. Everything wrong is an Error::usage that names the option, with a suggestion for a near miss.
+// OptionSet declares a command's options; Options holds what was given on the command line and in the configuration files, and turns it
+// into sizes, rates, durations and times. Everything wrong is an Error::usage that names the option, with a suggestion for a near miss.
 #pragma once
 
 #include <boost/program_options.hpp>
@@ -44,10 +44,10 @@ public:
     bool given(const char* name) const;
     std::string text(const char* name, const std::string& otherwise = "") const;
     std::vector<std::string> list(const char* name) const;
-    std::uint64_t rate(const char* name) const;                                   // bytes per second; 0: no cap
+    std::uint64_t rate(const char* name) const;  // bytes per second; 0: no cap
     std::optional<std::chrono::nanoseconds> duration(const char* name) const;
     std::chrono::seconds whole_seconds(const char* name, std::chrono::seconds otherwise) const;  // rounded up
-    std::optional<std::int64_t> time(const char* name) const;                     // nanoseconds since 1970 UTC
+    std::optional<std::int64_t> time(const char* name) const;                                    // nanoseconds since 1970 UTC
     unsigned count(const char* name, unsigned lowest, unsigned highest, unsigned otherwise) const;
 
 private:

@@ -18,7 +18,10 @@ Character decode(std::string_view bytes) noexcept {
     if (first < 0x80) {
         return {1, first};
     }
-    const std::size_t length = first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 && first < 0xf0 ? 3 : first >= 0xc2 && first < 0xe0 ? 2 : 0;
+    const std::size_t length = first >= 0xf0 && first < 0xf5   ? 4
+                               : first >= 0xe0 && first < 0xf0 ? 3
+                               : first >= 0xc2 && first < 0xe0 ? 2
+                                                               : 0;
     if (length == 0 || bytes.size() < length) {
         return {};
     }
@@ -39,8 +42,8 @@ Character decode(std::string_view bytes) noexcept {
 // Controls, and what changes the direction or the lines of the text around it.
 bool harmful(std::uint32_t code) noexcept {
     return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x061c || (code >= 0x200b && code <= 0x200f) ||
-           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff || (code >= 0xfff9 && code <= 0xfffb) ||
-           code >= 0xe0000;
+           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff ||
+           (code >= 0xfff9 && code <= 0xfffb) || code >= 0xe0000;
 }
 
 void append_hex(std::string& text, char byte) {
@@ -85,8 +88,12 @@ bool is_utf8(std::string_view bytes) noexcept {
     return true;
 }
 
-std::string printable_name(std::string_view name) { return escape(name, true); }
-std::string printable_text(std::string_view text) { return escape(text, false); }
+std::string printable_name(std::string_view name) {
+    return escape(name, true);
+}
+std::string printable_text(std::string_view text) {
+    return escape(text, false);
+}
 
 std::string base64(std::string_view bytes) {
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -22,8 +22,8 @@ const Command& require_command(const std::string& name) {
     if (const Command* command = find_command(name)) {
         return *command;
     }
-    const std::string near = suggestion(name, command_names());
-    throw Error::usage((name.starts_with("-") ? "unknown option " : "unknown command ") + ("\"" + name + "\""),
+    const std::string near = name.starts_with("-") ? suggestion(name, {"--help", "--version"}) : suggestion(name, command_names());
+    throw Error::usage((name.starts_with("-") ? "unknown option " : "unknown command ") + ("\"" + printable_name(name) + "\""),
                        near.empty() ? "\"nodesnap help\" lists the commands" : near);
 }
 

@@ -12,6 +12,7 @@ namespace nodesnap::command {
 inline constexpr const char* kSystemConfiguration = "/etc/nodesnap/nodesnap.conf";
 
 // `arguments` without the program's name. `system_configuration` is read if it exists.
-int run_program(const std::vector<std::string>& arguments, Streams& streams, const std::string& system_configuration = kSystemConfiguration);
+int run_program(const std::vector<std::string>& arguments, Streams& streams,
+                const std::string& system_configuration = kSystemConfiguration);
 
 }  // namespace nodesnap::command

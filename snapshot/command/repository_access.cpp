@@ -2,6 +2,7 @@
 
 #include "io/target/directory.h"
 #include "io/units.h"
+#include "snapshot/command/printable.h"
 
 namespace nodesnap::command {
 
@@ -26,7 +27,9 @@ std::shared_ptr<Target> open_target(const std::string& place, bool create) {
     return open_directory_target(place, create);
 }
 
-Repository open_repository(const std::string& place, DamageSink sink) { return Repository::open(open_target(place), std::move(sink)); }
+Repository open_repository(const std::string& place, DamageSink sink) {
+    return Repository::open(open_target(place), std::move(sink));
+}
 
 Repository open_repository(Call& call, const std::string& place) {
     const auto warnings = std::make_shared<DamageWarnings>(call.report());
@@ -37,14 +40,15 @@ void declare_as_of(OptionSet& options) {
     options.value("as-of", "TIME", "in place of BACKUP: the newest backup whose snapshot was taken at TIME or before");
 }
 
-Manifest choose_backup(Call& call, const Repository& repository) {
-    if (const auto time = call.options().time("as-of")) {
-        return repository.find_backup("", time);
+BackupChoice::BackupChoice(Call& call) : as_of_ns(call.options().time("as-of")) {
+    if (!as_of_ns) {
+        backup = call.positional("BACKUP");
     }
-    return repository.find_backup(call.positional("BACKUP"));
 }
 
-std::string short_id(const SessionId& id) { return id.hex().substr(0, 12); }
+std::string short_id(const SessionId& id) {
+    return id.hex().substr(0, 12);
+}
 
 std::string utc(std::int64_t nanoseconds) {
     std::string text = format_utc(nanoseconds);
@@ -55,7 +59,9 @@ std::string utc(std::int64_t nanoseconds) {
     return text;
 }
 
-std::string state_of(const Manifest& manifest) { return manifest.damaged ? "incomplete" : "good"; }
+std::string state_of(const Manifest& manifest) {
+    return manifest.damaged ? "incomplete" : "good";
+}
 
 void write_backup(JsonWriter& document, const Manifest& manifest, const std::string& object) {
     document.member("id", manifest.id.hex());
@@ -92,6 +98,86 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
     for (const std::string& pattern : manifest.excludes) {
         document.element(pattern);
     }
+    document.end();
+}
+
+void declare_lease(OptionSet& options) {
+    options.value("wait-lock", "DURATION", "wait so long for another that holds the repository (default: 0)");
+    options.value("lock-lease", "DURATION", "after how long without a sign of life others may take the lock over, 1s to 1d (default: 5m)");
+}
+
+LeaseOptions lease_options(const Options& options, const char* command) {
+    LeaseOptions result;
+    result.command = command;
+    result.lease = options.whole_seconds("lock-lease", result.lease);
+    result.wait = options.whole_seconds("wait-lock", result.wait);
+    if (result.lease < std::chrono::seconds(1) || result.lease > std::chrono::hours(24)) {
+        throw Error::usage("--lock-lease: a lease lasts from 1s to 1d");
+    }
+    return result;
+}
+
+namespace {
+
+const char* state_text(HolderState state) {
+    switch (state) {
+        case HolderState::kNone:
+            return "none";
+        case HolderState::kAlive:
+            return "alive";
+        case HolderState::kDead:
+            return "dead";
+        case HolderState::kExpired:
+            return "expired";
+        case HolderState::kUnknown:
+            return "unknown";
+    }
+    return "unknown";
+}
+
+const char* state_sentence(HolderState state) {
+    switch (state) {
+        case HolderState::kNone:
+            return "released";
+        case HolderState::kAlive:
+            return "it is alive";
+        case HolderState::kDead:
+            return "it is dead; the next backup takes over";
+        case HolderState::kExpired:
+            return "its lease has run out; the next backup takes over";
+        case HolderState::kUnknown:
+            return "on another host, with a recent sign of life";
+    }
+    return "";
+}
+
+}  // namespace
+
+std::string describe_holder(const LeaseState& state) {
+    if (!state.holder) {
+        return "an unknown holder (" + std::string(state_sentence(state.state)) + ")";
+    }
+    const LeaseHolder& holder = *state.holder;
+    return "\"nodesnap " + printable_name(holder.command) + "\", process " + std::to_string(holder.pid) + " on " +
+           printable_name(holder.host) + ", since " + utc(holder.acquired_ns) + " UTC, last sign of life " + utc(holder.heartbeat_ns) +
+           " UTC (" + state_sentence(state.state) + ")";
+}
+
+void write_holder(JsonWriter& document, const LeaseState& state) {
+    if (state.state == HolderState::kNone || !state.holder) {
+        document.null("lock");
+        return;
+    }
+    const LeaseHolder& holder = *state.holder;
+    document.begin_object("lock");
+    document.member("state", state_text(state.state));
+    document.member("command", holder.command);
+    document.member("host", holder.host);
+    document.member("pid", holder.pid);
+    document.member("epoch", holder.epoch);
+    document.member("acquired_time", format_utc_precise(holder.acquired_ns));
+    document.member("heartbeat_time", format_utc_precise(holder.heartbeat_ns));
+    document.member("lease_seconds", holder.lease_seconds);
     document.end();
 }
 

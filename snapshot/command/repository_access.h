@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -33,14 +34,26 @@ Repository open_repository(Call& call, const std::string& place);
 Repository open_repository(const std::string& place, DamageSink sink);
 
 void declare_as_of(OptionSet& options);
-// The backup that BACKUP, the call's next positional argument, or --as-of names.
-Manifest choose_backup(Call& call, const Repository& repository);
+// What names a backup: BACKUP, the call's next positional argument, or --as-of. Taken before anything is opened, so that wrong usage is
+// told first.
+struct BackupChoice {
+    std::string backup;
+    std::optional<std::int64_t> as_of_ns;
+    explicit BackupChoice(Call& call);
+    Manifest find(const Repository& repository) const { return repository.find_backup(backup, as_of_ns); }
+};
 
 // For tables and documents.
 std::string short_id(const SessionId& id);  // 12 digits
 std::string utc(std::int64_t nanoseconds);  // "2024-05-31 14:30:05"
 std::string state_of(const Manifest& manifest);
 void write_backup(JsonWriter& document, const Manifest& manifest, const std::string& object = "");  // members of an open object
+
+// Options of commands that take the lease.
+void declare_lease(OptionSet& options);
+LeaseOptions lease_options(const Options& options, const char* command);
+std::string describe_holder(const LeaseState& state);
+void write_holder(JsonWriter& document, const LeaseState& state);  // member "lock"
 
 // Options of commands that move data.
 void declare_workers(OptionSet& options);

@@ -3,12 +3,14 @@
 #include <cstring>
 
 #include "platform/error.h"
+#include "platform/interrupt.h"
 
 namespace nodesnap {
 namespace {
 
 constexpr std::size_t kEntriesMemory = 16U << 20;
 constexpr std::size_t kRunsMemory = 8U << 20;
+constexpr std::uint64_t kInterruptInterval = 4096;  // entries between looks at the flag
 
 std::string_view as_text(const Bytes& bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -40,6 +42,10 @@ std::uint64_t read_big_endian(std::string_view text) {
         value = value << 8 | static_cast<std::uint8_t>(text[i]);
     }
     return value;
+}
+
+bool is_damaged_inode(std::string_view entry_key, std::string_view value) {
+    return key::parse(entry_key).kind == key::Kind::kInode && decode_inode(as_bytes(value)).damaged;
 }
 
 }  // namespace
@@ -94,11 +100,15 @@ Bytes Catalog::with_runs(std::uint64_t ino, std::string_view value, PendingRun& 
     MapBuilder map(nodes);
     std::uint64_t covered = 0;
     for (; pending.valid && pending.ino == ino; next_run(pending)) {
-        // A file that was drained twice (one of very many hard links) brings its ranges twice.
-        if (pending.run.offset >= covered) {
-            map.add(pending.run);
-            covered = pending.run.end();
+        if (pending.run.end() <= covered) {
+            continue;  // drained twice: one of very many hard links
         }
+        if (pending.run.offset < covered) {
+            throw Error::failed("internal error: ranges of inode " + std::to_string(ino) + " overlap at " +
+                                std::to_string(pending.run.offset));
+        }
+        map.add(pending.run);
+        covered = pending.run.end();
     }
     auto result = map.finish();
     inode.runs = std::move(result.inline_runs);
@@ -112,19 +122,35 @@ TreeRoot Catalog::build(NodeWriter& nodes) {
     PendingRun pending;
     next_run(pending);
     std::string last_key;
+    std::string last_value;
+    const auto store_last = [&] {
+        const auto parts = key::parse(last_key);
+        if (parts.kind == key::Kind::kInode && pending.valid && pending.ino == parts.ino) {
+            tree.add(last_key, with_runs(parts.ino, last_value, pending, nodes));
+        } else {
+            tree.add(last_key, as_bytes(last_value));
+        }
+    };
     std::string_view entry_key;
     std::string_view value;
-    while (entries_.next(entry_key, value)) {
+    for (std::uint64_t count = 0; entries_.next(entry_key, value); ++count) {
+        if (count % kInterruptInterval == 0) {
+            interrupt::throw_if_interrupted();
+        }
         if (entry_key == last_key) {
+            if (is_damaged_inode(entry_key, last_value)) {
+                last_value = value;  // another name of the file could be read
+            }
             continue;
         }
-        last_key = entry_key;
-        const auto parts = key::parse(entry_key);
-        if (parts.kind == key::Kind::kInode && pending.valid && pending.ino == parts.ino) {
-            tree.add(last_key, with_runs(parts.ino, value, pending, nodes));
-        } else {
-            tree.add(last_key, as_bytes(value));
+        if (!last_key.empty()) {
+            store_last();
         }
+        last_key = entry_key;
+        last_value = value;
+    }
+    if (!last_key.empty()) {
+        store_last();
     }
     if (pending.valid) {
         throw Error::failed("internal error: file data was stored for inode " + std::to_string(pending.ino) + ", which has no record");

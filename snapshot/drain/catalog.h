@@ -16,7 +16,7 @@ class Catalog {
 public:
     explicit Catalog(const std::string& scratch_directory);
 
-    // Of several records with one key (a hard link that was met twice) the first that was added counts.
+    // Of several records with one key (a hard link that was met twice) the first that isn't damaged counts.
     void add_inode(std::uint64_t ino, const Inode& inode);
     void add_dirent(std::uint64_t directory, std::string_view name, const Dirent& dirent);
     void add_xattr(std::uint64_t ino, std::string_view name, const Xattr& xattr);

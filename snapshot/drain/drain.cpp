@@ -1,5 +1,6 @@
 #include "snapshot/drain/drain.h"
 
+#include <algorithm>
 #include <functional>
 #include <thread>
 
@@ -29,12 +30,16 @@ void read_source(DrainState& state, int source, std::uint64_t root_ino, const Ex
                     [&state](const std::string& path, const Error& error) { state.unreadable(path, error); });
     std::vector<std::jthread> threads;
     threads.reserve(workers + 1);
-    threads.push_back(start(state, [&state, &walk] {
-        walk.run();
-        state.progress.totals_final = true;
-    }));
-    for (unsigned index = 0; index < workers; ++index) {
-        threads.push_back(start(state, [&state, index] { DrainWorker(state, index).run(); }));
+    try {
+        threads.push_back(start(state, [&state, &walk] {
+            walk.run();
+            state.progress.totals_final = true;
+        }));
+        for (unsigned index = 0; index < workers; ++index) {
+            threads.push_back(start(state, [&state, index, workers] { DrainWorker(state, index, workers).run(); }));
+        }
+    } catch (...) {  // no more threads: those that run must not wait for those that don't
+        state.fail(std::current_exception());
     }
     threads.clear();  // joins
     state.rethrow_failure();
@@ -48,7 +53,8 @@ DrainResult run_drain(int source, Target& target, const Uuid& repository, const 
     DrainResult result;
     result.root_ino = stat_fd(source).stx_ino;
     progress.phase = "draining";
-    read_source(state, source, result.root_ino, excludes, options.workers != 0 ? options.workers : cpu_count());
+    read_source(state, source, result.root_ino, excludes,
+                options.workers != 0 ? std::min(options.workers, kMaximumWorkers) : std::min(cpu_count(), kDefaultWorkers));
     fault::step("drain.data-durable");
 
     progress.phase = "storing metadata";

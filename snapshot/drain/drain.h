@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,13 +18,18 @@
 
 namespace nodesnap {
 
+inline constexpr unsigned kDefaultWorkers = 4;
+inline constexpr unsigned kMaximumWorkers = 8;  // of four buffers each
+
 struct DrainOptions {
-    unsigned workers = 0;  // 0: one per CPU
+    unsigned workers = 0;  // 0: one per CPU, up to kDefaultWorkers; at most kMaximumWorkers
     bool force_blocking = false;
     bool skip_unreadable = false;
-    bool source_is_live = false;  // not a snapshot: a file that changes while it is read is an error
+    bool source_is_live = false;    // not a snapshot: a file that changes while it is read is an error
+    bool tolerate_changes = false;  // but one that the operator has accepted
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
+    std::function<void()> still_ours = [] {};  // asked before a pack becomes visible; throws when the lease is lost; any thread
 };
 
 struct DrainResult {

@@ -1,5 +1,7 @@
 #include "snapshot/drain/drain_state.h"
 
+#include <cerrno>
+
 #include "platform/host.h"
 
 namespace nodesnap {
@@ -44,10 +46,16 @@ void DrainState::note_owner(std::uint32_t uid, std::uint32_t gid) {
 }
 
 void DrainState::unreadable(const std::string& path, const Error& error) {
-    if (!options.skip_unreadable) {
+    const int number = error.error_number();
+    // Our own shortage isn't the source's damage.
+    const bool ours = number == EMFILE || number == ENFILE || number == ENOMEM || number == ENOBUFS;
+    const bool tolerated = options.tolerate_changes && (number == ENOENT || number == ENODATA || number == ESTALE);
+    if (ours) {
+        throw error;
+    }
+    if (!options.skip_unreadable && !tolerated) {
         throw Error(error.status(), error.message(),
-                    "the source could not be read; check its device (dmesg), or store what can be read with --skip-unreadable",
-                    error.error_number());
+                    "the source could not be read; check its device (dmesg), or store what can be read with --skip-unreadable", number);
     }
     damaged = true;
     ++unreadable_files;

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "io/transfer.h"
+#include "platform/inode_flags.h"
 #include "platform/interrupt.h"
 #include "snapshot/drain/source_walk.h"
 
@@ -29,11 +30,27 @@ struct DrainWorker::ChunkInProgress {
         : file(std::move(file_)), ranges(std::move(ranges_)) {}
     ChunkInProgress(const ChunkInProgress&) = delete;
     ChunkInProgress& operator=(const ChunkInProgress&) = delete;
-    ~ChunkInProgress() { file->chunk_done(); }
+    ~ChunkInProgress() = default;
     std::shared_ptr<LargeFile> file;
     std::vector<FileRange> ranges;
     std::size_t next = 0;
+    std::size_t done = 0;
 };
+
+// The source can't be read: what --skip-unreadable may go on without. Everything else that fails ends the drain.
+class DrainWorker::SourceError : public Error {
+public:
+    explicit SourceError(const Error& error) : Error(error) {}
+};
+
+template <typename Read>
+auto DrainWorker::read_source(Read read) {
+    try {
+        return read();
+    } catch (const Error& error) {
+        throw SourceError(error);
+    }
+}
 
 class DrainWorker::ActiveUnit {
 public:
@@ -46,13 +63,13 @@ private:
     std::size_t& active_;
 };
 
-DrainWorker::DrainWorker(DrainState& state, unsigned index)
+DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
     : state_(state),
       index_(index),
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
-      buffers_(ring_, BufferPool::Options{.count = kBuffers}),
+      buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
       packs_(PackStream::Environment{ring_, buffers_, state.target, state.repository, state.hasher, state.write_throttle,
-                                     [&state] { return state.next_pack_id(); }}) {
+                                     [&state] { return state.next_pack_id(); }, state.options.still_ours}) {
     if (!ring_.uses_io_uring()) {
         state_.set_fallback_reason(ring_.fallback_reason());
     }
@@ -63,15 +80,18 @@ DrainWorker::~DrainWorker() {
 }
 
 void DrainWorker::run() {
-    while (!state_.queue.aborted()) {
+    for (bool more = true; more;) {
         interrupt::throw_if_interrupted();
-        while (active_ < kUnitsInFlight && start_next(false)) {
+        if (state_.queue.aborted()) {
+            return;
         }
-        if (!ring_.idle()) {
-            ring_.step();
-        } else if (!start_next(true)) {
-            break;
+        // Counted, since without io_uring each unit is done before the next starts.
+        for (std::size_t started = 0; started < kUnitsInFlight && active_ < kUnitsInFlight && start_next(false); ++started) {
         }
+        if (ring_.idle()) {
+            more = start_next(true);
+        }
+        ring_.step();
     }
     if (state_.queue.aborted()) {
         return;
@@ -84,13 +104,13 @@ void DrainWorker::run() {
 
 bool DrainWorker::take_item(bool wait) {
     WorkItem item = state_.queue.pop(index_, wait);
-    if (item.batch) {
+    if (item.batch && batch_) {  // others took the files meanwhile
+        state_.queue.push_front(std::move(item.batch));
+    } else if (item.batch) {
         batch_ = std::make_shared<BatchInProgress>(state_.queue, std::move(item.batch));
     } else if (item.file) {
-        auto ranges = item.file->next_chunk();
-        if (!item.file->exhausted()) {
-            state_.queue.put_back(item.file);
-        }
+        auto ranges = next_ranges(*item.file);
+        state_.queue.put_back(item.file->exhausted() ? nullptr : item.file);
         if (!ranges.empty()) {
             chunk_ = std::make_shared<ChunkInProgress>(std::move(item.file), std::move(ranges));
         }
@@ -98,9 +118,19 @@ bool DrainWorker::take_item(bool wait) {
     return batch_ || chunk_ || item.file;
 }
 
+std::vector<FileRange> DrainWorker::next_ranges(LargeFile& file) {
+    try {
+        return file.next_chunk();
+    } catch (const Error& error) {
+        state_.unreadable(file.path(), error);
+        file.give_up();
+        return {};
+    }
+}
+
 // Starts the next file or range. False if there is none (now).
 bool DrainWorker::start_next(bool wait) {
-    if (!batch_ && !chunk_) {
+    if (!chunk_ && (!batch_ || state_.queue.many_files())) {
         if (!take_item(wait)) {
             return false;
         }
@@ -131,10 +161,14 @@ Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std:
     if (!entry.name.empty()) {
         path += path.empty() ? entry.name : '/' + entry.name;
     }
-    if (entry.d_type == DT_REG) {
-        co_await drain_file(directory, entry, std::move(path));
-    } else {
-        co_await drain_other(directory, entry, std::move(path));
+    try {
+        if (entry.d_type == DT_REG) {
+            co_await drain_file(directory, entry, path);
+        } else {
+            co_await drain_other(directory, entry, path);
+        }
+    } catch (const SourceError& error) {
+        add_placeholder(entry, path, error);
     }
 }
 
@@ -153,16 +187,14 @@ Task<std::int64_t> DrainWorker::open_source(int directory, std::string name) {
 Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
     const std::int64_t fd = co_await open_source(directory.fd.get(), entry.name);
     if (fd < 0) {
-        add_placeholder(entry, path, Error::system("open", path, static_cast<int>(-fd)));
-        co_return;
+        throw SourceError(Error::system("open", path, static_cast<int>(-fd)));
     }
     FileDescriptor file(static_cast<int>(fd));
-    Inode inode = inode_of(stat_fd(file.get(), path));
+    Inode inode = read_inode(file.get(), entry, true, path);
+    auto xattrs = read_source([&] { return read_xattrs(file.get(), false, path); });
     if (inode.links > 1 && !state_.claim_linked(entry.ino)) {
         co_return;
     }
-    add_flags(inode, file.get(), path);
-    auto xattrs = read_xattrs(file.get(), false, path);
     inode.xattr_count = static_cast<std::uint32_t>(xattrs.size());
     if (!xattrs.empty()) {
         co_await drain_xattrs(entry.ino, std::move(xattrs));
@@ -237,12 +269,18 @@ Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, File
         }
     }
     check_unchanged(file.fd(), file.inode(), file.path());
+    if (++chunk->done == chunk->ranges.size()) {
+        file.chunk_done();
+    }
 }
 
 Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
                                                  PackStream::Reservation reservation) {
     co_await throttle_read(range.length);
-    const std::int64_t got = co_await read_full(ring_, fd, reservation.room, range.offset, file_size);
+    std::int64_t got = co_await read_full(ring_, fd, reservation.room, range.offset, file_size);
+    if (got == -EINVAL && clear_direct(fd)) {  // O_DIRECT was taken at the open, but wants a larger alignment
+        got = co_await read_full(ring_, fd, reservation.room, range.offset, file_size);
+    }
     std::vector<Run> runs;
     if (got >= static_cast<std::int64_t>(range.length)) {
         Run run;
@@ -303,29 +341,25 @@ Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const Sour
         opened = co_await ring_.open_at(directory.fd.get(), entry.name.c_str(), flags);
     }
     if (opened < 0) {
-        add_placeholder(entry, path, Error::system("open", path, static_cast<int>(-opened)));
-        co_return;
+        throw SourceError(Error::system("open", path, static_cast<int>(-opened)));
     }
     const int fd = static_cast<int>(opened);
     const FileDescriptor owned(itself ? -1 : fd);
-    Inode inode = inode_of(stat_fd(fd, path));
-    if (inode.links > 1 && inode.type != FileType::kDirectory && !state_.claim_linked(entry.ino)) {
-        co_return;
-    }
-    if (itself) {
-        add_flags(inode, fd, path);
-    }
+    Inode inode = read_inode(fd, entry, itself, path);
     if (inode.type == FileType::kSymlink) {
-        const std::string target = read_link(fd, "");
+        const std::string target = read_source([&] { return read_link(fd, ""); });
         inode.content.resize(target.size());
         std::memcpy(inode.content.data(), target.data(), target.size());
     }
-    auto xattrs = read_xattrs(fd, !itself, path);
+    auto xattrs = read_source([&] { return read_xattrs(fd, !itself, path); });
+    if (inode.links > 1 && inode.type != FileType::kDirectory && !state_.claim_linked(entry.ino)) {
+        co_return;
+    }
     inode.xattr_count = static_cast<std::uint32_t>(xattrs.size());
     if (!xattrs.empty()) {
         co_await drain_xattrs(entry.ino, std::move(xattrs));
     }
-    inode.damaged = entry.d_type == DT_DIR && !itself;  // a directory that couldn't be listed
+    inode.damaged = entry.incomplete;
     count(inode);
     state_.catalog.add_inode(entry.ino, inode);
 }
@@ -353,12 +387,29 @@ Task<void> DrainWorker::drain_xattrs(std::uint64_t ino, std::vector<SourceXattr>
 
 Task<void> DrainWorker::throttle_read(std::uint64_t bytes) {
     if (state_.read_throttle.limited()) {
-        co_await ring_.sleep(state_.read_throttle.reserve(bytes));
+        auto left = state_.read_throttle.reserve(bytes);
+        for (constexpr std::chrono::nanoseconds kSlice = std::chrono::seconds(1); left.count() > 0; left -= kSlice) {
+            co_await ring_.sleep(std::min(left, kSlice));  // so that a failure or an interrupt is seen soon
+        }
     }
 }
 
+Inode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path) {
+    return read_source([&] {
+        const FileStatus status = stat_fd(fd, path);
+        Inode inode = inode_of(status);
+        if (inode.type != file_type_of(entry.d_type) || (state_.options.source_is_live && status.stx_ino != entry.ino)) {
+            throw Error::system("read", path, ESTALE, "it was replaced while it was read: stop the daemon first");
+        }
+        if (has_flags) {
+            add_flags(inode, fd, path);
+        }
+        return inode;
+    });
+}
+
 void DrainWorker::check_unchanged(int fd, const Inode& before, const std::string& path) {
-    if (!state_.options.source_is_live) {
+    if (!state_.options.source_is_live || state_.options.tolerate_changes) {
         return;
     }
     const Inode now = inode_of(stat_fd(fd, path));

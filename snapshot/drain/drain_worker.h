@@ -16,10 +16,10 @@ namespace nodesnap {
 
 class DrainWorker {
 public:
-    static constexpr std::size_t kBuffers = 16;        // of 1 MiB
+    static constexpr std::size_t kAllBuffers = 32;     // of 1 MiB, shared out among the workers
     static constexpr std::size_t kUnitsInFlight = 64;  // files and ranges
 
-    DrainWorker(DrainState& state, unsigned index);
+    DrainWorker(DrainState& state, unsigned index, unsigned workers);
     ~DrainWorker();
 
     // Until the queue has nothing more; then the worker's packs are durable. Throws what failed.
@@ -29,9 +29,11 @@ private:
     struct BatchInProgress;
     struct ChunkInProgress;
     class ActiveUnit;
+    class SourceError;
 
     bool start_next(bool wait);
     bool take_item(bool wait);
+    std::vector<FileRange> next_ranges(LargeFile& file);
 
     Task<void> drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index);
     Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
@@ -48,6 +50,9 @@ private:
                                         PackStream::Reservation reservation);
     Task<std::vector<Run>> salvage(int fd, FileRange range, PackStream::Reservation reservation);
     Task<void> throttle_read(std::uint64_t bytes);
+    template <typename Read>
+    static auto read_source(Read read);
+    Inode read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path);
     void check_unchanged(int fd, const Inode& before, const std::string& path);
     void add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error);
     void count(const Inode& inode);

@@ -37,14 +37,22 @@ bool LargeFile::next_data_extent() {
             }
             last_end_ = data_end_ = std::min(round_up(ahead_.end()), inode_.size);
         } else if (ahead_.unwritten()) {
-            Run run;
-            run.offset = ahead_.logical;
-            run.length = ahead_.length;
-            run.flags = Run::kUnwritten;
-            catalog_.add_run(ino_, run);
+            add_unwritten(ahead_);
         }
     }
     return data_end_ != 0;
+}
+
+// Where blocks are smaller than the alignment, its edges belong to the data beside it, which is read in whole aligned blocks.
+void LargeFile::add_unwritten(const Extent& extent) {
+    Run run;
+    run.offset = std::max(round_up(extent.logical), last_end_);
+    const std::uint64_t end = extent.end() / kPackAlignment * kPackAlignment;
+    if (end > run.offset) {
+        run.length = end - run.offset;
+        run.flags = Run::kUnwritten;
+        catalog_.add_run(ino_, run);
+    }
 }
 
 // Cuts segments off the present stretch; they end at multiples of the segment size, so that the same bytes are cut alike next time.
@@ -75,6 +83,21 @@ std::vector<FileRange> LargeFile::next_chunk() {
         ++chunks_out_;
     }
     return chunk;
+}
+
+void LargeFile::give_up() {
+    const std::lock_guard lock(mutex_);
+    exhausted_ = true;
+    damaged_ = true;
+    const std::uint64_t from = round_up(std::max(last_end_, data_offset_));
+    if (from < inode_.size) {
+        Run run;
+        run.offset = from;
+        run.length = inode_.size - from;
+        run.flags = Run::kDamagedSource;
+        catalog_.add_run(ino_, run);
+    }
+    add_record_if_done();
 }
 
 bool LargeFile::exhausted() const {

@@ -36,12 +36,15 @@ public:
     // The next ranges to read; empty when there are no more. Each non-empty chunk is answered by one chunk_done().
     std::vector<FileRange> next_chunk();
     bool exhausted() const;
+    // The extents can't be told (a failing disk): what is left counts as damaged.
+    void give_up();
     void chunk_done();
     void mark_damaged() { damaged_ = true; }
 
 private:
     void cut_extent(std::vector<FileRange>& chunk, std::uint64_t& bytes);
     bool next_data_extent();
+    void add_unwritten(const Extent& extent);
     void add_record_if_done();
 
     FileDescriptor fd_;

@@ -183,6 +183,7 @@ Task<void> PackStream::seal(std::shared_ptr<OpenPack> pack, [[maybe_unused]] Asy
     pack->closed = true;
     pack->signal_if_drained();
     co_await pack->drained.wait();
+    env_.still_ours();  // else the pack would become visible after its session was cleared up
     co_await write_tail(*pack);
     co_await pack->writer->finish(env_.ring);
     fault::step("drain.pack-sealed");

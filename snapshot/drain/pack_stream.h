@@ -37,6 +37,7 @@ public:
         const Hasher& hasher;
         Throttle& write_throttle;
         std::function<PackId()> next_pack_id;  // any thread
+        std::function<void()> still_ours;      // throws when the repository was taken over; any thread
     };
 
     explicit PackStream(Environment environment);

@@ -84,11 +84,19 @@ void SourceWalk::enter(const std::string& path, std::uint64_t ino, FileDescripto
     level.stream.emplace(open_long(fd.get(), "", kOpenDirectory), path);
     level.directory->fd = std::move(fd);
     levels_.push_back(std::move(level));
-    add_to_batch(levels_.back(), SourceEntry{"", ino, DT_DIR});
 }
 
 void SourceWalk::leave() {
-    flush(levels_.back());
+    Level& level = levels_.back();
+    if (level.directory->fd) {
+        add_to_batch(level, SourceEntry{"", level.directory->ino, DT_DIR, level.incomplete});
+        flush(level);
+    } else {  // closed to save descriptors, and couldn't be opened again
+        Inode inode;
+        inode.type = FileType::kDirectory;
+        inode.damaged = true;
+        catalog_.add_inode(level.directory->ino, inode);
+    }
     levels_.pop_back();
 }
 
@@ -114,6 +122,7 @@ bool SourceWalk::read_entry(Level& level) {
         }
     } catch (const Error& error) {
         unreadable_(level.directory->path.empty() ? "." : level.directory->path, error);
+        level.incomplete = true;
         return false;
     }
     take_entry(level, entry);
@@ -135,14 +144,14 @@ void SourceWalk::take_entry(Level& level, const DirectoryEntry& entry) {
     }
     catalog_.add_dirent(level.directory->ino, entry.name, Dirent{entry.ino, file_type_of(type)});
     if (type != DT_DIR) {
-        add_to_batch(level, SourceEntry{entry.name, entry.ino, type});
+        add_to_batch(level, SourceEntry{entry.name, entry.ino, type, false});
         return;
     }
     try {
         enter(path, entry.ino, open_at(level.directory->fd.get(), entry.name, kOpenDirectory));
     } catch (const Error& error) {
         unreadable_(path, error);
-        add_to_batch(level, SourceEntry{entry.name, entry.ino, type});  // its attributes at least
+        add_to_batch(level, SourceEntry{entry.name, entry.ino, type, true});  // its attributes at least
     }
 }
 

@@ -41,6 +41,7 @@ private:
         std::optional<DirectoryStream> stream;  // none while it is closed to save descriptors
         std::int64_t cookie = 0;
         std::unique_ptr<Batch> batch;
+        bool incomplete = false;
     };
 
     void enter(const std::string& path, std::uint64_t ino, FileDescriptor fd);

@@ -20,10 +20,22 @@ void WorkQueue::push(std::shared_ptr<LargeFile> file, std::uint64_t bytes) {
     work_.notify_all();
 }
 
+void WorkQueue::push_front(std::unique_ptr<Batch> batch) {
+    {
+        const std::lock_guard lock(mutex_);
+        --held_;
+        batches_.push_front(std::move(batch));
+    }
+    work_.notify_all();
+}
+
 void WorkQueue::put_back(std::shared_ptr<LargeFile> file) {
     {
         const std::lock_guard lock(mutex_);
-        files_.push_front(std::move(file));
+        --held_;
+        if (file) {
+            files_.push_front(std::move(file));
+        }
     }
     work_.notify_all();
 }
@@ -50,12 +62,17 @@ bool WorkQueue::aborted() const {
     return aborted_;
 }
 
+bool WorkQueue::many_files() const {
+    const std::lock_guard lock(mutex_);
+    return files_.size() >= kManyFiles;
+}
+
 bool WorkQueue::admitted(unsigned worker) const {
     return worker == 0 || entries_seen_ >= kEntriesToShare * worker || bytes_seen_ >= kBytesToShare * worker;
 }
 
 bool WorkQueue::finished() const {
-    return aborted_ || (closed_ && batches_.empty() && files_.empty() && batches_held_ == 0);
+    return aborted_ || (closed_ && batches_.empty() && files_.empty() && held_ == 0);
 }
 
 WorkItem WorkQueue::pop(unsigned worker, bool wait) {
@@ -74,8 +91,8 @@ WorkItem WorkQueue::pop(unsigned worker, bool wait) {
     } else {
         item.batch = std::move(batches_.front());
         batches_.pop_front();
-        ++batches_held_;
     }
+    ++held_;
     lock.unlock();
     room_.notify_one();
     return item;
@@ -84,7 +101,7 @@ WorkItem WorkQueue::pop(unsigned worker, bool wait) {
 void WorkQueue::batch_done() {
     {
         const std::lock_guard lock(mutex_);
-        --batches_held_;
+        --held_;
     }
     work_.notify_all();
 }

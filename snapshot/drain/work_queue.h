@@ -27,9 +27,10 @@ struct SourceDirectory {
 };
 
 struct SourceEntry {
-    std::string name;  // "" stands for the directory itself
+    std::string name;  // "" stands for the directory itself, when all its entries were listed (or couldn't be)
     std::uint64_t ino = 0;
     std::uint8_t d_type = 0;
+    bool incomplete = false;  // a directory that couldn't be listed to its end
 };
 
 struct Batch {
@@ -45,12 +46,15 @@ struct WorkItem {
 
 class WorkQueue {
 public:
-    static constexpr std::size_t kBatchLimit = 64;         // batches waiting
+    static constexpr std::size_t kBatchLimit = 64;  // batches waiting
+    static constexpr std::size_t kManyFiles = 32;
     static constexpr std::uint64_t kEntriesToShare = 512;  // entries found before the next worker is let in
     static constexpr std::uint64_t kBytesToShare = 64ULL << 20;
 
-    void push(std::unique_ptr<Batch> batch);  // waits while the queue is full
+    void push(std::unique_ptr<Batch> batch);        // waits while the queue is full
+    void push_front(std::unique_ptr<Batch> batch);  // one that was popped and isn't wanted now
     void push(std::shared_ptr<LargeFile> file, std::uint64_t bytes);
+    // A popped file has more ranges, or (nullptr) has none left.
     void put_back(std::shared_ptr<LargeFile> file);
     // The walk is over: pop() gives nothing once the queue is empty and no worker holds a batch that could bring large files.
     void close();
@@ -59,6 +63,8 @@ public:
 
     // An empty item: there is nothing (yet, if !wait).
     WorkItem pop(unsigned worker, bool wait);
+    // So many files are waiting, each with an open descriptor, that they should be taken before more are opened.
+    bool many_files() const;
     // The worker is done with the batch it popped; large files that it held were pushed before.
     void batch_done();
 
@@ -73,7 +79,7 @@ private:
     std::deque<std::shared_ptr<LargeFile>> files_;
     std::uint64_t entries_seen_ = 0;
     std::uint64_t bytes_seen_ = 0;
-    unsigned batches_held_ = 0;
+    unsigned held_ = 0;  // batches and files that a worker has popped, and which may bring more
     bool closed_ = false;
     bool aborted_ = false;
 };

@@ -1,5 +1,5 @@
-// ExternalSorter: sorts any number of (key, value) byte strings in bounded memory. Keys are compared as unsigned bytes; entries of equal keys
-// keep the order in which they were added. Past `memory_bytes`, sorted runs spill into unlinked files in `scratch_directory`; runs are
+// ExternalSorter: sorts any number of (key, value) byte strings in bounded memory. Keys are compared as unsigned bytes; entries of equal
+// keys keep the order in which they were added. Past `memory_bytes`, sorted runs spill into unlinked files in `scratch_directory`; runs are
 // merged in several passes when there are many. add() is thread-safe; merging is for one thread, after all adds.
 #pragma once
 

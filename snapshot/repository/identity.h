@@ -1,7 +1,7 @@
 // Node identity: proves that a repository and a node directory belong together, so that two nodes are never mixed in one repository.
 //
-// The host remembers in `<state_directory>/nodes.json` which node lives at which (machine id, file system UUID, path); the repository remembers the same
-// of its node. The file is replaced atomically and durably under a lock; several processes may resolve at once.
+// The host remembers in `<state_directory>/nodes.json` which node lives at which (machine id, file system UUID, path); the repository
+// remembers the same of its node. The file is replaced atomically and durably under a lock; several processes may resolve at once.
 #pragma once
 
 #include <string>
@@ -17,9 +17,10 @@ struct NodePlace {
     bool operator==(const NodePlace&) const = default;
 };
 
-// The identity under which the directory at `place` is backed up to the repository; the caller stores it there with Repository::set_node if it
-// differs. A repository without a node gets the host's UUID for the place, or a new one. A repository of another node, or of one that isn't known
-// on this host at this place, is an Error::refused unless `adopt` says that it has moved here: then the host's record is rewritten.
+// The identity under which the directory at `place` is backed up to the repository; the caller stores it there with Repository::set_node if
+// it differs. A repository without a node gets the host's UUID for the place, or a new one. A repository of another node, or of one that
+// isn't known on this host at this place, is an Error::refused unless `adopt` says that it has moved here: then the host's record is
+// rewritten.
 NodeIdentity resolve_identity(const RepositoryInfo& repository, const std::string& state_directory, const NodePlace& place, bool adopt);
 
 inline NodeIdentity resolve_identity(const RepositoryInfo& repository, const std::string& state_directory, const std::string& machine_id,

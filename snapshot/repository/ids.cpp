@@ -70,7 +70,9 @@ std::optional<Uuid> Uuid::parse(std::string_view text) {
     return from_hex(digits, uuid.bytes) ? std::optional(uuid) : std::nullopt;
 }
 
-std::string SessionId::hex() const { return to_hex(bytes); }
+std::string SessionId::hex() const {
+    return to_hex(bytes);
+}
 
 SessionId SessionId::random() {
     SessionId id;
@@ -83,7 +85,9 @@ std::optional<SessionId> SessionId::parse(std::string_view hex) {
     return from_hex(hex, id.bytes) ? std::optional(id) : std::nullopt;
 }
 
-std::string PackId::hex() const { return to_hex(bytes); }
+std::string PackId::hex() const {
+    return to_hex(bytes);
+}
 
 SessionId PackId::session() const noexcept {
     SessionId session;

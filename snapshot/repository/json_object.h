@@ -1,5 +1,6 @@
 // The envelope of the JSON objects of a repository: magic, checksum, kind, repository UUID and features around an object's own members.
-// See docs/format.md, "Object header". Nothing of a stored text is believed before its checksum holds; then sizes, depth and types are checked.
+// See docs/format.md, "Object header". Nothing of a stored text is believed before its checksum holds; then sizes, depth and types are
+// checked.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +39,7 @@ JsonObject decode_json_object(std::span<const std::byte> text, std::string_view 
 
 // A member of the given type, within its bounds; Error::damaged otherwise.
 namespace member {
-inline constexpr std::size_t kTextLimit = 8192;
+inline constexpr std::size_t kTextLimit = 16384;  // a path of PATH_MAX bytes in hexadecimal digits
 std::string text(const nlohmann::ordered_json& from, const char* key, const std::string& name);
 std::int64_t integer(const nlohmann::ordered_json& from, const char* key, const std::string& name);
 std::uint64_t unsigned_integer(const nlohmann::ordered_json& from, const char* key, const std::string& name);

@@ -33,7 +33,9 @@ bool take_suffix(std::string_view& text, std::string_view suffix) {
     return true;
 }
 
-bool all_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos; }
+bool all_digits(std::string_view text) {
+    return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
 
 // Digits only, no superfluous zeros, so that a number has one spelling.
 std::optional<std::uint32_t> parse_number(std::string_view text) {
@@ -53,7 +55,8 @@ std::uint64_t fixed_number(std::string_view digits) {
 
 std::optional<std::int64_t> parse_utc(std::string_view text) {
     using namespace std::chrono;
-    if (text.size() != kUtcLength || text[8] != 'T' || text[15] != 'Z' || !all_digits(text.substr(0, 8)) || !all_digits(text.substr(9, 6))) {
+    if (text.size() != kUtcLength || text[8] != 'T' || text[15] != 'Z' || !all_digits(text.substr(0, 8)) ||
+        !all_digits(text.substr(9, 6))) {
         return std::nullopt;
     }
     const auto number = [&](std::size_t at, std::size_t length) { return static_cast<unsigned>(fixed_number(text.substr(at, length))); };
@@ -101,9 +104,13 @@ std::string manifest(const ManifestName& name) {
     return std::string(kBackups) + sequence + "-" + format_utc_name(name.utc_seconds) + "." + std::to_string(name.revision);
 }
 
-std::string session(const SessionId& id) { return std::string(kJournal) + id.hex() + std::string(kSessionSuffix); }
+std::string session(const SessionId& id) {
+    return std::string(kJournal) + id.hex() + std::string(kSessionSuffix);
+}
 
-std::string shared_lock(const SessionId& id) { return "locks/" + id.hex() + ".shared"; }
+std::string shared_lock(const SessionId& id) {
+    return "locks/" + id.hex() + ".shared";
+}
 
 std::optional<PackName> parse_pack(std::string_view name) {
     constexpr std::size_t kIdDigits = 32;

@@ -39,7 +39,7 @@ struct SnapshotProof {
 struct Manifest {
     SessionId id;
     layout::ManifestName name{};
-    std::uint64_t epoch = 0;  // of the lease it was written under
+    std::uint64_t epoch = 0;            // of the lease it was written under
     std::int64_t snapshot_time_ns = 0;  // UTC, when the snapshot was taken
     std::int64_t finished_time_ns = 0;
     std::int64_t snapshot_duration_ns = 0;
@@ -54,7 +54,7 @@ struct Manifest {
     std::optional<SessionId> parent;
     SnapshotProof proof;
     NodeIdentity node;
-    std::uint64_t hash_seed = 0;         // of the repository, so that repository.json can be rebuilt
+    std::uint64_t hash_seed = 0;  // of the repository, so that repository.json can be rebuilt
     std::int64_t repository_created_ns = 0;
     TreeRoot tree;
     std::uint64_t root_ino = 0;
@@ -69,11 +69,19 @@ struct Manifest {
         std::uint64_t unreadable_files = 0;
         bool operator==(const Totals&) const = default;
     } totals;
+    bool may_rewrite = true;  // not stored: false if it has features that this version would lose in a new revision
 };
+
+inline constexpr std::uint64_t kManifestObjectLimit = 48ULL << 20;  // bytes of the stored object, both copies
 
 Bytes encode_manifest(const Uuid& repository, const Manifest& manifest);
 // Takes the good copy; damage of the other goes to `sink`. Throws Error::damaged if neither is good. nullopt for a VOID object.
-std::optional<Manifest> decode_manifest(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository, const DamageSink& sink);
+std::optional<Manifest> decode_manifest(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
+                                        const DamageSink& sink);
+// Reads an object block by block where its device fails, so that one bad sector doesn't cost both copies. nullopt (outer) if there is no
+// such object; otherwise as decode_manifest.
+std::optional<std::optional<Manifest>> load_manifest(Target& target, const std::string& object_name, const Uuid& repository,
+                                                     const DamageSink& sink);
 Bytes encode_void_manifest(const Uuid& repository, const SessionId& session, std::uint32_t revision);
 
 }  // namespace nodesnap

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "platform/error.h"
+#include "snapshot/repository/pack.h"
 #include "snapshot/repository/pack_codec.h"
 
 namespace nodesnap {
@@ -11,8 +12,8 @@ namespace {
 constexpr char kMagic[9] = "nodesnap";
 
 // Offsets in the object header.
-constexpr std::size_t kKind = 8, kLength = 12, kRepositoryId = 16, kObjectId = 32, kPayloadLength = 48, kIncompat = 56, kReadOnlyCompat = 64,
-                      kCompat = 72, kGeneration = 80, kZero = 84, kPayloadChecksum = 96, kHeaderChecksum = 112;
+constexpr std::size_t kKind = 8, kLength = 12, kRepositoryId = 16, kObjectId = 32, kPayloadLength = 48, kIncompat = 56,
+                      kReadOnlyCompat = 64, kCompat = 72, kGeneration = 80, kZero = 84, kPayloadChecksum = 96, kHeaderChecksum = 112;
 
 // Offsets in the outer part.
 constexpr std::size_t kCodec = 4, kCipher = 8, kKey = 12, kStoredLength = 16, kPlainLength = 24, kInnerChecksum = 32, kSalt = 48,
@@ -104,16 +105,14 @@ void refuse_unknown_features(const ObjectHeader& header, const std::string& obje
 }
 
 Bytes seal_inner_part(std::uint32_t magic, std::span<const std::byte> plain) {
-    Bytes sealed(kOuterBytes);
-    Codec codec = Codec::kNone;
-    if (plain.size() > kSmallInnerPart) {
-        sealed.resize(kOuterBytes + compress_bound(plain.size()));
-        const std::size_t compressed = Compressor().compress(plain, std::span(sealed).subspan(kOuterBytes));
-        sealed.resize(kOuterBytes + compressed);
-        codec = Codec::kZstd;
+    const bool small = plain.size() <= kSmallInnerPart;
+    Bytes sealed(kOuterBytes + (small ? plain.size() : compress_bound(plain.size())));
+    if (small) {
+        std::copy(plain.begin(), plain.end(), sealed.begin() + kOuterBytes);
     } else {
-        sealed.insert(sealed.end(), plain.begin(), plain.end());
+        sealed.resize(kOuterBytes + Compressor().compress(plain, std::span(sealed).subspan(kOuterBytes)));
     }
+    const Codec codec = small ? Codec::kNone : Codec::kZstd;
     const std::span<std::byte> bytes = sealed;
     const auto inner = std::span<const std::byte>(sealed).subspan(kOuterBytes);
     store_little_endian(bytes, 0, magic);

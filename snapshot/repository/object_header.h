@@ -87,6 +87,11 @@ Bytes seal_inner_part(std::uint32_t magic, std::span<const std::byte> plain);
 // The plain inner part of what starts at bytes[0]; `bytes` may be longer than it.
 Parsed<Bytes> open_inner_part(std::uint32_t magic, std::span<const std::byte> bytes, std::size_t plain_limit);
 
+template <typename T>
+bool aligned(const void* place) {
+    return reinterpret_cast<std::uintptr_t>(place) % alignof(T) == 0;
+}
+
 bool all_zero(std::span<const std::byte> bytes);
 
 }  // namespace nodesnap

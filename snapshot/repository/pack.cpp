@@ -19,7 +19,8 @@ void require(bool holds, const char* what) {
 std::uint32_t PackIndex::reserve(const Segment& segment) {
     const std::uint32_t blocks = block_count(segment.plain_length);
     require(segments_.size() < kSegmentsPerPackLimit && blocks_.size() + blocks <= kBlocksPerPackLimit, "a pack has too many segments");
-    require(segment.plain_length > 0 && segment.plain_length <= kSegmentLimit && segment.stored_length > 0, "a segment is too long or empty");
+    require(segment.plain_length > 0 && segment.plain_length <= kSegmentLimit && segment.stored_length > 0,
+            "a segment is too long or empty");
     require(segment.offset >= end_, "segments overlap in a pack");
     require(segment.codec != Codec::kNone || segment.stored_length == segment.plain_length, "a segment's lengths differ");
     segments_.push_back(segment);

@@ -21,12 +21,12 @@
 namespace nodesnap {
 
 inline constexpr std::uint64_t kPackAlignment = 4096;
-inline constexpr std::uint32_t kSegmentLimit = 1U << 20;       // plain bytes of one segment
-inline constexpr std::uint32_t kChecksumBlock = 64U << 10;     // plain bytes that one checksum covers
+inline constexpr std::uint32_t kSegmentLimit = 1U << 20;    // plain bytes of one segment
+inline constexpr std::uint32_t kChecksumBlock = 64U << 10;  // plain bytes that one checksum covers
 inline constexpr std::uint32_t kSegmentsPerPackLimit = 65536;
 inline constexpr std::uint32_t kBlocksPerPackLimit = 262144;   // checksums of blocks, 4 MiB of them
 inline constexpr std::size_t kFooterLimit = 8U << 20;          // bytes of a footer's inner part, before compression
-inline constexpr std::uint64_t kNodeAlignment = 8;            // of segments in metadata packs
+inline constexpr std::uint64_t kNodeAlignment = 8;             // of segments in metadata packs
 inline constexpr std::uint64_t kDataPackBytes = 128ULL << 20;  // where a data pack is closed
 
 enum class Codec : std::uint8_t { kNone = 0, kZstd = 1 };
@@ -48,12 +48,14 @@ struct Segment {
     bool operator==(const Segment&) const = default;
 };
 
-// The segments of one pack. Grows while a pack is written: by one thread. Offsets must ascend without overlap, and lengths be within the limits.
+// The segments of one pack. Grows while a pack is written: by one thread. Offsets must ascend without overlap, and lengths be within the
+// limits.
 class PackIndex {
 public:
     PackIndex(layout::PackKind kind, PackId id, std::uint32_t generation) : kind_(kind), id_(id), generation_(generation) {}
 
-    // Returns the segment's number. `blocks` are the seeded checksums of its plaintext's 64 KiB blocks; `stored` that of its stored bytes, if encoded.
+    // Returns the segment's number. `blocks` are the seeded checksums of its plaintext's 64 KiB blocks; `stored` that of its stored bytes,
+    // if encoded.
     std::uint32_t add(const Segment& segment, std::span<const Checksum> blocks, const Checksum& stored = {});
     // For a writer that numbers segments before their bytes have arrived: reserves a number, the checksums follow.
     std::uint32_t reserve(const Segment& segment);
@@ -85,7 +87,9 @@ private:
 };
 
 // Checksums that the plaintext of a segment has.
-constexpr std::uint32_t block_count(std::uint32_t plain_length) { return (plain_length + kChecksumBlock - 1) / kChecksumBlock; }
+constexpr std::uint32_t block_count(std::uint32_t plain_length) {
+    return (plain_length + kChecksumBlock - 1) / kChecksumBlock;
+}
 
 // The first 4096 bytes of a pack.
 Bytes pack_head(const Uuid& repository, layout::PackKind kind, const PackId& id, std::uint32_t generation);
@@ -95,9 +99,9 @@ Bytes pack_tail(const Uuid& repository, const PackIndex& index, std::uint64_t da
 // An open pack with its index. Used from several threads at once.
 class PackReader {
 public:
-    // Finds the highest generation whose footers are valid (0, then upwards; by listing when 0 is gone); throws Error::damaged, naming object
-    // and remedy, if there is none. Damage of one copy goes to `sink`. `check_all_copies` reads head, both trailers and both footers, and reports
-    // each part that isn't as it should be. A pack of a newer version's format is an Error::refused.
+    // Finds the highest generation whose footers are valid (0, then upwards; by listing when 0 is gone); throws Error::damaged, naming
+    // object and remedy, if there is none. Damage of one copy goes to `sink`. `check_all_copies` reads head, both trailers and both
+    // footers, and reports each part that isn't as it should be. A pack of a newer version's format is an Error::refused.
     static std::shared_ptr<const PackReader> open(Target& target, const Uuid& repository, layout::PackKind kind, const PackId& id,
                                                   const DamageSink& sink, bool check_all_copies = false);
     ~PackReader();

@@ -25,7 +25,9 @@ struct Compressor::Impl {
     std::unique_ptr<ZSTD_CCtx, FreeCompression> context{ZSTD_createCCtx()};
 };
 
-std::size_t compress_bound(std::size_t plain_bytes) { return ZSTD_compressBound(plain_bytes); }
+std::size_t compress_bound(std::size_t plain_bytes) {
+    return ZSTD_compressBound(plain_bytes);
+}
 
 Compressor::Compressor() : impl_(std::make_unique<Impl>()) {
     if (!impl_->context) {

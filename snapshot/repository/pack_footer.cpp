@@ -24,10 +24,19 @@ flatbuffers::Offset<flatbuffers::Vector<const format::Checksum*>> checksums(flat
     return builder.CreateVectorOfStructs(reinterpret_cast<const format::Checksum*>(values.data()), values.size());
 }
 
+// The Verifier checks where a vector's length lies, but not that elements of 8 bytes are aligned.
+template <typename T>
+bool aligned_elements(const flatbuffers::Vector<T>* vector) {
+    return aligned<T>(vector->Data());
+}
+bool aligned_elements(const flatbuffers::Vector<const format::Checksum*>* vector) {
+    return aligned<Checksum>(vector->Data());
+}
+
 // An absent vector holds the default everywhere.
 template <typename T>
 bool has_size(const flatbuffers::Vector<T>* vector, std::size_t size, bool may_be_absent) {
-    return vector == nullptr ? may_be_absent : vector->size() == size;
+    return vector == nullptr ? may_be_absent : vector->size() == size && aligned_elements(vector);
 }
 
 template <typename T>
@@ -46,7 +55,8 @@ Segment segment_at(const format::Footer& footer, std::uint32_t i) {
 }
 
 // What no writer may have written of one segment; nullptr if it is sound. Advances the ends of what the copies take.
-const char* flaw_of(const Segment& segment, layout::PackKind kind, std::uint64_t& end, std::uint64_t& second_end, std::uint64_t segments_end) {
+const char* flaw_of(const Segment& segment, layout::PackKind kind, std::uint64_t& end, std::uint64_t& second_end,
+                    std::uint64_t segments_end) {
     if (segment.plain_length == 0) {
         return segment == Segment{} ? nullptr : "a dropped segment has content";
     }
@@ -83,7 +93,9 @@ bool lists_agree(const format::Footer& footer, std::size_t size, layout::PackKin
 
 }  // namespace
 
-ObjectKind object_kind(layout::PackKind kind) { return kind == layout::PackKind::kData ? ObjectKind::kDataPack : ObjectKind::kNodePack; }
+ObjectKind object_kind(layout::PackKind kind) {
+    return kind == layout::PackKind::kData ? ObjectKind::kDataPack : ObjectKind::kNodePack;
+}
 
 Bytes PackFooter::encode(const PackIndex& index) {
     const std::size_t size = index.size();
@@ -127,8 +139,8 @@ Parsed<PackIndex> PackFooter::parse(std::span<const std::byte> inner, layout::Pa
         return Result::bad("malformed");
     }
     const auto& footer = *flatbuffers::GetRoot<format::Footer>(inner.data());
-    if (footer.pack() == nullptr || std::memcmp(footer.pack(), id.bytes.data(), sizeof(id.bytes)) != 0 || footer.generation() != generation ||
-        footer.kind() != static_cast<std::uint32_t>(object_kind(kind))) {
+    if (footer.pack() == nullptr || std::memcmp(footer.pack(), id.bytes.data(), sizeof(id.bytes)) != 0 ||
+        footer.generation() != generation || footer.kind() != static_cast<std::uint32_t>(object_kind(kind))) {
         return Result::bad("belongs to another pack");
     }
     if (footer.segment_salt() != nullptr || footer.tombstones() != nullptr) {
@@ -136,7 +148,8 @@ Parsed<PackIndex> PackFooter::parse(std::span<const std::byte> inner, layout::Pa
     }
     const std::size_t size = footer.plain_lengths() == nullptr ? 0 : footer.plain_lengths()->size();
     const std::size_t block_total = footer.blocks() == nullptr ? 0 : footer.blocks()->size();
-    if (size > kSegmentsPerPackLimit || block_total > kBlocksPerPackLimit || (size != 0 && !lists_agree(footer, size, kind))) {
+    if (size > kSegmentsPerPackLimit || block_total > kBlocksPerPackLimit || !has_size(footer.blocks(), block_total, true) ||
+        (size != 0 && !lists_agree(footer, size, kind))) {
         return Result::bad("its lists don't agree, or are too long");
     }
     PackIndex index(kind, id, generation);

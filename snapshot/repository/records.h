@@ -59,14 +59,14 @@ struct Inode {
     std::uint32_t device_major = 0;
     std::uint32_t device_minor = 0;
     Time accessed, modified, changed, born;
-    std::uint32_t flags = 0;        // FS_*_FL of linux/fs.h
-    std::uint64_t generation = 0;   // FS_IOC_GETVERSION, 0 if unknown
+    std::uint32_t flags = 0;       // FS_*_FL of linux/fs.h
+    std::uint64_t generation = 0;  // FS_IOC_GETVERSION, 0 if unknown
     std::uint32_t xattr_count = 0;
-    bool damaged = false;           // part of it could not be read
-    Bytes content;                  // symlink target, or a small file's bytes
-    std::vector<Run> runs;          // when the map is small
-    std::optional<NodeRef> map;     // when it isn't
-    std::uint64_t run_count = 0;    // of the whole map
+    bool damaged = false;         // part of it could not be read
+    Bytes content;                // symlink target, or a small file's bytes
+    std::vector<Run> runs;        // when the map is small
+    std::optional<NodeRef> map;   // when it isn't
+    std::uint64_t run_count = 0;  // of the whole map
     bool operator==(const Inode&) const = default;
 };
 

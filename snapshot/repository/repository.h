@@ -21,6 +21,7 @@ struct RepositoryInfo {
     std::uint64_t hash_seed = 0;
     std::int64_t created_ns = 0;
     NodeIdentity node;
+    bool operator==(const RepositoryInfo&) const = default;
 };
 
 // What an unfinished backup has begun; see docs/format.md, "Order of writes".
@@ -44,7 +45,8 @@ class Repository {
 public:
     // Error::refused if something is there already that isn't an empty directory (or is a repository).
     static void create(Target& target, const std::string& node_name);
-    // Reads and proves repository.json (either copy; falls back on the manifests' copies of it). Error::refused if it isn't a repository, with a hint to `init`.
+    // Reads and proves repository.json (either copy; falls back on the manifests' copies of it). Error::refused if it isn't a repository,
+    // with a hint to `init`.
     static Repository open(std::shared_ptr<Target> target, DamageSink sink);
 
     Target& target() const { return *target_; }
@@ -55,30 +57,52 @@ public:
     NodeReader& nodes() const { return *nodes_; }
     const DamageSink& damage_sink() const { return sink_; }
 
-    // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in memory at a time.
+    // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in
+    // memory at a time.
     void for_each_backup(const std::function<void(const BackupEntry&)>& each) const;
-    // BACKUP is an id, a unique prefix of one, `latest` (the newest that isn't marked damaged), or empty with `as_of_ns` (the newest not after it).
+    // BACKUP is an id, a unique prefix of one, `latest` (the newest that isn't marked damaged), or empty with `as_of_ns` (the newest not
+    // after it).
     Manifest find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns = {}) const;
     std::uint64_t next_sequence() const;  // highest + 1, over manifests, abandoned ones and sessions
 
     // Stores the node's identity (both copies, compare-and-swap). Needs the lease.
     void set_node(const Lease& lease, const NodeIdentity& node);
+    // Writes those copies of repository.json anew that are missing, damaged or behind; returns their names.
+    std::vector<std::string> repair_description(const Lease& lease);
 
     void begin_session(const Lease& lease, const SessionRecord& session);  // create, or update with the snapshot's path
     void end_session(const SessionId& session);
     std::vector<SessionRecord> sessions() const;
-    // Clears up after sessions that didn't finish, in the order that the format document says. `remove_snapshot` is called for each that names one on this host.
-    void clear_sessions(const Lease& lease, const std::function<void(const SessionRecord&)>& remove_snapshot);
-    // Clears up after our own session, which failed: the same order, without its snapshot.
-    void abandon_session(const Lease& lease, const SessionRecord& session);
+    // Clears up after sessions of earlier epochs that didn't finish, in the order that the format document says. `remove_snapshot` is
+    // called for each on this host that may have left one (the record may lack its path); it must be able to do so twice. Returns how many
+    // backups were given up. Every holder of the lease calls this before it refers to or removes anything stored: what a session left is
+    // its own only while no other backup rests on it. Safe against a former holder that is only stopped, whenever it wakes: it finds the
+    // mark under its manifest's name.
+    using SnapshotRemover = std::function<void(const SessionRecord&)>;
+    std::size_t clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot);
+    // Clears up after our own session, which failed: the same order, without its snapshot. Nothing may still write for it. False if it was
+    // published after all (publish() failed when the manifest was visible already): then only the session object is removed.
+    bool abandon_session(const Lease& lease, const SessionRecord& session);
 
-    // Checks the lease, then creates the manifest; Error::locked if the session was abandoned by another meanwhile.
+    // Checks the lease, then creates the manifest; Error::locked if the session was abandoned by another meanwhile. After another Error the
+    // manifest may be visible: abandon_session() finds out.
     void publish(const Lease& lease, const Manifest& manifest);
 
 private:
     Repository() = default;
+    void require_writable() const;  // Error::refused when a feature forbids this version to write
+    // Of the given names, all of one backup, the highest valid revision; nullopt if it was abandoned.
+    std::optional<BackupEntry> load_backup(const std::vector<layout::ManifestName>& revisions) const;
+    Manifest find_by_id(const std::string& prefix) const;
+    bool clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    void end_finished(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    void forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    void remove_packs_of(const SessionId& session);
+    void drop_old_marks(const Lease& lease);
+
     std::shared_ptr<Target> target_;
     RepositoryInfo info_;
+    bool newer_writer_needed_ = false;
     DamageSink sink_;
     std::shared_ptr<const Hasher> hasher_;
     std::shared_ptr<PackCache> packs_;

@@ -31,7 +31,7 @@ public:
     SegmentRef put(std::span<const std::byte> node);  // plain FlatBuffer, at most kNodeLimit
     void finish();                                    // the last pack is complete and durable
     std::uint64_t stored_bytes() const;
-    std::vector<PackId> packs() const;                // written so far
+    std::vector<PackId> packs() const;  // written so far
 
 private:
     struct Impl;
@@ -56,12 +56,14 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-// The same for one file's map: runs in ascending order, not overlapping. Runs that continue the previous one (same pack, next segment) are merged.
+// The same for one file's map: runs in ascending order, not overlapping. A run that continues the previous one in the same pack is merged
+// with it where that is proved to end where its last segment does: all its segments are of kSegmentLimit, or the caller said so
+// (`to_segment_end`).
 class MapBuilder {
 public:
     explicit MapBuilder(NodeWriter& nodes);
     ~MapBuilder();
-    void add(const Run& run);
+    void add(const Run& run, bool to_segment_end = false);
     // Up to kInlineRunLimit runs come back in `inline_runs` and no node is written; otherwise `root` is set.
     struct Result {
         std::vector<Run> inline_runs;
@@ -75,6 +77,8 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
+struct VerifiedNode;
+
 // Fetches nodes, verified and decompressed, through a bounded cache. Thread-safe.
 class NodeReader {
 public:
@@ -82,6 +86,8 @@ public:
     ~NodeReader();
     using Buffer = std::shared_ptr<const Bytes>;
     Buffer get(const SegmentRef& at);
+    // The same with the view of it, for those who walk trees; see node_format.h.
+    std::shared_ptr<const VerifiedNode> get_verified(const SegmentRef& at);
     // Reads both copies (verify, repair); throws only if neither is good.
     Buffer get_all_copies(const SegmentRef& at);
 
@@ -110,7 +116,8 @@ private:
 
 std::optional<Bytes> tree_find(NodeReader& nodes, const TreeRoot& root, std::string_view key);
 
-// Walks one file's map in order of offsets from `from` on, whether it lies in the inode record or in a tree of its own. The first run may begin before `from`.
+// Walks one file's map in order of offsets from `from` on, whether it lies in the inode record or in a tree of its own. The first run may
+// begin before `from`.
 class MapCursor {
 public:
     MapCursor(NodeReader& nodes, const Inode& inode, std::uint64_t from = 0);

@@ -1,5 +1,6 @@
-// FaultHooks: a fault::Hooks for tests. Counts the points that the program passes, fails the Nth of them (once or for good) with a chosen errno, and
-// kills or stops the process at a named step. Thread-safe. Installed for its lifetime; one at a time, made and destroyed while no other thread runs.
+// FaultHooks: a fault::Hooks for tests. Counts the points that the program passes, fails the Nth of them (once or for good) with a chosen
+// errno, and kills or stops the process at a named step. Thread-safe. Installed for its lifetime; one at a time, made and destroyed while
+// no other thread runs.
 #pragma once
 
 #include <atomic>

@@ -1,6 +1,6 @@
-// StrictTarget: a Target in memory that allows only what every object store can do, and complains (std::logic_error) about the rest: a write that isn't
-// where the last one ended, a write after finish(), a small object above 64 MiB, an invalid name. Its list() may lag behind; each operation may be made to fail, before or
-// after it took effect (the lost reply of a network). Counts operations. Thread-safe.
+// StrictTarget: a Target in memory that allows only what every object store can do, and complains (std::logic_error) about the rest: a
+// write that isn't where the last one ended, a write after finish(), a small object above 64 MiB, an invalid name. Its list() may lag
+// behind; each operation may be made to fail, before or after it took effect (the lost reply of a network). Counts operations. Thread-safe.
 #pragma once
 
 #include <array>

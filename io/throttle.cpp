@@ -1,0 +1,35 @@
+#include "io/throttle.h"
+
+#include <algorithm>
+
+namespace nodesnap {
+namespace {
+
+constexpr std::chrono::nanoseconds kBurst = std::chrono::milliseconds(100);
+
+// Saturates at an hour: no single reservation is meant to wait longer, and sums can't overflow.
+std::chrono::nanoseconds time_for(std::uint64_t bytes, std::uint64_t bytes_per_second) {
+    constexpr double kMax = 3600e9;
+    const double nanoseconds = static_cast<double>(bytes) * 1e9 / static_cast<double>(bytes_per_second);
+    return std::chrono::nanoseconds(static_cast<std::int64_t>(std::min(nanoseconds, kMax)));
+}
+
+}  // namespace
+
+Throttle::Throttle(std::uint64_t bytes_per_second) : Throttle(bytes_per_second, &Clock::now) {}
+Throttle::Throttle(std::uint64_t bytes_per_second, Clock::time_point (*now)()) : bytes_per_second_(bytes_per_second), now_(now) {}
+
+// A reservation may go when the clock reaches the end of its own place in the queue. The queue's end is never further back than the burst:
+// time in which nobody asked doesn't add up.
+std::chrono::nanoseconds Throttle::reserve(std::uint64_t bytes) {
+    if (!limited()) {
+        return std::chrono::nanoseconds::zero();
+    }
+    const std::chrono::nanoseconds cost = time_for(bytes, bytes_per_second_);
+    const std::scoped_lock lock(mutex_);
+    const Clock::time_point now = now_();
+    next_free_ = std::max(next_free_, now - kBurst) + cost;
+    return std::max(next_free_ - now, std::chrono::nanoseconds::zero());
+}
+
+}  // namespace nodesnap

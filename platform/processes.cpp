@@ -1,0 +1,305 @@
+#include "platform/processes.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <climits>
+#include <map>
+
+#include "platform/directory_stream.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/mount.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::size_t kMountinfoLimit = 64u << 20;
+
+bool at_or_below(std::string_view path, std::string_view directory) {
+    return path.starts_with(directory) && (path.size() == directory.size() || directory == "/" || path[directory.size()] == '/');
+}
+
+// What is left of `path` after `directory`, which it lies at or below; without a leading '/'.
+std::string_view rest_of(std::string_view path, std::string_view directory) {
+    path.remove_prefix(directory.size());
+    if (path.starts_with('/')) {
+        path.remove_prefix(1);
+    }
+    return path;
+}
+
+std::string join(std::string_view directory, std::string_view rest) {
+    std::string path(directory);
+    if (!rest.empty()) {
+        path += path.ends_with('/') || path.empty() ? "" : "/";
+        path += rest;
+    }
+    return path;
+}
+
+// One name under which some mount shows the directory, or a part of it.
+struct Alias {
+    std::string path;
+    std::string relative;  // of what the path names, from the directory
+};
+
+// The directory's names in the mount namespaces of other processes.
+class Aliases {
+public:
+    explicit Aliases(const std::string& directory) : mount_(mount_of(directory)) {
+        in_file_system_ = join(mount_.root, rest_of(resolve_path(directory), mount_.mount_point == "/" ? "" : mount_.mount_point));
+    }
+
+    // Those that the process sees. `name_space` tells which of them share their mounts.
+    const std::vector<Alias>& of(const std::string& process, const std::string& name_space) {
+        const auto known = known_.find(name_space);
+        if (known != known_.end()) {
+            return known->second;
+        }
+        if (known_.size() >= kMostNameSpaces) {
+            known_.clear();
+        }
+        std::vector<Alias> aliases;
+        for (const Mount& mount : parse_mountinfo(read_small_file(process + "/mountinfo", kMountinfoLimit).value_or(""))) {
+            if (mount.device != mount_.device || mount.type != mount_.type) {
+                continue;
+            }
+            if (at_or_below(in_file_system_, mount.root)) {
+                aliases.push_back({join(mount.mount_point, rest_of(in_file_system_, mount.root)), ""});
+            } else if (at_or_below(mount.root, in_file_system_)) {
+                aliases.push_back({mount.mount_point, std::string(rest_of(mount.root, in_file_system_))});
+            }
+        }
+        return known_[name_space] = std::move(aliases);
+    }
+
+private:
+    static constexpr std::size_t kMostNameSpaces = 1024;
+    Mount mount_;
+    std::string in_file_system_;  // the directory's path from the file system's own root
+    std::map<std::string, std::vector<Alias>> known_;
+};
+
+std::optional<std::string> try_read_link(const std::string& path) {
+    std::array<char, PATH_MAX> target;
+    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+    if (length < 0) {
+        return std::nullopt;
+    }
+    return std::string(target.data(), static_cast<std::size_t>(length));
+}
+
+std::string read_or_empty(const std::string& path, std::size_t limit = 4096) {
+    try {
+        return read_small_file(path, limit).value_or("");
+    } catch (const Error&) {
+        return "";  // the process ended, or isn't ours to look at
+    }
+}
+
+// Collects the uses by one process after another, at most `limit` of either kind.
+class Search {
+public:
+    Search(const std::string& directory, std::size_t limit) : aliases_(directory), limit_(limit) {}
+
+    void look_at(pid_t pid) {
+        process_ = "/proc/" + std::to_string(pid);
+        const auto name_space = try_read_link(process_ + "/ns/mnt");
+        const auto root = try_read_link(process_ + "/root");
+        if (!name_space || !root) {
+            hidden_ += errno == EACCES || errno == EPERM ? 1 : 0;
+            return;
+        }
+        user_ = {pid, "", "", "", "", false};
+        // A process in a chroot sees its mounts by other names.
+        const std::vector<Alias>& names = aliases_.of(process_, *name_space + *root);
+        for (const char* link : {"/cwd", "/root"}) {
+            if (const auto path = try_read_link(process_ + link)) {
+                note("current directory", *path, names, [] { return false; });
+            }
+        }
+        look_at_descriptors(names);
+        look_at_mappings(names);
+    }
+
+    std::vector<DirectoryUser> take() {
+        writers_.insert(writers_.end(), readers_.begin(), readers_.end());
+        writers_.resize(std::min(writers_.size(), limit_));
+        return std::move(writers_);
+    }
+    std::size_t hidden() const { return hidden_; }
+
+private:
+    template <typename Writable>
+    void note(const char* what, const std::string& path, const std::vector<Alias>& names, Writable writable) {
+        for (const Alias& alias : names) {
+            if (!at_or_below(path, alias.path)) {
+                continue;
+            }
+            DirectoryUser user = user_;
+            user.what = what;
+            user.path = path;
+            user.relative = join(alias.relative, rest_of(path, alias.path));
+            user.writable = writable();
+            auto& users = user.writable ? writers_ : readers_;
+            if (users.size() < limit_) {
+                if (user_.command.empty()) {
+                    user_.command = read_or_empty(process_ + "/comm");
+                    user_.command = user_.command.substr(0, user_.command.find('\n'));
+                }
+                user.command = user_.command;
+                users.push_back(std::move(user));
+            }
+            return;
+        }
+    }
+
+    void look_at_descriptors(const std::vector<Alias>& names) {
+        const int fd = ::open((process_ + "/fd").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0) {
+            hidden_ += errno == EACCES || errno == EPERM ? 1 : 0;
+            return;
+        }
+        DirectoryStream stream{FileDescriptor(fd), process_ + "/fd"};
+        DirectoryEntry entry;
+        while (stream.next(entry)) {
+            const std::string link = process_ + "/fd/" + entry.name;
+            if (const auto path = try_read_link(link); path && path->starts_with('/')) {
+                note("open file", *path, names, [&] { return opened_for_writing(entry.name) && has_name(link); });
+            }
+        }
+    }
+
+    bool opened_for_writing(const std::string& number) const {
+        const std::string text = read_or_empty(process_ + "/fdinfo/" + number);
+        const std::size_t at = text.find("flags:\t");
+        unsigned flags = 0;
+        if (at != std::string::npos) {
+            std::from_chars(text.data() + at + 7, text.data() + text.size(), flags, 8);
+        }
+        return (flags & O_ACCMODE) != O_RDONLY;
+    }
+
+    // A deleted file isn't in the directory any more, whoever writes to it.
+    static bool has_name(const std::string& link) {
+        struct stat status {};
+        return ::stat(link.c_str(), &status) != 0 || (status.st_nlink != 0 && !S_ISDIR(status.st_mode));
+    }
+
+    void look_at_mappings(const std::vector<Alias>& names) {
+        const int fd = ::open((process_ + "/maps").c_str(), O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            return;  // looking at the descriptors has counted it
+        }
+        const FileDescriptor file(fd);
+        std::string pending;
+        std::string last;
+        std::array<char, 16384> buffer;
+        for (;;) {
+            const ssize_t length = ::read(file.get(), buffer.data(), buffer.size());
+            if (length <= 0) {
+                return;
+            }
+            pending.append(buffer.data(), static_cast<std::size_t>(length));
+            std::size_t begin = 0;
+            for (std::size_t end; (end = pending.find('\n', begin)) != std::string::npos; begin = end + 1) {
+                look_at_mapping(std::string_view(pending).substr(begin, end - begin), last, names);
+            }
+            pending.erase(0, begin);
+        }
+    }
+
+    // 7f0000000000-7f0000001000 rw-s 00000000 08:01 1234    /path
+    void look_at_mapping(std::string_view line, std::string& last, const std::vector<Alias>& names) {
+        const std::size_t permissions = line.find(' ') + 1;
+        const std::size_t slash = line.find('/');
+        if (slash == std::string_view::npos || permissions == 0 || permissions + 4 > line.size()) {
+            return;
+        }
+        const bool writable = line[permissions + 1] == 'w' && line[permissions + 3] == 's';
+        std::string path(line.substr(slash));
+        std::string key = path + (writable ? "w" : "r");
+        if (key == last) {
+            return;  // a file has many mappings, one after another
+        }
+        last = std::move(key);
+        const bool deleted = path.ends_with(" (deleted)");
+        note("mapped file", path, names, [&] { return writable && !deleted; });
+    }
+
+    Aliases aliases_;
+    std::size_t limit_;
+    std::size_t hidden_ = 0;
+    std::string process_;
+    DirectoryUser user_;
+    std::vector<DirectoryUser> writers_;
+    std::vector<DirectoryUser> readers_;
+};
+
+// State and start time: fields 3 and 22 of /proc/PID/stat. Field 2, the command, may hold anything, also spaces and ')'.
+struct ProcessStat {
+    char state = '?';
+    std::uint64_t start = 0;
+};
+
+std::optional<ProcessStat> process_stat(pid_t pid) {
+    const std::string text = read_or_empty("/proc/" + std::to_string(pid) + "/stat");
+    std::size_t at = text.rfind(") ");
+    if (at == std::string::npos || at + 2 >= text.size()) {
+        return std::nullopt;
+    }
+    at += 2;
+    ProcessStat stat{text[at], 0};
+    for (int field = 3; field < 22; ++field) {
+        at = text.find(' ', at);
+        if (at == std::string::npos) {
+            return std::nullopt;
+        }
+        ++at;
+    }
+    std::from_chars(text.data() + at, text.data() + text.size(), stat.start);
+    return stat;
+}
+
+}  // namespace
+
+std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit, std::size_t* hidden) {
+    Search search(directory, limit);
+    DirectoryStream processes(open_path("/proc", O_RDONLY | O_DIRECTORY), "/proc");
+    DirectoryEntry entry;
+    while (processes.next(entry)) {
+        pid_t pid = 0;
+        const char* const end = entry.name.data() + entry.name.size();
+        if (std::from_chars(entry.name.data(), end, pid).ptr != end || pid == ::getpid()) {
+            continue;
+        }
+        try {
+            search.look_at(pid);
+        } catch (const Error&) {
+            // It ended while it was looked at.
+        }
+    }
+    if (hidden != nullptr) {
+        // With hidepid the others aren't even listed.
+        *hidden = search.hidden() + (::geteuid() != 0 && ::access("/proc/1", F_OK) != 0 ? 1 : 0);
+    }
+    return search.take();
+}
+
+std::optional<std::uint64_t> process_start(pid_t pid) {
+    const auto stat = process_stat(pid);
+    return stat ? std::optional(stat->start) : std::nullopt;
+}
+
+bool process_alive(pid_t pid, std::uint64_t start) {
+    const auto stat = process_stat(pid);
+    return stat && stat->start == start && stat->state != 'Z' && stat->state != 'X';
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,238 @@
+#include "snapshot/backend/btrfs.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "platform/btrfs.h"
+#include "platform/clock.h"
+#include "platform/directory_stream.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/file.h"
+#include "platform/processes.h"
+#include "snapshot/backend/btrfs_place.h"
+#include "snapshot/backend/preflight.h"
+#include "snapshot/backend/snapshot_name.h"
+
+namespace nodesnap {
+namespace {
+
+// The entry of a folder if it is a read-only subvolume; an empty descriptor for anything else.
+FileDescriptor open_snapshot(int folder, const std::string& name) {
+    const int fd = try_open_long(folder, name, O_RDONLY | O_DIRECTORY);
+    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
+        return {};
+    }
+    if (fd < 0) {
+        throw Error::system("open the snapshot", name, -fd);
+    }
+    FileDescriptor snapshot(fd);
+    if (!btrfs::is_subvolume(fd) || !btrfs::subvolume_info(fd).read_only) {
+        return {};
+    }
+    return snapshot;
+}
+
+class BtrfsSnapshot : public Snapshot {
+public:
+    // From here on the snapshot on storage belongs to this object.
+    BtrfsSnapshot(std::shared_ptr<const BtrfsPlace> place, FileDescriptor folder, std::string on_disk, SnapshotEntry entry)
+        : place_(std::move(place)), folder_(std::move(folder)), on_disk_(std::move(on_disk)), entry_(std::move(entry)) {}
+
+    ~BtrfsSnapshot() override {
+        try {
+            if (!kept_) {
+                remove();
+            }
+        } catch (const Error&) {
+            // Announced in the header: the next backup removes what is left.
+        }
+    }
+
+    void open(std::int64_t taken_ns, std::int64_t duration_ns, Consistency consistency) {
+        const FileDescriptor snapshot = open_at(folder_.get(), on_disk_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        root_ = open_long(snapshot.get(), place_->inside(), O_RDONLY | O_DIRECTORY);
+        const btrfs::SubvolumeInfo info = btrfs::subvolume_info(snapshot.get());
+        proof_ = {"btrfs", entry_.path, place_->file_system_uuid(), Uuid{info.uuid}, info.otransid, info.ctransid, info.read_only};
+        entry_.created_ns = info.created_ns;
+        taken_ns_ = taken_ns;
+        duration_ns_ = duration_ns;
+        consistency_ = consistency;
+    }
+
+    int root() const override { return root_.get(); }
+    const SnapshotEntry& entry() const override { return entry_; }
+    SnapshotProof proof() const override { return proof_; }
+    std::int64_t taken_ns() const override { return taken_ns_; }
+    std::int64_t duration_ns() const override { return duration_ns_; }
+    Consistency consistency() const override { return consistency_; }
+    void keep() noexcept override { kept_ = true; }
+
+    void remove() override {
+        if (removed_) {
+            return;
+        }
+        root_.reset();
+        btrfs::delete_subvolume(folder_.get(), on_disk_);
+        removed_ = true;
+        kept_ = true;
+    }
+
+private:
+    std::shared_ptr<const BtrfsPlace> place_;  // its private mount must outlive our descriptors
+    FileDescriptor folder_;
+    std::string on_disk_;
+    SnapshotEntry entry_;
+    FileDescriptor root_;
+    SnapshotProof proof_;
+    std::int64_t taken_ns_ = 0;
+    std::int64_t duration_ns_ = 0;
+    Consistency consistency_ = Consistency::kCrashConsistent;
+    bool kept_ = false;
+    bool removed_ = false;
+};
+
+class BtrfsBackend : public SnapshotBackend {
+public:
+    BtrfsBackend(std::shared_ptr<const BtrfsPlace> place, ExcludeRules excludes, std::string reason)
+        : place_(std::move(place)), excludes_(std::move(excludes)), naming_(place_->node_directory()), reason_(std::move(reason)) {}
+
+    std::string name() const override { return "btrfs"; }
+    std::string reason() const override { return reason_; }
+    Layout layout() const override { return place_->layout(); }
+    std::string file_system_uuid() const override { return place_->file_system_uuid(); }
+    std::string describe_location() const override { return place_->describe_folder(); }
+
+    std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
+        const std::string on_disk = naming_.on_disk(name, temporary);
+        // What the preflight found may have changed since.
+        refuse_nested(place_->node_directory(), excludes_);
+        FileDescriptor folder = place_->open_folder(true);
+        for (const bool other : {false, true}) {
+            if (stat_at(folder.get(), naming_.on_disk(name, other))) {
+                throw Error::refused("a snapshot named \"" + name + "\" of " + place_->node_directory() + " exists already",
+                                     "choose another name, or remove it with nodesnap snapshot remove");
+            }
+        }
+        const bool used_before = in_use();
+        // The first flush writes what has gathered, the second the little that came meanwhile: so that the snapshot, which flushes too,
+        // has next to nothing left to do.
+        sync_file_system(place_->subvolume(), place_->node_directory());
+        sync_file_system(place_->subvolume(), place_->node_directory());
+
+        const std::int64_t taken_ns = utc_now_ns();
+        const std::int64_t begun_ns = monotonic_ns();
+        take(folder.get(), on_disk);
+        const std::int64_t duration_ns = monotonic_ns() - begun_ns;
+        auto snapshot = std::make_unique<BtrfsSnapshot>(place_, std::move(folder), on_disk,
+                                                        SnapshotEntry{name, place_->folder() + "/" + on_disk, 0, temporary});
+        fault::step("snapshot.taken");
+        const bool used = used_before || in_use();
+        snapshot->open(taken_ns, duration_ns, used ? Consistency::kCrashConsistent : Consistency::kPointInTime);
+        return snapshot;
+    }
+
+    std::vector<SnapshotEntry> list() override {
+        std::vector<SnapshotEntry> entries;
+        FileDescriptor folder = place_->open_folder(false);
+        if (!folder) {
+            return entries;
+        }
+        DirectoryStream stream(open_at(folder.get(), ".", O_RDONLY | O_DIRECTORY), place_->describe_folder());
+        DirectoryEntry found;
+        while (stream.next(found)) {
+            const auto name = naming_.parse(found.name);
+            if (!name) {
+                continue;
+            }
+            if (const FileDescriptor snapshot = open_snapshot(folder.get(), found.name)) {
+                entries.push_back(
+                    {name->given, place_->folder() + "/" + found.name, btrfs::subvolume_info(snapshot.get()).created_ns, name->temporary});
+            }
+        }
+        std::sort(entries.begin(), entries.end(), [](const SnapshotEntry& a, const SnapshotEntry& b) {
+            return std::pair(a.created_ns, a.name) < std::pair(b.created_ns, b.name);
+        });
+        return entries;
+    }
+
+    void remove(const std::string& name) override {
+        if (const FileDescriptor folder = place_->open_folder(false)) {
+            for (const bool temporary : {false, true}) {
+                const std::string on_disk = naming_.on_disk(name, temporary);
+                if (open_snapshot(folder.get(), on_disk)) {
+                    return btrfs::delete_subvolume(folder.get(), on_disk);
+                }
+            }
+        }
+        throw Error::failed(
+            "there is no snapshot named \"" + name + "\" of " + place_->node_directory() + " in " + place_->describe_folder(),
+            "see nodesnap snapshot list");
+    }
+
+private:
+    void take(int folder, const std::string& on_disk) {
+        try {
+            btrfs::create_snapshot(place_->subvolume(), folder, on_disk, true);
+        } catch (const Error& error) {
+            throw Error::system("take the snapshot", place_->folder() + "/" + on_disk, error.error_number());
+        }
+    }
+
+    // Whoever has anything of it open could have been about to write. Who can't be seen counts as a user.
+    bool in_use() const {
+        std::size_t hidden = 0;
+        return !users_of_directory(place_->node_directory(), 1, &hidden).empty() || hidden != 0;
+    }
+
+    std::shared_ptr<const BtrfsPlace> place_;
+    ExcludeRules excludes_;
+    SnapshotNaming naming_;
+    std::string reason_;
+};
+
+}  // namespace
+
+std::unique_ptr<SnapshotBackend> make_btrfs_backend(const std::string& node_directory, const ExcludeRules& excludes,
+                                                    const BackendOptions& options, std::string reason) {
+    auto place = std::make_shared<const BtrfsPlace>(node_directory, options.snapshot_directory, excludes);
+    return std::make_unique<BtrfsBackend>(std::move(place), excludes, std::move(reason));
+}
+
+void remove_left_btrfs_snapshot(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    if (slash == std::string::npos || slash == 0) {
+        return;
+    }
+    const std::string parent = path.substr(0, slash);
+    const std::string name = path.substr(slash + 1);
+    const std::string own_folder = std::string("/") + kSnapshotFolder;
+    const bool is_own_folder = parent.ends_with(own_folder);
+    // The record comes from the repository. Outside our folders only what a backup made for itself can be meant.
+    if (!(is_own_folder ? is_snapshot_name(name) : is_temporary_snapshot_name(name))) {
+        return;
+    }
+    FileDescriptor top_level;
+    FileDescriptor folder;
+    if (parent.starts_with(kTopLevelScheme)) {
+        const std::string uuid =
+            parent.substr(std::string_view(kTopLevelScheme).size(), parent.find('/') - std::string_view(kTopLevelScheme).size());
+        const std::string mounted = btrfs::find_mounted(uuid);
+        if (mounted.empty() || parent != kTopLevelScheme + uuid + own_folder) {
+            return;
+        }
+        top_level = btrfs::open_top_level(mounted);
+        folder = open_top_level_folder(top_level.get(), false);
+    } else if (parent.starts_with('/') && stat_path(parent)) {
+        folder = open_path(parent, O_RDONLY | O_DIRECTORY | (is_own_folder ? O_NOFOLLOW : 0));
+    }
+    if (folder && btrfs::is_btrfs(folder.get()) && open_snapshot(folder.get(), name)) {
+        btrfs::delete_subvolume(folder.get(), name);
+    }
+}
+
+}  // namespace nodesnap

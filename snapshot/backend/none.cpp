@@ -1,0 +1,138 @@
+#include "snapshot/backend/none.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "platform/btrfs.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/file_system.h"
+#include "platform/mount.h"
+#include "platform/processes.h"
+#include "snapshot/backend/preflight.h"
+
+namespace nodesnap {
+namespace {
+
+// What keeps the directory from being read as one state; "" if nothing does.
+struct Obstacle {
+    std::string message;
+    std::string hint;
+};
+
+std::optional<Obstacle> find_obstacle(const std::string& node_directory, const ExcludeRules& excludes) {
+    std::size_t hidden = 0;
+    const auto writers = writers_of(node_directory, excludes, &hidden);
+    if (!writers.empty()) {
+        const DirectoryUser& writer = writers.front();
+        return Obstacle{
+            "the node directory " + node_directory + " is in use: " + writer.command + " (pid " + std::to_string(writer.pid) + ") has " +
+                writer.path + (writer.what == "mapped file" ? " mapped" : " open") + " for writing",
+            "stop the daemon, or keep the node on btrfs, where a snapshot is taken; --accept-inconsistent backs it up as it is"};
+    }
+    if (hidden != 0) {
+        return Obstacle{"cannot tell whether the node directory " + node_directory + " is in use: other users' processes are out of sight",
+                        "run as root; --accept-inconsistent backs it up as it is"};
+    }
+    return std::nullopt;
+}
+
+class LiveDirectory : public Snapshot {
+public:
+    LiveDirectory(std::string node_directory, ExcludeRules excludes, bool accept_inconsistent, SnapshotEntry entry)
+        : node_directory_(std::move(node_directory)),
+          excludes_(std::move(excludes)),
+          accept_inconsistent_(accept_inconsistent),
+          entry_(std::move(entry)),
+          root_(open_path(node_directory_, O_RDONLY | O_DIRECTORY)) {
+        used_at_first_ = find_obstacle(node_directory_, excludes_).has_value();
+        consistency();
+        sync_file_system(root_.get(), node_directory_);
+        entry_.created_ns = utc_now_ns();
+        proof_.backend = "none";
+        proof_.file_system_uuid = file_system_uuid_of(node_directory_);
+    }
+
+    int root() const override { return root_.get(); }
+    const SnapshotEntry& entry() const override { return entry_; }
+    SnapshotProof proof() const override { return proof_; }
+    std::int64_t taken_ns() const override { return entry_.created_ns; }
+    std::int64_t duration_ns() const override { return 0; }
+
+    Consistency consistency() const override {
+        const auto obstacle = find_obstacle(node_directory_, excludes_);
+        if (!obstacle && !used_at_first_) {
+            return Consistency::kPointInTime;
+        }
+        if (accept_inconsistent_) {
+            return Consistency::kInconsistent;
+        }
+        throw Error::failed(obstacle ? obstacle->message : "the node directory " + node_directory_ + " was in use",
+                            obstacle ? obstacle->hint : "stop the daemon");
+    }
+
+    void keep() noexcept override {}
+    void remove() override {}
+
+private:
+    std::string node_directory_;
+    ExcludeRules excludes_;
+    bool accept_inconsistent_;
+    SnapshotEntry entry_;
+    FileDescriptor root_;
+    SnapshotProof proof_;
+    bool used_at_first_ = false;
+};
+
+class NoneBackend : public SnapshotBackend {
+public:
+    NoneBackend(std::string node_directory, ExcludeRules excludes, bool accept_inconsistent, std::string reason)
+        : node_directory_(std::move(node_directory)),
+          excludes_(std::move(excludes)),
+          accept_inconsistent_(accept_inconsistent),
+          reason_(std::move(reason)) {}
+
+    std::string name() const override { return "none"; }
+    std::string reason() const override { return reason_; }
+    std::string file_system_uuid() const override { return file_system_uuid_of(node_directory_); }
+    std::string describe_location() const override { return "nowhere: the node directory itself is read"; }
+
+    Layout layout() const override {
+        if (is_mount_root(node_directory_)) {
+            return Layout::kMountRoot;
+        }
+        return btrfs::is_subvolume(open_path(node_directory_, O_PATH).get()) ? Layout::kSubvolume : Layout::kFolder;
+    }
+
+    std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
+        return std::make_unique<LiveDirectory>(node_directory_, excludes_, accept_inconsistent_, SnapshotEntry{name, "", 0, temporary});
+    }
+    std::vector<SnapshotEntry> list() override { return {}; }
+    void remove(const std::string& name) override {
+        throw Error::failed("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");
+    }
+
+private:
+    std::string node_directory_;
+    ExcludeRules excludes_;
+    bool accept_inconsistent_;
+    std::string reason_;
+};
+
+}  // namespace
+
+std::unique_ptr<SnapshotBackend> make_none_backend(const std::string& node_directory, const ExcludeRules& excludes,
+                                                   const BackendOptions& options, std::string reason) {
+    if (options.preflight && !options.accept_inconsistent) {
+        if (const auto obstacle = find_obstacle(node_directory, excludes)) {
+            throw Error::refused(obstacle->message, obstacle->hint);
+        }
+    }
+    return std::make_unique<NoneBackend>(node_directory, excludes, options.accept_inconsistent, std::move(reason));
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,19 @@
+// Preflight: what a backup of the node directory would silently miss.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "platform/processes.h"
+#include "snapshot/exclude.h"
+
+namespace nodesnap {
+
+// Error::refused, naming each with the remedy, if subvolumes or mounts lie below the node directory that the rules don't exclude: a
+// snapshot holds nothing of them, and reading on into them would mix file systems.
+void refuse_nested(const std::string& node_directory, const ExcludeRules& excludes);
+
+// Who writes, or could, to what isn't excluded.
+std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden);
+
+}  // namespace nodesnap

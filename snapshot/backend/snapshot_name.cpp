@@ -1,0 +1,82 @@
+#include "snapshot/backend/snapshot_name.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <span>
+
+#include "io/checksum.h"
+#include "platform/error.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::string_view kTemporary = ".tmp";
+constexpr std::size_t kHashDigits = 8;
+constexpr std::size_t kLongestBase = 40;
+constexpr std::size_t kLongestGiven = 200;
+static_assert(kLongestBase + 1 + kHashDigits + 1 + kLongestGiven + kTemporary.size() <= 255);
+
+std::string hash_digits(const std::string& path) {
+    const Checksum checksum = Hasher(0)(std::as_bytes(std::span(path)));
+    std::array<char, kHashDigits + 1> digits{};
+    std::snprintf(digits.data(), digits.size(), "%08x", static_cast<unsigned>(checksum.low & 0xffffffff));
+    return digits.data();
+}
+
+bool is_given_name(std::string_view given) {
+    return !given.empty() && given.size() <= kLongestGiven && !given.ends_with(kTemporary) &&
+           std::none_of(given.begin(), given.end(), [](char c) { return c == '/' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+}
+
+}  // namespace
+
+SnapshotNaming::SnapshotNaming(const std::string& node_directory) {
+    const std::string base = node_directory.substr(node_directory.rfind('/') + 1);
+    prefix_ = (base.empty() ? "root" : base.substr(0, kLongestBase)) + "-" + hash_digits(node_directory) + ".";
+}
+
+std::string SnapshotNaming::on_disk(const std::string& given, bool temporary) const {
+    if (!is_given_name(given)) {
+        throw Error::usage("\"" + given + "\" is not a name for a snapshot",
+                           "up to 200 bytes without '/' and control characters, and without \".tmp\" at the end");
+    }
+    return prefix_ + given + (temporary ? std::string(kTemporary) : "");
+}
+
+std::optional<SnapshotName> SnapshotNaming::parse(std::string_view on_disk) const {
+    if (!on_disk.starts_with(prefix_)) {
+        return std::nullopt;
+    }
+    on_disk.remove_prefix(prefix_.size());
+    const bool temporary = on_disk.ends_with(kTemporary);
+    if (temporary) {
+        on_disk.remove_suffix(kTemporary.size());
+    }
+    if (!is_given_name(on_disk)) {
+        return std::nullopt;
+    }
+    return SnapshotName{std::string(on_disk), temporary};
+}
+
+bool is_snapshot_name(std::string_view on_disk) {
+    const auto is_hash = [&](std::size_t at) {
+        const std::string_view digits = on_disk.substr(at, kHashDigits);
+        return digits.size() == kHashDigits && digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+    };
+    // The base name may hold '-' and '.' itself.
+    for (std::size_t dash = on_disk.find('-', 1); dash != std::string_view::npos; dash = on_disk.find('-', dash + 1)) {
+        const std::size_t dot = dash + 1 + kHashDigits;
+        if (dash <= kLongestBase && is_hash(dash + 1) && dot + 1 < on_disk.size() && on_disk[dot] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool is_temporary_snapshot_name(std::string_view on_disk) {
+    return is_snapshot_name(on_disk) && on_disk.ends_with(kTemporary);
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,185 @@
+// nodesnap backup: snapshots a node directory and drains the snapshot into a repository.
+#include "snapshot/backup.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "io/units.h"
+#include "platform/file.h"
+#include "snapshot/command/printable.h"
+#include "snapshot/command/progress_line.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    options.value("snapshot", "KIND", "what takes the snapshot: auto, btrfs, or none for a stopped daemon (default: auto)");
+    options.value("snapshot-dir", "DIR", "where the snapshot is made (default: a place beside the node's subvolume, see the guide)");
+    options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
+    options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
+    options.list("tag", "TAG", "mark the backup (may be repeated)");
+    options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
+    options.flag("skip-unreadable", "go on when parts of a file can't be read; the backup is marked incomplete");
+    options.flag("keep-snapshot", "keep the snapshot on the node's own storage afterwards");
+    options.flag("accept-inconsistent", "with --snapshot none: back up a directory that is in use, and say so in the backup");
+    options.flag("adopt-node", "the node has moved: to another host, file system or path");
+    declare_workers(options);
+    options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
+    options.value("state-dir", "DIR", "where this host remembers its nodes (default: /var/lib/nodesnap)");
+    declare_lease(options);
+    options.flag("quiet", "no progress line and no summary");
+    options.flag("json", "print the result as a JSON document");
+}
+
+std::vector<std::string> patterns_of(const Options& options) {
+    std::vector<std::string> patterns = options.list("exclude");
+    for (const std::string& file : options.list("exclude-from")) {
+        const auto text = read_small_file(file);
+        if (!text) {
+            throw Error::usage("--exclude-from: there is no file " + file);
+        }
+        std::istringstream lines(*text);
+        for (std::string line; std::getline(lines, line);) {
+            if (!line.empty() && line.back() == '\r') {
+                line.pop_back();
+            }
+            if (!line.empty() && line.front() != '#') {
+                patterns.push_back(line);
+            }
+        }
+    }
+    const ExcludeRules check(patterns);
+    return patterns;
+}
+
+std::vector<std::string> tags_of(const Options& options) {
+    constexpr std::size_t kLongest = 128;
+    std::vector<std::string> tags = options.list("tag");
+    for (const std::string& tag : tags) {
+        if (tag.empty() || tag.size() > kLongest || printable_name(tag) != tag || tag.find_first_of(", ") != std::string::npos) {
+            throw Error::usage("--tag: \"" + printable_name(tag) + "\" is not a tag",
+                               "up to 128 bytes without blanks, commas and controls");
+        }
+    }
+    return tags;
+}
+
+BackupOptions options_of_call(const Options& options, const std::string& node_directory) {
+    BackupOptions result;
+    result.node_directory = node_directory;
+    result.backend.kind = options.text("snapshot", "auto");
+    const std::vector<std::string> kinds = {"auto", "btrfs", "none"};
+    if (std::find(kinds.begin(), kinds.end(), result.backend.kind) == kinds.end()) {
+        throw Error::usage("--snapshot: \"" + result.backend.kind + "\" is not a kind of snapshot", "auto, btrfs and none are");
+    }
+    result.backend.snapshot_directory = options.text("snapshot-dir");
+    result.backend.accept_inconsistent = options.flag("accept-inconsistent");
+    result.excludes = patterns_of(options);
+    result.tags = tags_of(options);
+    result.limit_bytes_per_second = options.rate("limit");
+    result.skip_unreadable = options.flag("skip-unreadable");
+    result.keep_snapshot = options.flag("keep-snapshot");
+    result.adopt_node = options.flag("adopt-node");
+    result.force_blocking = options.flag("no-io-uring");
+    result.workers = options.count("workers", 1, kWorkersLimit, 0);
+    result.state_directory = options.text("state-dir", result.state_directory);
+    result.scratch_directory = options.text("scratch-dir");
+    result.lease = lease_options(options, "backup");
+    return result;
+}
+
+double rate_of(const BackupResult& result) {
+    const double seconds = std::chrono::duration<double>(result.drain_time).count();
+    return seconds > 0 ? static_cast<double>(result.manifest.totals.read_bytes) / seconds : 0;
+}
+
+void print_summary(std::ostream& out, const BackupResult& result) {
+    const Manifest& manifest = result.manifest;
+    const Manifest::Totals& totals = manifest.totals;
+    out << "backup " << manifest.id.hex() << (manifest.damaged ? " is made, but incomplete" : " is made") << '\n'
+        << "  snapshot: " << utc(manifest.snapshot_time_ns) << " UTC, taken in "
+        << human_duration(std::chrono::nanoseconds(manifest.snapshot_duration_ns)) << " by " << result.backend << " ("
+        << printable_text(result.backend_reason) << ")\n"
+        << "  consistency: " << to_string(manifest.consistency) << '\n'
+        << "  files: " << totals.files << ", and " << totals.directories << " directories, " << totals.others << " others\n"
+        << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
+        << human_bytes(totals.stored_bytes) << '\n'
+        << "  drained in " << human_duration(result.drain_time) << " at " << human_rate(rate_of(result)) << "; "
+        << human_duration(result.total_time) << " in all\n";
+    if (totals.unreadable_files != 0) {
+        out << "  unreadable files: " << totals.unreadable_files << '\n';
+    }
+    if (!result.snapshot_path.empty()) {
+        out << "  snapshot kept: " << printable_name(result.snapshot_path) << '\n';
+    }
+    if (!result.io_fallback_reason.empty()) {
+        out << "  without io_uring: " << printable_text(result.io_fallback_reason) << '\n';
+    }
+    if (result.cleared_sessions != 0) {
+        out << "  cleared the remains of " << result.cleared_sessions << " unfinished backup(s)\n";
+    }
+}
+
+void write_result(JsonWriter& document, const BackupResult& result) {
+    document.begin_object("backup");
+    write_backup(document, result.manifest);
+    document.end();
+    document.member("snapshot_backend", result.backend);
+    document.member("snapshot_backend_reason", result.backend_reason);
+    document.name("snapshot_path", result.snapshot_path);
+    document.member("drain_seconds", std::chrono::duration<double>(result.drain_time).count());
+    document.member("total_seconds", std::chrono::duration<double>(result.total_time).count());
+    document.member("bytes_per_second", rate_of(result));
+    document.member("io_uring", result.io_fallback_reason.empty());
+    document.member("io_fallback_reason", result.io_fallback_reason);
+    document.member("cleared_sessions", result.cleared_sessions);
+}
+
+ExitStatus run(Call& call) {
+    const std::string node_directory = call.positional("NODE_DIR");
+    const std::string place = call.positional("REPOSITORY");
+    call.end_of_positionals();
+    const BackupOptions options = options_of_call(call.options(), node_directory);
+    Repository repository = open_repository(call, place);
+    Progress progress;
+    BackupResult result;
+    {
+        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        result = run_backup(repository, options, progress, call.report());
+    }
+    if (call.json()) {
+        write_result(call.document(), result);
+    } else if (!call.options().flag("quiet")) {
+        print_summary(call.out(), result);
+    }
+    return result.manifest.damaged ? ExitStatus::kWarnings : ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kBackup = {
+    "backup",
+    "snapshot a node directory and back it up",
+    "nodesnap backup NODE_DIR REPOSITORY [OPTION]...\n",
+    "Takes a snapshot of the node directory, in milliseconds, and copies the snapshot into the repository while the daemon goes\n"
+    "on. The backup becomes visible when all of it is durable; one that fails or is interrupted leaves no trace but what the next\n"
+    "one clears. A backup of a running daemon is crash-consistent: it holds what was fsynced, as after a power cut. Where no\n"
+    "snapshot can be taken (--snapshot none) the daemon must be stopped.\n"
+    "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
+    "'*' and '?' fit within a name, \"**\" across directories.\n",
+    "nodesnap backup /var/lib/qdb/db /backup/node1\n"
+    "nodesnap backup /var/lib/qdb/db /backup/node1 --limit 200M --exclude '*.tmp' --tag nightly --wait-lock 10m\n"
+    "systemctl stop qdbd && nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none; systemctl start qdbd\n",
+    "0  the backup is made\n"
+    "1  failed or interrupted; there is no new backup, the earlier ones are as they were\n"
+    "2  wrong usage\n"
+    "3  refused, nothing was touched: another node's repository, a nested subvolume or mount, a directory in use ...\n"
+    "4  the backup is made, with warnings; with --skip-unreadable it may be incomplete\n"
+    "5  the repository is damaged\n"
+    "6  another holds the repository, or has taken it over\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

@@ -1,0 +1,100 @@
+// nodesnap repair: restores the copies that damaged objects have lost.
+#include "snapshot/command/printable.h"
+#include "snapshot/command/progress_line.h"
+#include "snapshot/command/repository_access.h"
+#include "snapshot/verify.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    declare_lease(options);
+    options.flag("quiet", "no progress line; say nothing if there is nothing to repair");
+    options.flag("json", "print the result as a JSON document");
+}
+
+void print_result(Call& call, const RepairResult& result) {
+    std::ostream& out = call.out();
+    for (const std::string& object : result.repaired) {
+        out << "repaired: " << printable_text(object) << '\n';
+    }
+    if (result.repaired_count > result.repaired.size()) {
+        out << "repaired: and " << result.repaired_count - result.repaired.size() << " more\n";
+    }
+    for (const Damage& damage : result.lost) {
+        out << "LOST: " << printable_text(damage.object + ": " + damage.what) << '\n';
+    }
+    if (result.lost_count > result.lost.size()) {
+        out << "LOST: and " << result.lost_count - result.lost.size() << " more\n";
+    }
+    if (result.repaired_count == 0 && result.lost_count == 0 && !call.options().flag("quiet")) {
+        out << "nothing to repair: everything has all its copies\n";
+    }
+    if (result.lost_count != 0) {
+        out << "what is lost was left as it is; \"nodesnap verify\" tells which backups and files are affected\n";
+    }
+}
+
+void write_result(JsonWriter& document, const RepairResult& result) {
+    document.member("repaired_count", result.repaired_count);
+    document.begin_array("repaired");
+    for (const std::string& object : result.repaired) {
+        document.element(object);
+    }
+    document.end();
+    document.member("lost_count", result.lost_count);
+    document.begin_array("lost");
+    for (const Damage& damage : result.lost) {
+        document.begin_object();
+        document.member("object", damage.object);
+        document.member("what", damage.what);
+        document.end();
+    }
+    document.end();
+}
+
+ExitStatus run(Call& call) {
+    const std::string place = call.positional("REPOSITORY");
+    call.end_of_positionals();
+    const LeaseOptions lease_settings = lease_options(call.options(), "repair");
+    Repository repository = open_repository(place, [](const Damage&) {});  // run_repair() looks at all copies itself
+    if (!repository.target().writable()) {
+        throw Error::refused("the repository at " + repository.target().describe() + " can't be written to", "mount it read-write");
+    }
+    Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
+    Progress progress;
+    RepairResult result;
+    {
+        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        result = run_repair(repository, lease, progress);
+    }
+    lease.release();
+    if (call.json()) {
+        write_result(call.document(), result);
+    } else {
+        print_result(call, result);
+    }
+    return result.lost_count != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kRepair = {
+    "repair",
+    "restore the copies that damaged objects have lost",
+    "nodesnap repair REPOSITORY [OPTION]...\n",
+    "Everything but file data is stored twice. repair finds what has lost one of its copies and writes it anew, before the damaged\n"
+    "object is removed; it can be interrupted and run again. File data is stored once: where its blocks are damaged nothing can\n"
+    "heal them, and they are left as they are. It doesn't read file data to find such blocks: \"nodesnap verify --data\" does.\n",
+    "nodesnap repair /backup/node1\n",
+    "0  everything has all its copies\n"
+    "1  failed or interrupted; what was repaired stays repaired\n"
+    "2  wrong usage\n"
+    "3  refused: this isn't a repository, or it can't be written to\n"
+    "5  something is damaged in all its copies\n"
+    "6  another holds the repository, or has taken it over\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

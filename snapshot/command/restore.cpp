@@ -1,0 +1,159 @@
+// nodesnap restore: rebuilds a node directory, or parts of it, from a backup.
+#include "snapshot/restore.h"
+
+#include "io/units.h"
+#include "snapshot/command/printable.h"
+#include "snapshot/command/progress_line.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    declare_as_of(options);
+    options.list("path", "PATH", "restore only this file or directory, relative to the node directory (may be repeated)");
+    options.flag("dry-run", "change nothing; tell what would be restored, the space it needs and about how long it takes");
+    options.flag("numeric-ids", "owners by their numbers, not by their names");
+    options.list("owner-map", "user:A=B", "what belonged to user A becomes user B's; group:A=B likewise (may be repeated)");
+    options.list("gate-file", "NAME", "a file that makes the directory a database: put in place last (default: CURRENT, PG_VERSION)");
+    options.flag("accept-damaged", "restore a backup that is marked incomplete; what could not be read becomes zeros");
+    options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
+    declare_workers(options);
+    options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
+    options.flag("quiet", "no progress line and no summary");
+    options.flag("json", "print the result as a JSON document");
+}
+
+OwnerOptions owners_of(const Options& options) {
+    OwnerOptions owners;
+    owners.numeric_ids = options.flag("numeric-ids");
+    for (const std::string& entry : options.list("owner-map")) {
+        const auto colon = entry.find(':');
+        const auto equals = entry.find('=', colon == std::string::npos ? 0 : colon);
+        const std::string kind = entry.substr(0, colon);
+        if (colon == std::string::npos || equals == std::string::npos || (kind != "user" && kind != "group") || equals == colon + 1 ||
+            equals + 1 == entry.size()) {
+            throw Error::usage("--owner-map: \"" + printable_name(entry) + "\" is not user:A=B or group:A=B",
+                               "A and B are names or numbers, as in user:qdb=qdb2 or group:1001=998");
+        }
+        auto& map = kind == "user" ? owners.users : owners.groups;
+        map[entry.substr(colon + 1, equals - colon - 1)] = entry.substr(equals + 1);
+    }
+    return owners;
+}
+
+RestoreOptions options_of_call(const Options& options) {
+    RestoreOptions result;
+    result.paths = options.list("path");
+    result.owners = owners_of(options);
+    if (options.given("gate-file")) {
+        result.gate_files = options.list("gate-file");
+    }
+    result.dry_run = options.flag("dry-run");
+    result.force_blocking = options.flag("no-io-uring");
+    result.accept_damaged = options.flag("accept-damaged");
+    result.workers = options.count("workers", 1, kWorkersLimit, 0);
+    result.limit_bytes_per_second = options.rate("limit");
+    result.scratch_directory = options.text("scratch-dir");
+    return result;
+}
+
+double rate_of(const RestoreResult& result) {
+    const double seconds = std::chrono::duration<double>(result.elapsed).count();
+    return seconds > 0 ? static_cast<double>(result.bytes) / seconds : 0;
+}
+
+void print_counts(std::ostream& out, const RestoreResult& result) {
+    out << "  files: " << result.files << ", and " << result.directories << " directories, " << result.others << " others\n";
+}
+
+void print_plan(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
+    out << "would restore backup " << manifest.id.hex() << " of " << utc(manifest.snapshot_time_ns) << " UTC to "
+        << printable_name(options.destination) << '\n';
+    print_counts(out, result);
+    out << "  bytes to write: " << human_bytes(result.bytes) << "; space needed: " << human_bytes(result.required_bytes) << '\n'
+        << "  estimated time: " << human_duration(result.estimate) << '\n';
+}
+
+void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
+    out << "restored backup " << manifest.id.hex() << " of " << utc(manifest.snapshot_time_ns) << " UTC to "
+        << printable_name(options.destination) << " (" << printable_text(result.placed_as) << ")\n";
+    print_counts(out, result);
+    out << "  " << human_bytes(result.bytes) << " in " << human_duration(result.elapsed) << ", " << human_rate(rate_of(result)) << '\n';
+    if (result.resumed) {
+        out << "  went on with a restore that had been cut off\n";
+    }
+    if (!result.io_fallback_reason.empty()) {
+        out << "  without io_uring: " << printable_text(result.io_fallback_reason) << '\n';
+    }
+}
+
+void write_result(JsonWriter& document, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
+    document.member("backup", manifest.id.hex());
+    document.member("snapshot_time", format_utc_precise(manifest.snapshot_time_ns));
+    document.name("destination", options.destination);
+    document.member("dry_run", options.dry_run);
+    document.member("placed_as", result.placed_as);
+    document.member("resumed", result.resumed);
+    document.member("files", result.files);
+    document.member("directories", result.directories);
+    document.member("others", result.others);
+    document.member("bytes", result.bytes);
+    document.member("required_bytes", result.required_bytes);
+    document.member("elapsed_seconds", std::chrono::duration<double>(result.elapsed).count());
+    document.member("bytes_per_second", rate_of(result));
+    document.member("estimated_seconds", std::chrono::duration<double>(result.estimate).count());
+    document.member("io_uring", result.io_fallback_reason.empty());
+    document.member("io_fallback_reason", result.io_fallback_reason);
+}
+
+ExitStatus run(Call& call) {
+    const std::string place = call.positional("REPOSITORY");
+    const BackupChoice choice(call);
+    RestoreOptions options = options_of_call(call.options());
+    options.destination = call.positional("DESTINATION");
+    call.end_of_positionals();
+    Repository repository = open_repository(call, place);
+    const Manifest manifest = choice.find(repository);
+    Progress progress;
+    RestoreResult result;
+    {
+        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        result = run_restore(repository, manifest, options, progress, call.report());
+    }
+    if (call.json()) {
+        write_result(call.document(), manifest, options, result);
+    } else if (options.dry_run) {
+        print_plan(call.out(), manifest, options, result);
+    } else if (!call.options().flag("quiet")) {
+        print_summary(call.out(), manifest, options, result);
+    }
+    return ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kRestore = {
+    "restore",
+    "rebuild a node directory from a backup",
+    "nodesnap restore REPOSITORY BACKUP DESTINATION [OPTION]...\n"
+    "nodesnap restore REPOSITORY --as-of TIME DESTINATION [OPTION]...\n",
+    "Restores the whole node directory, or what --path names, to DESTINATION, which must be empty or not there. Every block is\n"
+    "verified before it is written. The result is put in place when all of it is durable, the gate file last: a restore that is\n"
+    "cut off is never mistaken for a finished one, and goes on when the same command is run again. On btrfs the result is a\n"
+    "subvolume. Owners are found by name first; what the destination can't hold is reported. Needs no lock and no write access\n"
+    "to the repository.\n",
+    "nodesnap restore /backup/node1 latest /var/lib/qdb/db\n"
+    "nodesnap restore /backup/node1 --as-of 2024-05-31 /tmp/old --path data/conf --dry-run\n"
+    "nodesnap restore /backup/node1 0a1b2c /srv/test/db --owner-map user:qdb=tester --owner-map group:qdb=tester\n",
+    "0  restored\n"
+    "1  failed or interrupted; run it again to go on\n"
+    "2  wrong usage\n"
+    "3  refused, nothing was touched: destination not empty, in use or too small, or the backup is marked incomplete\n"
+    "4  restored, with warnings: something the destination can't hold, or something stored twice has lost a copy\n"
+    "5  the backup is damaged\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

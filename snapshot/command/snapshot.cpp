@@ -1,0 +1,140 @@
+// nodesnap snapshot: makes, lists and removes snapshots of a node directory on its own storage.
+#include <algorithm>
+
+#include "io/units.h"
+#include "snapshot/backend/backend.h"
+#include "snapshot/command/printable.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    options.value("snapshot", "KIND", "what takes it: auto or btrfs (default: auto)");
+    options.value("snapshot-dir", "DIR", "where snapshots are kept (default: a place beside the node's subvolume, see the guide)");
+    options.list("exclude", "PATTERN", "a nested subvolume or mount that may be missing in the snapshot (may be repeated)");
+    options.flag("json", "print a JSON document");
+}
+
+void write_entry(JsonWriter& document, const SnapshotEntry& entry) {
+    document.member("name", entry.name);
+    document.name("path", entry.path);
+    document.member("created_time", format_utc(entry.created_ns));
+    document.member("temporary", entry.temporary);
+}
+
+// "20240531T143005Z"
+std::string name_of_now() {
+    std::string name = format_utc(utc_now());
+    std::erase_if(name, [](char c) { return c == '-' || c == ':'; });
+    return name;
+}
+
+void check_name(const std::string& name) {
+    constexpr std::size_t kLongest = 200;
+    constexpr const char* kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    if (name.size() > kLongest || name.find_first_not_of(kAllowed) != std::string::npos || name.starts_with(".") || name.starts_with("-")) {
+        throw Error::usage("\"" + printable_name(name) + "\" is not a name for a snapshot",
+                           "up to 200 letters, digits, '.', '_' and '-', beginning with a letter or digit");
+    }
+}
+
+ExitStatus create(Call& call, SnapshotBackend& backend, const std::string& name) {
+    const auto snapshot = backend.create(name.empty() ? name_of_now() : name, false);
+    snapshot->keep();
+    const double milliseconds = static_cast<double>(snapshot->duration_ns()) / 1e6;
+    if (call.json()) {
+        JsonWriter& document = call.document();
+        write_entry(document, snapshot->entry());
+        document.member("taken_time", format_utc_precise(snapshot->taken_ns()));
+        document.member("snapshot_ms", milliseconds);
+        document.member("consistency", to_string(snapshot->consistency()));
+    } else {
+        call.out() << "made snapshot " << printable_name(snapshot->entry().name) << " in "
+                   << human_duration(std::chrono::nanoseconds(snapshot->duration_ns())) << " (" << to_string(snapshot->consistency())
+                   << ")\n"
+                   << "path: " << printable_name(snapshot->entry().path) << '\n';
+    }
+    return ExitStatus::kDone;
+}
+
+ExitStatus list(Call& call, SnapshotBackend& backend) {
+    const auto entries = backend.list();
+    if (call.json()) {
+        JsonWriter& document = call.document();
+        document.name("location", backend.describe_location());
+        document.begin_array("snapshots");
+        for (const SnapshotEntry& entry : entries) {
+            document.begin_object();
+            write_entry(document, entry);
+            document.end();
+        }
+        document.end();
+        return ExitStatus::kDone;
+    }
+    for (const SnapshotEntry& entry : entries) {
+        call.out() << utc(entry.created_ns) << "  " << printable_name(entry.name) << "  " << printable_name(entry.path)
+                   << (entry.temporary ? "  (made by a backup)" : "") << '\n';
+    }
+    if (entries.empty()) {
+        call.out() << "no snapshots in " << printable_name(backend.describe_location()) << '\n';
+    }
+    return ExitStatus::kDone;
+}
+
+ExitStatus remove(Call& call, SnapshotBackend& backend, const std::string& name) {
+    backend.remove(name);
+    if (call.json()) {
+        call.document().member("removed", name);
+    } else {
+        call.out() << "removed snapshot " << printable_name(name) << '\n';
+    }
+    return ExitStatus::kDone;
+}
+
+ExitStatus run(Call& call) {
+    const std::string action = call.positional("ACTION (create, list or remove)");
+    const std::vector<std::string> actions = {"create", "list", "remove"};
+    if (std::find(actions.begin(), actions.end(), action) == actions.end()) {
+        throw Error::usage("unknown action \"" + printable_name(action) + "\"", suggestion(action, actions));
+    }
+    const std::string directory = call.positional("NODE_DIR");
+    const std::string name = action == "list" ? "" : action == "remove" ? call.positional("NAME") : call.optional_positional("NAME");
+    call.end_of_positionals();
+    check_name(name);
+    BackendOptions options;
+    options.kind = call.options().text("snapshot", "auto");
+    if (options.kind != "auto" && options.kind != "btrfs") {
+        throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots", "auto and btrfs can");
+    }
+    options.snapshot_directory = call.options().text("snapshot-dir");
+    const ExcludeRules excludes(call.options().list("exclude"));
+    const auto backend = choose_backend(directory, excludes, options);
+    if (action == "create") {
+        return create(call, *backend, name);
+    }
+    return action == "list" ? list(call, *backend) : remove(call, *backend, name);
+}
+
+}  // namespace
+
+const Command kSnapshot = {
+    "snapshot",
+    "make, list and remove snapshots on the node's own storage",
+    "nodesnap snapshot create NODE_DIR [NAME] [OPTION]...\n"
+    "nodesnap snapshot list NODE_DIR [OPTION]...\n"
+    "nodesnap snapshot remove NODE_DIR NAME [OPTION]...\n",
+    "Such a snapshot is taken in milliseconds and takes no space at first, but it lies on the node's own disk and is lost with it:\n"
+    "it is no backup. A NAME is made from the time if none is given. Those that backups make for themselves are listed too; what a\n"
+    "dead backup left is removed by the next one.\n",
+    "nodesnap snapshot create /var/lib/qdb/db before-upgrade\n"
+    "nodesnap snapshot list /var/lib/qdb/db\n",
+    "0  done\n"
+    "1  failed\n"
+    "2  wrong usage\n"
+    "3  refused: the storage has no snapshots, or the directory holds a nested subvolume or mount\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

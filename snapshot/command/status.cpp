@@ -1,0 +1,158 @@
+// nodesnap status: is there a good backup, how old is it, and does anything need an operator. For people and for monitoring.
+#include <algorithm>
+#include <optional>
+
+#include "io/units.h"
+#include "snapshot/command/printable.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    options.value("max-age", "DURATION", "exit with 1 if the last good backup's snapshot is older than this, as in 26h");
+    options.flag("json", "print a JSON document");
+}
+
+struct Summary {
+    std::uint64_t backups = 0, incomplete = 0, damaged = 0;
+    std::uint64_t stored_bytes = 0;
+    std::optional<Manifest> last_good;
+    LeaseState lease;
+    std::vector<SessionRecord> unfinished;
+    std::optional<std::uint64_t> free_bytes;
+
+    // How long ago the last good backup's snapshot was taken; 0 if the clock says that it is in the future.
+    std::chrono::nanoseconds age() const {
+        return std::chrono::nanoseconds(std::max<std::int64_t>(0, utc_now() - last_good->snapshot_time_ns));
+    }
+};
+
+Summary summarize(const Repository& repository) {
+    Summary summary;
+    repository.for_each_backup([&](const BackupEntry& entry) {
+        ++summary.backups;
+        if (!entry.manifest) {
+            ++summary.damaged;
+            return;
+        }
+        summary.stored_bytes += entry.manifest->totals.stored_bytes;
+        if (entry.manifest->damaged) {
+            ++summary.incomplete;
+        } else {
+            summary.last_good = entry.manifest;
+        }
+    });
+    summary.lease = inspect_lease(repository.target(), repository.info().uuid);
+    summary.unfinished = repository.sessions();
+    summary.free_bytes = repository.target().free_bytes();
+    return summary;
+}
+
+void print(std::ostream& out, const Repository& repository, const Summary& summary) {
+    out << "repository:  " << printable_name(repository.target().describe()) << ", of node " << printable_name(repository.info().node.name)
+        << '\n';
+    if (summary.last_good) {
+        out << "last good:   " << summary.last_good->id.hex() << ", snapshot of " << utc(summary.last_good->snapshot_time_ns) << " UTC, "
+            << human_duration(summary.age()) << " ago\n";
+    } else {
+        out << "last good:   none\n";
+    }
+    out << "backups:     " << summary.backups;
+    if (summary.incomplete != 0) {
+        out << ", of them incomplete: " << summary.incomplete;
+    }
+    if (summary.damaged != 0) {
+        out << ", of them damaged: " << summary.damaged;
+    }
+    out << "\nstored:      " << human_bytes(summary.stored_bytes);
+    if (summary.free_bytes) {
+        out << ", free: " << human_bytes(*summary.free_bytes);
+    }
+    out << "\nlocked:      " << (summary.lease.state == HolderState::kNone ? "no" : "by " + describe_holder(summary.lease)) << '\n';
+    for (const SessionRecord& session : summary.unfinished) {
+        out << "unfinished:  backup " << session.id.hex() << " of " << utc(session.manifest.utc_seconds * 1'000'000'000)
+            << " UTC from host " << printable_name(session.host) << "\n";
+    }
+}
+
+void write(JsonWriter& document, const Repository& repository, const Summary& summary) {
+    document.name("repository", repository.target().describe());
+    document.member("uuid", repository.info().uuid.text());
+    document.member("node", repository.info().node.name);
+    document.member("backups", summary.backups);
+    document.member("incomplete", summary.incomplete);
+    document.member("damaged", summary.damaged);
+    document.member("stored_bytes", summary.stored_bytes);
+    if (summary.free_bytes) {
+        document.member("free_bytes", *summary.free_bytes);
+    } else {
+        document.null("free_bytes");
+    }
+    if (summary.last_good) {
+        document.begin_object("last_good");
+        write_backup(document, *summary.last_good);
+        document.member("age_seconds", std::chrono::duration<double>(summary.age()).count());
+        document.end();
+    } else {
+        document.null("last_good");
+    }
+    write_holder(document, summary.lease);
+    document.begin_array("unfinished");
+    for (const SessionRecord& session : summary.unfinished) {
+        document.begin_object();
+        document.member("id", session.id.hex());
+        document.member("started_time", format_utc(session.manifest.utc_seconds * 1'000'000'000));
+        document.member("host", session.host);
+        document.name("snapshot_path", session.snapshot_path);
+        document.end();
+    }
+    document.end();
+}
+
+ExitStatus run(Call& call) {
+    const std::string place = call.positional("REPOSITORY");
+    call.end_of_positionals();
+    const auto most = call.options().duration("max-age");
+    const Repository repository = open_repository(call, place);
+    const Summary summary = summarize(repository);
+    const bool too_old = summary.last_good && most && summary.age() > *most;
+    if (call.json()) {
+        write(call.document(), repository, summary);
+        call.document().member("too_old", too_old);
+    } else {
+        print(call.out(), repository, summary);
+    }
+    if (!summary.last_good) {
+        call.streams().err << "nodesnap: there is no good backup\n";
+        return ExitStatus::kFailed;
+    }
+    if (too_old) {
+        call.streams().err << "nodesnap: the last good backup is " << human_duration(summary.age()) << " old, more than "
+                           << human_duration(*most) << '\n';
+        return ExitStatus::kFailed;
+    }
+    return summary.damaged != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kStatus = {
+    "status",
+    "tell how old the last good backup is, and who holds the lock",
+    "nodesnap status REPOSITORY [OPTION]...\n",
+    "Tells the last good backup and its age, who holds the repository's lock, backups that didn't finish, and damaged manifests.\n"
+    "For monitoring, --max-age makes an old backup an error. It doesn't read the backups' data: \"nodesnap verify\" does.\n"
+    "Needs no lock and no write access.\n",
+    "nodesnap status /backup/node1 --max-age 26h\n",
+    "0  there is a good backup, young enough\n"
+    "1  there is none, or it is too old; or failed\n"
+    "2  wrong usage\n"
+    "3  this isn't a repository\n"
+    "4  something stored twice has lost a copy\n"
+    "5  a backup's manifest is damaged\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

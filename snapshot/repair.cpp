@@ -1,0 +1,186 @@
+// Repair: see verify.h.
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include "io/target/object_name.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/interrupt.h"
+#include "snapshot/pack_ledger.h"
+#include "snapshot/repair_pack.h"
+#include "snapshot/repository/pack_salvage.h"
+#include "snapshot/scratch.h"
+#include "snapshot/verify.h"
+
+namespace nodesnap {
+namespace {
+
+class RepositoryRepair {
+public:
+    RepositoryRepair(Repository& repository, const Lease& lease, Progress& progress)
+        : repository_(repository), target_(repository.target()), lease_(lease), progress_(progress) {}
+
+    RepairResult run() {
+        progress_.phase = "checking manifests";
+        for (const std::string& object : repository_.repair_description(lease_)) {
+            add_repaired(result_, object);
+        }
+        repair_manifests();
+        progress_.phase = "checking packs";
+        repair_packs();
+        return std::move(result_);
+    }
+
+private:
+    // One revision of a manifest as it is stored.
+    struct Revision {
+        layout::ManifestName name{};
+        std::optional<Manifest> manifest;
+        bool is_mark = false;  // the mark of an abandoned session: nothing to repair
+        bool whole = true;     // both copies are good
+        std::string damage;
+    };
+
+    void repair_manifests() {
+        std::vector<layout::ManifestName> names;
+        target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
+            if (const auto name = layout::parse_manifest(entry.name)) {
+                names.push_back(*name);
+            }
+        });
+        const auto backup = [](const layout::ManifestName& name) { return std::pair(name.sequence, name.utc_seconds); };
+        std::sort(names.begin(), names.end(),
+                  [&](const auto& a, const auto& b) { return std::pair(backup(a), a.revision) < std::pair(backup(b), b.revision); });
+        for (std::size_t first = 0; first < names.size();) {
+            std::size_t end = first;
+            while (end < names.size() && names[end].same_backup(names[first])) {
+                ++end;
+            }
+            throw_if_interrupted();
+            repair_backup({names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(end)});
+            first = end;
+        }
+    }
+
+    Revision load(const layout::ManifestName& name) {
+        Revision revision;
+        revision.name = name;
+        const std::string object = layout::manifest(name);
+        try {
+            const auto stored = target_.load(object, kSmallObjectLimit);
+            if (stored) {
+                revision.manifest =
+                    decode_manifest(stored->content, object, repository_.info().uuid, [&](const Damage&) { revision.whole = false; });
+                revision.is_mark = !revision.manifest;
+            }
+        } catch (const Error& error) {
+            if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
+                throw;
+            }
+            revision.whole = false;
+            revision.damage = error.message();
+        }
+        return revision;
+    }
+
+    // `names` are a backup's revisions, the lowest first. The highest that can be read counts; it ends whole, and alone.
+    void repair_backup(const std::vector<layout::ManifestName>& names) {
+        std::optional<Revision> best;
+        std::string damage;
+        for (auto name = names.rbegin(); name != names.rend() && !best; ++name) {
+            Revision revision = load(*name);
+            if (revision.is_mark) {
+                return;
+            }
+            if (revision.manifest) {
+                best = std::move(revision);
+            } else if (damage.empty()) {
+                damage = revision.damage;
+            }
+        }
+        if (!best) {
+            if (!damage.empty()) {
+                add_lost(result_, {layout::manifest(names.back()), damage, false});
+            }
+            return;
+        }
+        const bool highest = best->name.revision == names.back().revision;
+        layout::ManifestName kept = best->name;
+        if (!best->whole || !highest) {
+            kept.revision = names.back().revision + 1;
+            rewrite(*best->manifest, kept);
+            add_repaired(result_, layout::manifest(best->name));
+        }
+        for (const layout::ManifestName& name : names) {
+            if (name.revision != kept.revision) {
+                lease_.check();
+                target_.remove(layout::manifest(name));
+                fault::step("repair.removed");
+            }
+        }
+    }
+
+    void rewrite(Manifest manifest, const layout::ManifestName& name) {
+        manifest.name = name;
+        lease_.check();
+        if (!target_.create(layout::manifest(name), encode_manifest(repository_.info().uuid, manifest))) {
+            throw Error::locked("another has written " + target_.describe(layout::manifest(name)), "run the repair again");
+        }
+        fault::step("repair.written");
+    }
+
+    // Packs of unfinished backups are left to who clears up after them.
+    void repair_packs() {
+        std::set<SessionId> unfinished;
+        for (const SessionRecord& session : repository_.sessions()) {
+            unfinished.insert(session.id);
+        }
+        for (const std::string_view folder : {layout::kNodePacks, layout::kDataPacks}) {
+            repair_folder(folder, unfinished);
+        }
+    }
+
+    // The listing is sorted by a ledger first: objects come and go while they are repaired.
+    void repair_folder(std::string_view folder, const std::set<SessionId>& unfinished) {
+        PackLedger ledger(scratch_directory_or_default());
+        target_.list(folder, [&](const ObjectEntry& entry) {
+            const auto name = layout::parse_pack(entry.name);
+            if (name && !unfinished.contains(name->id.session())) {
+                ledger.exists(*name, entry.size);
+            }
+        });
+        PackRepair packs(repository_, lease_, progress_);
+        std::vector<std::uint32_t> generations;
+        PackFact current, fact;
+        const auto repair = [&] {
+            if (!generations.empty()) {
+                throw_if_interrupted();
+                packs.repair(current.pack_kind, current.id, generations, result_);
+                generations.clear();
+            }
+        };
+        while (ledger.next(fact)) {
+            if (generations.empty() || fact.id != current.id) {
+                repair();
+                current = fact;
+            }
+            generations.push_back(fact.generation);
+        }
+        repair();
+    }
+
+    Repository& repository_;
+    Target& target_;
+    const Lease& lease_;
+    Progress& progress_;
+    RepairResult result_;
+};
+
+}  // namespace
+
+RepairResult run_repair(Repository& repository, const Lease& lease, Progress& progress) {
+    return RepositoryRepair(repository, lease, progress).run();
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,257 @@
+#include "snapshot/repository/manifest_fields.h"
+
+#include <cstring>
+
+#include "metadata_generated.h"
+
+namespace nodesnap {
+namespace {
+
+using Builder = flatbuffers::FlatBufferBuilder;
+using ByteVector = flatbuffers::Vector<std::uint8_t>;
+
+constexpr std::size_t kTextLimit = 64U << 10;
+constexpr std::size_t kListLimit = 65536;
+constexpr std::uint8_t kHeightLimit = 16;
+
+flatbuffers::Offset<ByteVector> bytes_of(Builder& builder, const std::string& text) {
+    return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+}
+
+template <std::size_t N>
+flatbuffers::Offset<ByteVector> bytes_of(Builder& builder, const std::array<std::uint8_t, N>& bytes) {
+    return builder.CreateVector(bytes.data(), bytes.size());
+}
+
+// What a stored field gives; notes when it isn't what a writer may have written.
+class Fields {
+public:
+    std::string text(const flatbuffers::String* from) {
+        if (from == nullptr) {
+            return {};
+        }
+        ok_ &= from->size() <= kTextLimit;
+        return ok_ ? from->str() : std::string();
+    }
+    std::string text(const ByteVector* from) {
+        if (from == nullptr) {
+            return {};
+        }
+        ok_ &= from->size() <= kTextLimit;
+        return ok_ ? std::string(reinterpret_cast<const char*>(from->Data()), from->size()) : std::string();
+    }
+    template <typename Id>
+    Id id(const ByteVector* from) {
+        Id id;
+        ok_ &= from != nullptr && from->size() == id.bytes.size();
+        if (ok_) {
+            std::memcpy(id.bytes.data(), from->Data(), id.bytes.size());
+        }
+        return id;
+    }
+    void require(bool holds) { ok_ &= holds; }
+    bool ok() const { return ok_; }
+
+private:
+    bool ok_ = true;
+};
+
+// ---- Writing
+
+flatbuffers::Offset<format::SnapshotProof> store(Builder& builder, const SnapshotProof& proof) {
+    const auto backend = builder.CreateString(proof.backend);
+    const auto path = bytes_of(builder, proof.path);
+    const auto file_system = builder.CreateString(proof.file_system_uuid);
+    const auto subvolume = bytes_of(builder, proof.subvolume_uuid.bytes);
+    return format::CreateSnapshotProof(builder, backend, path, file_system, subvolume, proof.otransid, proof.ctransid, proof.read_only);
+}
+
+flatbuffers::Offset<format::NodeIdentity> store(Builder& builder, const NodeIdentity& node) {
+    const auto uuid = bytes_of(builder, node.uuid.bytes);
+    const auto name = builder.CreateString(node.name);
+    const auto machine = builder.CreateString(node.machine_id);
+    const auto file_system = builder.CreateString(node.file_system_uuid);
+    const auto path = bytes_of(builder, node.path);
+    return format::CreateNodeIdentity(builder, uuid, name, machine, file_system, path);
+}
+
+flatbuffers::Offset<format::Totals> store(Builder& builder, const Manifest::Totals& totals) {
+    return format::CreateTotals(builder, totals.files, totals.directories, totals.others, totals.logical_bytes, totals.data_bytes,
+                                totals.read_bytes, totals.stored_bytes, totals.referenced_bytes, totals.unreadable_files);
+}
+
+flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<format::ByteString>>> store_list(Builder& builder,
+                                                                                             const std::vector<std::string>& texts) {
+    std::vector<flatbuffers::Offset<format::ByteString>> offsets;
+    offsets.reserve(texts.size());
+    for (const std::string& text : texts) {
+        offsets.push_back(format::CreateByteString(builder, bytes_of(builder, text)));
+    }
+    return builder.CreateVector(offsets);
+}
+
+// ---- Reading
+
+SnapshotProof load(Fields& fields, const format::SnapshotProof* from) {
+    SnapshotProof proof;
+    if (from != nullptr) {
+        proof.backend = fields.text(from->backend());
+        proof.path = fields.text(from->path());
+        proof.file_system_uuid = fields.text(from->file_system_uuid());
+        proof.subvolume_uuid = fields.id<Uuid>(from->subvolume_uuid());
+        proof.otransid = from->otransid();
+        proof.ctransid = from->ctransid();
+        proof.read_only = from->read_only();
+    }
+    return proof;
+}
+
+NodeIdentity load(Fields& fields, const format::NodeIdentity* from) {
+    NodeIdentity node;
+    fields.require(from != nullptr);
+    if (from != nullptr) {
+        node.uuid = fields.id<Uuid>(from->uuid());
+        node.name = fields.text(from->name());
+        node.machine_id = fields.text(from->machine_id());
+        node.file_system_uuid = fields.text(from->file_system_uuid());
+        node.path = fields.text(from->path());
+    }
+    return node;
+}
+
+Manifest::Totals load(const format::Totals* from) {
+    Manifest::Totals totals;
+    if (from != nullptr) {
+        totals = {from->files(),      from->directories(),  from->others(),           from->logical_bytes(),   from->data_bytes(),
+                  from->read_bytes(), from->stored_bytes(), from->referenced_bytes(), from->unreadable_files()};
+    }
+    return totals;
+}
+
+TreeRoot load_tree(Fields& fields, const format::Manifest& from) {
+    TreeRoot tree;
+    tree.count = from.tree_count();
+    fields.require((from.tree() == nullptr) == (tree.count == 0) && from.tree_height() < kHeightLimit);
+    if (from.tree() != nullptr) {
+        NodeRef root;
+        std::memcpy(root.at.pack.bytes.data(), &from.tree()->pack(), sizeof(PackId));
+        root.at.number = from.tree()->number();
+        root.height = from.tree_height();
+        tree.node = root;
+    }
+    return tree;
+}
+
+void load_lists(Fields& fields, const format::Manifest& from, Manifest& manifest) {
+    if (const auto* excludes = from.excludes()) {
+        fields.require(excludes->size() <= kListLimit);
+        for (std::uint32_t i = 0; fields.ok() && i < excludes->size(); ++i) {
+            manifest.excludes.push_back(fields.text(excludes->Get(i)->bytes()));
+        }
+    }
+    if (const auto* tags = from.tags()) {
+        fields.require(tags->size() <= kListLimit);
+        for (std::uint32_t i = 0; fields.ok() && i < tags->size(); ++i) {
+            manifest.tags.push_back(fields.text(tags->Get(i)));
+        }
+    }
+    if (const auto* packs = from.packs()) {
+        const auto* first = reinterpret_cast<const PackId*>(packs->Data());
+        manifest.packs.assign(first, first + packs->size());
+    }
+    if (from.parent() != nullptr) {
+        manifest.parent = fields.id<SessionId>(from.parent());
+    }
+}
+
+}  // namespace
+
+Bytes encode_manifest_fields(const Manifest& manifest) {
+    Builder builder(4096 + manifest.packs.size() * sizeof(PackId));
+    const auto id = bytes_of(builder, manifest.id.bytes);
+    const auto host = builder.CreateString(manifest.host_name);
+    const auto version = builder.CreateString(manifest.tool_version);
+    const auto excludes = store_list(builder, manifest.excludes);
+    const auto tags = builder.CreateVectorOfStrings(manifest.tags);
+    const flatbuffers::Offset<ByteVector> parent = manifest.parent ? bytes_of(builder, manifest.parent->bytes) : 0;
+    const auto proof = store(builder, manifest.proof);
+    const auto node = store(builder, manifest.node);
+    const auto packs = builder.CreateVectorOfStructs(reinterpret_cast<const format::PackId*>(manifest.packs.data()), manifest.packs.size());
+    const auto totals = store(builder, manifest.totals);
+
+    format::ManifestBuilder fields(builder);
+    fields.add_id(id);
+    fields.add_sequence(manifest.name.sequence);
+    fields.add_utc_seconds(manifest.name.utc_seconds);
+    fields.add_revision(manifest.name.revision);
+    fields.add_epoch(manifest.epoch);
+    fields.add_snapshot_time_ns(manifest.snapshot_time_ns);
+    fields.add_finished_time_ns(manifest.finished_time_ns);
+    fields.add_snapshot_duration_ns(manifest.snapshot_duration_ns);
+    fields.add_held_ns(manifest.held_ns);
+    fields.add_consistency(static_cast<std::uint8_t>(manifest.consistency));
+    fields.add_damaged(manifest.damaged);
+    fields.add_pinned(manifest.pinned);
+    fields.add_host_name(host);
+    fields.add_tool_version(version);
+    fields.add_excludes(excludes);
+    fields.add_tags(tags);
+    fields.add_parent(parent);
+    fields.add_proof(proof);
+    fields.add_node(node);
+    fields.add_hash_seed(manifest.hash_seed);
+    fields.add_repository_created_ns(manifest.repository_created_ns);
+    format::Reference tree;
+    if (manifest.tree.node) {
+        format::PackId pack;
+        std::memcpy(&pack, manifest.tree.node->at.pack.bytes.data(), sizeof(pack));
+        tree = format::Reference(pack, manifest.tree.node->at.number);
+        fields.add_tree(&tree);
+        fields.add_tree_height(manifest.tree.node->height);
+    }
+    fields.add_tree_count(manifest.tree.count);
+    fields.add_root_ino(manifest.root_ino);
+    fields.add_packs(packs);
+    fields.add_totals(totals);
+    builder.Finish(fields.Finish());
+    const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+    return Bytes(begin, begin + builder.GetSize());
+}
+
+Parsed<Manifest> parse_manifest_fields(std::span<const std::byte> inner) {
+    using Result = Parsed<Manifest>;
+    flatbuffers::Verifier verifier(reinterpret_cast<const std::uint8_t*>(inner.data()), inner.size(), 8, 2 * kListLimit + 16);
+    if (!verifier.VerifyBuffer<format::Manifest>(nullptr)) {
+        return Result::bad("malformed");
+    }
+    const auto& from = *flatbuffers::GetRoot<format::Manifest>(inner.data());
+    if (from.packs_tree() != nullptr || from.tombstones() != nullptr) {
+        return Result::bad("uses fields of a newer version");
+    }
+    Fields fields;
+    Manifest manifest;
+    manifest.id = fields.id<SessionId>(from.id());
+    manifest.name = {from.sequence(), from.utc_seconds(), from.revision()};
+    manifest.epoch = from.epoch();
+    manifest.snapshot_time_ns = from.snapshot_time_ns();
+    manifest.finished_time_ns = from.finished_time_ns();
+    manifest.snapshot_duration_ns = from.snapshot_duration_ns();
+    manifest.held_ns = from.held_ns();
+    manifest.consistency = static_cast<Consistency>(from.consistency());
+    fields.require(manifest.consistency >= Consistency::kPointInTime && manifest.consistency <= Consistency::kInconsistent);
+    manifest.damaged = from.damaged();
+    manifest.pinned = from.pinned();
+    manifest.host_name = fields.text(from.host_name());
+    manifest.tool_version = fields.text(from.tool_version());
+    manifest.proof = load(fields, from.proof());
+    manifest.node = load(fields, from.node());
+    manifest.hash_seed = from.hash_seed();
+    manifest.repository_created_ns = from.repository_created_ns();
+    manifest.tree = load_tree(fields, from);
+    manifest.root_ino = from.root_ino();
+    load_lists(fields, from, manifest);
+    manifest.totals = load(from.totals());
+    return fields.ok() ? Result::good(std::move(manifest)) : Result::bad("a field is out of bounds");
+}
+
+}  // namespace nodesnap

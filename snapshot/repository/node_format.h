@@ -1,0 +1,145 @@
+// One metadata node: its columns while it is written, and a checked view of one that was read. See docs/format.md, "Metadata nodes".
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "snapshot/repository/object_header.h"
+#include "snapshot/repository/records.h"
+
+namespace nodesnap {
+
+inline constexpr std::uint8_t kHeightLimit = 16;         // levels of a tree
+inline constexpr std::size_t kNodeContentLimit = 65000;  // bytes in a node's columns; tables and lengths take less than the rest of 64 KiB
+inline constexpr std::size_t kEntriesPerNodeLimit = 16384;
+
+struct PackIdHash {
+    std::size_t operator()(const PackId& id) const noexcept;
+};
+
+// The packs that a node refers to, each once.
+class NodePacks {
+public:
+    // The bytes that a reference to `id` would add.
+    std::size_t cost(const PackId& id) const;
+    std::uint16_t index(const PackId& id);
+    const std::vector<PackId>& list() const { return list_; }
+    void clear();
+
+private:
+    std::vector<PackId> list_;
+    std::unordered_map<PackId, std::uint16_t, PackIdHash> places_;
+    std::uint16_t last_ = 0;  // runs mostly come from the pack of the one before
+};
+
+struct NodeChild {
+    SegmentRef at;
+    std::uint64_t count = 0;  // entries below it
+};
+
+// Each holds one node's content; add() is false when it doesn't fit any more.
+class EntryColumns {
+public:
+    bool add(std::string_view key, std::span<const std::byte> value);
+    std::size_t size() const { return key_ends_.size(); }
+    std::string first_key() const { return keys_.substr(0, key_ends_.front()); }
+    Bytes encode() const;
+    void clear();
+
+private:
+    std::string keys_, values_;
+    std::vector<std::uint16_t> key_ends_, value_ends_;
+};
+
+class ChildColumns {
+public:
+    bool add(std::string_view key, const NodeChild& child);
+    std::size_t size() const { return key_ends_.size(); }
+    std::string first_key() const { return keys_.substr(0, key_ends_.front()); }
+    std::uint64_t total() const { return total_; }  // entries below all of them
+    SegmentRef only() const { return {packs_.list().front(), numbers_.front()}; }
+    Bytes encode(std::uint8_t height) const;
+    void clear();
+
+private:
+    std::string keys_;
+    std::vector<std::uint16_t> key_ends_, pack_indexes_;
+    std::vector<std::uint32_t> numbers_;
+    std::vector<std::uint64_t> counts_;
+    NodePacks packs_;
+    std::uint64_t total_ = 0;
+};
+
+class RunColumns {
+public:
+    bool add(const Run& run);
+    std::size_t size() const { return lengths_.size(); }
+    std::uint64_t first_offset() const { return offset_; }
+    Bytes encode() const;
+    void clear();
+
+private:
+    std::uint64_t offset_ = 0, end_ = 0;
+    std::vector<std::uint64_t> gaps_, lengths_;
+    std::vector<std::uint16_t> pack_indexes_;
+    std::vector<std::uint32_t> firsts_, skips_, counts_;
+    std::vector<std::uint8_t> flags_;
+    bool any_gap_ = false, any_skip_ = false, any_count_ = false, any_flag_ = false;
+    NodePacks packs_;
+};
+
+// A node whose structure was proved: FlatBuffer, lengths of columns, order of keys, indexes of packs, bounds of runs. Points into the
+// buffer.
+class NodeView {
+public:
+    enum class Content : std::uint8_t { kEntries, kChildren, kRuns };
+    // `bytes` must be aligned at 8 and stay.
+    static Parsed<NodeView> parse(std::span<const std::byte> bytes);
+
+    Content content() const { return content_; }
+    std::uint8_t height() const { return height_; }
+    std::uint32_t size() const { return size_; }
+    std::uint64_t total() const { return total_; }  // entries in a leaf, or below an inner node
+
+    std::string_view key(std::uint32_t i) const;              // kEntries, kChildren
+    std::span<const std::byte> value(std::uint32_t i) const;  // kEntries
+    NodeChild child(std::uint32_t i) const;                   // kChildren
+    std::uint64_t first_offset() const { return offset_; }    // kRuns
+    // kRuns: number i, which begins `gap` bytes after `end` of the one before it (call in order, from 0 on with end = first_offset()).
+    Run run(std::uint32_t i, std::uint64_t end) const;
+    std::uint64_t runs_end() const { return runs_end_; }
+
+private:
+    const char* parse_entries(const void* table);
+    const char* parse_children(const void* table);
+    const char* parse_runs(const void* table);
+    const char* check_keys();
+
+    Content content_ = Content::kEntries;
+    std::uint8_t height_ = 0;
+    std::uint32_t size_ = 0;
+    std::uint32_t pack_count_ = 0;
+    std::uint64_t total_ = 0;
+    std::uint64_t offset_ = 0, runs_end_ = 0;
+    const char* keys_ = nullptr;
+    const std::byte* values_ = nullptr;
+    const std::uint16_t *key_ends_ = nullptr, *value_ends_ = nullptr, *pack_indexes_ = nullptr;
+    const std::uint32_t *numbers_ = nullptr, *skips_ = nullptr, *counts32_ = nullptr;  // numbers_: of children, or first segments of runs
+    const std::uint64_t *counts_ = nullptr, *gaps_ = nullptr, *lengths_ = nullptr;
+    const std::uint8_t* flags_ = nullptr;
+    const PackId* packs_ = nullptr;
+};
+
+struct VerifiedNode {
+    Bytes bytes;
+    NodeView view;  // of `bytes`
+};
+
+// The key of a file map's inner nodes.
+std::string offset_key(std::uint64_t offset);
+
+}  // namespace nodesnap

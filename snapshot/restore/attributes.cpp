@@ -1,0 +1,156 @@
+#include "snapshot/restore/attributes.h"
+
+#include <linux/fs.h>
+
+#include <cerrno>
+
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/inode_flags.h"
+#include "platform/xattr.h"
+#include "snapshot/run_reader.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::uint32_t kBeforeData = FS_NOCOW_FL | FS_COMPR_FL | FS_NOCOMP_FL;
+constexpr std::uint32_t kSeal = FS_IMMUTABLE_FL | FS_APPEND_FL;
+// The others would slow the restore down (FS_SYNC_FL) or are of no matter until it is done.
+constexpr std::uint32_t kAfterData =
+    FS_SECRM_FL | FS_UNRM_FL | FS_SYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL | FS_NOTAIL_FL | FS_TOPDIR_FL;
+constexpr std::uint64_t kXattrValueLimit = 1U << 20;  // the kernel's own is 64 KiB
+
+struct FlagName {
+    std::uint32_t flag;
+    const char* name;
+};
+constexpr FlagName kFlagNames[] = {
+    {FS_NOCOW_FL, "nodatacow"},    {FS_COMPR_FL, "compress"},        {FS_NOCOMP_FL, "nocompress"}, {FS_IMMUTABLE_FL, "immutable"},
+    {FS_APPEND_FL, "append-only"}, {FS_SECRM_FL, "secure deletion"}, {FS_UNRM_FL, "undelete"},     {FS_SYNC_FL, "sync"},
+    {FS_NODUMP_FL, "nodump"},      {FS_NOATIME_FL, "noatime"},       {FS_DIRSYNC_FL, "dirsync"},   {FS_NOTAIL_FL, "notail"},
+    {FS_TOPDIR_FL, "topdir"},
+};
+
+entry::Times times_of(const Inode& inode) {
+    return {inode.accessed.seconds, inode.accessed.nanoseconds, inode.modified.seconds, inode.modified.nanoseconds};
+}
+
+}  // namespace
+
+void AttributeWriter::check(int error_number, const char* what, const PathSource& path) {
+    if (error_number != 0) {
+        warnings_.add(what, error_number, path());
+    }
+}
+
+void AttributeWriter::before_data(int fd, const Inode& inode, const PathSource& path) {
+    if (((inode.flags ^ inherited_flags_) & kBeforeData) != 0) {
+        set_flags(fd, kBeforeData, inode.flags, path);
+    }
+}
+
+// Sets the flags of `mask` as in `wanted`. Where not all of them are possible, each one alone, so that one that isn't doesn't cost the
+// others.
+void AttributeWriter::set_flags(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path) {
+    try {
+        const auto present = inode_flags(fd);
+        if (present && ((*present ^ wanted) & mask) == 0) {
+            return;
+        }
+        if (present && set_inode_flags(fd, (*present & ~mask) | (wanted & mask))) {
+            return;
+        }
+    } catch (const Error&) {
+        // one by one below
+    }
+    for (const auto& [flag, name] : kFlagNames) {
+        if ((mask & flag) == 0) {
+            continue;
+        }
+        const auto what = std::string("the ") + name + " flag";
+        try {
+            const auto present = inode_flags(fd).value_or(0);
+            if (((present ^ wanted) & flag) != 0 && !set_inode_flags(fd, (present & ~flag) | (wanted & flag))) {
+                warnings_.add(what, EOPNOTSUPP, path());
+            }
+        } catch (const Error& error) {
+            warnings_.add(what, error.error_number(), path());
+        }
+    }
+}
+
+void AttributeWriter::apply(int fd, std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const PathSource& path) {
+    // A new owner clears setuid and capabilities, so it goes first; an ACL changes the mode, so that goes after it.
+    check(entry::set_owner(fd, owners_.user(inode.uid), owners_.group(inode.gid)), "the owner", path);
+    set_xattrs(
+        ino, inode, xattrs, [fd](const std::string& name, std::span<const std::byte> value) { xattr::set(fd, name, value); }, path);
+    check(entry::set_mode(fd, inode.mode), "the mode", path);
+    check(entry::set_times(fd, times_of(inode)), "the times", path);
+    auto late = kAfterData;
+    if (inode.type == FileType::kDirectory) {
+        late |= kBeforeData;
+    }
+    if ((inode.flags & late) != 0 || (inode.type == FileType::kDirectory && inherited_flags_ != 0)) {
+        set_flags(fd, late, inode.flags, path);
+    }
+}
+
+void AttributeWriter::apply_at(int directory, const std::string& name, std::uint64_t ino, const Inode& inode,
+                               const std::vector<NamedXattr>* xattrs, const PathSource& path) {
+    check(entry::set_owner_at(directory, name, owners_.user(inode.uid), owners_.group(inode.gid)), "the owner", path);
+    set_xattrs(
+        ino, inode, xattrs,
+        [directory, &name](const std::string& attribute, std::span<const std::byte> value) {
+            xattr::set_at(directory, name, attribute, value);
+        },
+        path);
+    if (inode.type != FileType::kSymlink) {
+        check(entry::set_mode_at(directory, name, inode.mode), "the mode", path);
+    }
+    check(entry::set_times_at(directory, name, times_of(inode)), "the times", path);
+}
+
+void AttributeWriter::set_xattrs(std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const SetXattr& set,
+                                 const PathSource& path) {
+    if (inode.xattr_count == 0) {
+        return;
+    }
+    if (xattrs != nullptr) {
+        for (const auto& xattr : *xattrs) {
+            set_xattr(xattr, set, path);
+        }
+    } else {
+        for_each_xattr(repository_, backup_, ino, [&](const NamedXattr& xattr) { set_xattr(xattr, set, path); });
+    }
+}
+
+void AttributeWriter::set_xattr(const NamedXattr& xattr, const SetXattr& set, const PathSource& path) {
+    Bytes value = xattr.value.value;
+    if (!xattr.value.runs.empty()) {
+        if (xattr.value.size > kXattrValueLimit) {
+            throw Error::damaged("attribute " + xattr.name + " of " + path(), "its size is impossible");
+        }
+        value.resize(xattr.value.size);
+        read_runs(repository_, xattr.value.runs, value, "attribute " + xattr.name + " of " + path());
+    }
+    if (xattr.name.starts_with("system.posix_acl_")) {
+        value = owners_.acl(value);
+    }
+    try {
+        set(xattr.name, value);
+    } catch (const Error& error) {
+        warnings_.add("the attribute " + xattr.name, error.error_number(), path());
+    }
+}
+
+bool AttributeWriter::needs_seal(const Inode& inode) {
+    return (inode.flags & kSeal) != 0;
+}
+
+void AttributeWriter::seal(int fd, const Inode& inode, const PathSource& path) {
+    if (needs_seal(inode)) {
+        set_flags(fd, kSeal, inode.flags, path);
+    }
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,32 @@
+// What the workers of one restore share.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "io/throttle.h"
+#include "snapshot/restore.h"
+#include "snapshot/restore/attributes.h"
+#include "snapshot/restore/batch.h"
+#include "snapshot/restore/links.h"
+
+namespace nodesnap {
+
+struct RestoreContext {
+    const Repository& repository;
+    const Manifest& backup;
+    AttributeWriter& attributes;
+    RestoreWarnings& warnings;
+    RestoreLinks& links;
+    RestoreLedger& ledger;
+    Throttle& throttle;
+    Progress& progress;
+    Report& report;
+    bool direct_writes = false;  // O_DIRECT pays here
+    bool preallocates = false;   // so does fallocate()
+    bool going_on = false;       // what an earlier run left may be in the way
+    std::atomic<bool> sealed{false};
+    std::atomic<std::uint64_t> bytes{0};  // of data written
+};
+
+}  // namespace nodesnap

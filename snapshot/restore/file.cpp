@@ -1,0 +1,189 @@
+#include "snapshot/restore/file.h"
+
+#include <linux/fs.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/file.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr int kExisting = O_RDWR | O_NOFOLLOW;
+constexpr int kNew = O_RDWR | O_NOFOLLOW | O_CREAT | O_EXCL;
+
+mode_t type_bits(FileType type) {
+    switch (type) {
+        case FileType::kFifo:
+            return S_IFIFO;
+        case FileType::kSocket:
+            return S_IFSOCK;
+        case FileType::kCharacterDevice:
+            return S_IFCHR;
+        case FileType::kBlockDevice:
+            return S_IFBLK;
+        default:
+            return 0;
+    }
+}
+
+int make_other(const Inode& inode, int directory, const std::string& name) {
+    if (inode.type == FileType::kSymlink) {
+        const std::string target(reinterpret_cast<const char*>(inode.content.data()), inode.content.size());
+        if (target.empty() || target.find('\0') != std::string::npos) {
+            throw Error::damaged("the backup", "a symlink's target is impossible");
+        }
+        return entry::make_symlink(target, directory, name);
+    }
+    return entry::make_node(directory, name, type_bits(inode.type) | 0600, inode.device_major, inode.device_minor);
+}
+
+void remove_left(int directory, const RestoreEntry& entry) {
+    if (const int error = entry::remove(directory, entry.name); error != 0 && error != ENOENT) {
+        throw Error::system("replace", entry.path(), error);
+    }
+}
+
+// False if the inode has gone, because others have used up its links.
+bool add_name(RestoreContext& context, const RestoreEntry& entry, bool mine) {
+    const bool added = context.links.link(entry.ino, entry.directory->fd.get(), entry.name, [&entry] { return entry.path(); });
+    if (!added && mine) {
+        throw Error::failed("cannot link " + entry.path() + ": its inode got all its names at once", "run the restore again");
+    }
+    return added;
+}
+
+}  // namespace
+
+RestoreFile::RestoreFile(RestoreContext& context, RestoreEntry entry, Inode inode, std::vector<NamedXattr> xattrs, bool xattrs_complete)
+    : context_(context),
+      entry_(std::move(entry)),
+      inode_(std::move(inode)),
+      xattrs_(std::move(xattrs)),
+      xattrs_complete_(xattrs_complete) {}
+
+std::uint64_t RestoreFile::data_bytes() const {
+    std::uint64_t bytes = inode_.content.size();
+    for (const auto& run : inode_.runs) {
+        bytes += run.flags == Run::kNone ? run.length : 0;
+    }
+    return bytes;
+}
+
+FileDescriptor RestoreFile::create(bool keep) {
+    const int directory = entry_.directory->fd.get();
+    if (context_.going_on) {
+        if (keep && stat_at(directory, entry_.name)) {
+            return open_at(directory, entry_.name, kExisting);
+        }
+        remove_left(directory, entry_);
+    }
+    return open_at(directory, entry_.name, kNew, 0600);
+}
+
+bool RestoreFile::make(bool keep) {
+    if (!linked()) {
+        fd_ = create(keep);
+    } else {
+        const auto name = RestoreLinks::entry_name(entry_.ino);
+        const auto make = [this](int directory, const std::string& as) {
+            const int fd = try_open_long(directory, as, kNew, 0600);
+            fd_ = FileDescriptor(fd < 0 ? -1 : fd);
+            return fd < 0 ? -fd : 0;
+        };
+        bool mine = false;
+        do {
+            mine = context_.links.claim(entry_.ino, make);
+            if (mine && !fd_) {
+                fd_ = open_at(context_.links.directory(), name, kExisting | O_TRUNC);
+            }
+        } while (!add_name(context_, entry_, mine));
+        if (!mine) {
+            return false;
+        }
+    }
+    context_.attributes.before_data(fd_.get(), inode_, [this] { return path(); });
+    if (inode_.damaged) {
+        context_.report.warn(path() + " is incomplete: what could not be read when the backup was made is restored as zeros");
+    }
+    return true;
+}
+
+void RestoreFile::open_direct() {
+    const bool in_place = (inode_.flags & FS_NOCOW_FL) != 0;
+    if (!context_.direct_writes && !in_place) {
+        return;
+    }
+    const int fd = linked()
+                       ? try_open_long(context_.links.directory(), RestoreLinks::entry_name(entry_.ino), O_WRONLY | O_DIRECT | O_NOFOLLOW)
+                       : try_open_long(entry_.directory->fd.get(), entry_.name, O_WRONLY | O_DIRECT | O_NOFOLLOW);
+    direct_fd_ = FileDescriptor(fd < 0 ? -1 : fd);
+    // Blocks are laid out together, and out of the way of the writes. Holes must stay holes, so only where there are none.
+    if (direct_fd_ && context_.preallocates && inode_.size != 0 && data_bytes() == inode_.size) {
+        static_cast<void>(
+            entry::allocate(fd_.get(), false, 0, inode_.size));  // a matter of speed only: too little space shows when writing
+    }
+}
+
+void RestoreFile::allocate(const Run& run) const {
+    if (const int error = entry::allocate(fd_.get(), true, run.offset, run.length); error != 0) {
+        if (error == ENOSPC || error == EDQUOT || error == EIO) {
+            throw Error::system("allocate space for", path(), error);
+        }
+        context_.warnings.add("unwritten space", error, path());
+    }
+}
+
+void RestoreFile::write_inline() {
+    if (!inode_.content.empty()) {
+        pwrite_all(fd_.get(), inode_.content, 0, path());
+    }
+}
+
+void RestoreFile::finish(std::uint64_t written_end) {
+    if (written_end != inode_.size) {
+        if (const int error = entry::truncate(fd_.get(), inode_.size); error != 0) {
+            throw Error::system("set the size of", path(), error);
+        }
+    }
+    context_.attributes.apply(fd_.get(), entry_.ino, inode_, xattrs_complete_ ? &xattrs_ : nullptr, [this] { return path(); });
+    if (AttributeWriter::needs_seal(inode_)) {
+        context_.sealed = true;
+    }
+    direct_fd_.reset();
+    fd_.reset();
+}
+
+void restore_other(RestoreContext& context, const RestoreEntry& entry, const Inode& inode, const std::vector<NamedXattr>* xattrs) {
+    const auto path = [&entry] { return entry.path(); };
+    if (inode.links > 1) {
+        const auto make = [&inode](int directory, const std::string& name) { return make_other(inode, directory, name); };
+        bool mine = false;
+        do {
+            mine = context.links.claim(entry.ino, make);
+        } while (!add_name(context, entry, mine));
+        if (!mine) {
+            return;
+        }
+    } else {
+        const int directory = entry.directory->fd.get();
+        if (context.going_on) {
+            remove_left(directory, entry);
+        }
+        const int error = make_other(inode, directory, entry.name);
+        if (error == EPERM && type_bits(inode.type) != 0) {
+            context.warnings.add("special files", error, entry.path());
+            return;
+        }
+        if (error != 0) {
+            throw Error::system("make", entry.path(), error);
+        }
+    }
+    context.attributes.apply_at(entry.directory->fd.get(), entry.name, entry.ino, inode, xattrs, path);
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,52 @@
+// RestoreFile: one regular file on its way: made, filled by whoever has its data, finished. Used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "platform/file_descriptor.h"
+#include "snapshot/restore/context.h"
+
+namespace nodesnap {
+
+class RestoreFile {
+public:
+    RestoreFile(RestoreContext& context, RestoreEntry entry, Inode inode, std::vector<NamedXattr> xattrs, bool xattrs_complete);
+
+    const Inode& inode() const { return inode_; }
+    const RestoreEntry& entry() const { return entry_; }
+    std::string path() const { return entry_.path(); }
+    std::uint64_t data_bytes() const;  // in runs of the inode record and inline content
+    bool linked() const { return inode_.links > 1; }
+
+    // Makes the file, with the flags that must be there before the data. False if it is a further name of an inode that someone else fills:
+    // then nothing is left to do. With `keep` what an earlier run has written stays.
+    bool make(bool keep = false);
+    bool made() const { return static_cast<bool>(fd_); }
+    int fd() const { return fd_.get(); }
+    int direct_fd() const { return direct_fd_.get(); }  // -1: write through fd()
+    void open_direct();                                 // where that is possible
+    void allocate(const Run& run) const;                // a range that is allocated but unwritten
+
+    // Content kept in the metadata.
+    void write_inline();
+    // Sets size, attributes and flags, and closes.
+    void finish(std::uint64_t written_end);
+
+private:
+    FileDescriptor create(bool keep);
+
+    RestoreContext& context_;
+    RestoreEntry entry_;
+    Inode inode_;
+    std::vector<NamedXattr> xattrs_;
+    bool xattrs_complete_;
+    FileDescriptor fd_;
+    FileDescriptor direct_fd_;
+};
+
+// Makes anything but a regular file or directory, with its attributes.
+void restore_other(RestoreContext& context, const RestoreEntry& entry, const Inode& inode, const std::vector<NamedXattr>* xattrs);
+
+}  // namespace nodesnap

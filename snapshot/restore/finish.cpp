@@ -1,0 +1,104 @@
+#include "snapshot/restore/finish.h"
+
+#include <functional>
+
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/interrupt.h"
+#include "snapshot/restore/trail.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+
+struct Visitor {
+    // A directory that is being left, and (if set) a regular file.
+    std::function<void(int fd, std::uint64_t ino, const PathSource& path)> directory;
+    std::function<void(int directory_fd, const NamedEntry& entry, const PathSource& path)> file;
+};
+
+void visit_part(RestoreContext& context, const RestoreSelection::Part& part, int root, const Visitor& visitor) {
+    RestoreTrail trail(open_at(root, ".", kDirectory));
+    for (std::size_t i = 0; i + 1 < part.components.size(); ++i) {
+        trail.enter(part.components[i], false);
+    }
+    const auto name = part.components.empty() ? std::string() : part.components.back();
+    const auto path_of = [&trail](const std::string& entry) { return [&trail, &entry] { return trail.top()->name->path_of(entry); }; };
+    if (part.type != FileType::kDirectory) {
+        if (part.type == FileType::kRegular && visitor.file) {
+            visitor.file(trail.top()->fd.get(), {name, part.ino, part.type}, path_of(name));
+        }
+        return;
+    }
+    TreeWalker walker(context.repository, context.backup, part.ino);
+    TreeStep step;
+    while (walker.next(step)) {
+        const auto& called = step.depth == 0 ? name : step.entry.name;
+        if (step.kind == TreeStep::Kind::kEnter && !called.empty()) {
+            throw_if_interrupted();
+            trail.enter(called, false);
+        } else if (step.kind == TreeStep::Kind::kEntry && step.entry.type == FileType::kRegular && visitor.file) {
+            visitor.file(trail.top()->fd.get(), step.entry, path_of(step.entry.name));
+        } else if (step.kind == TreeStep::Kind::kLeave && !called.empty()) {
+            visitor.directory(trail.top()->fd.get(), step.entry.ino, [&trail] { return trail.top()->name->path(); });
+            trail.leave();
+        }
+    }
+}
+
+// All directories of the selection, and those above, from below.
+void visit(RestoreContext& context, const RestoreSelection& selection, int root, const Visitor& visitor) {
+    for (const auto& part : selection.parts) {
+        visit_part(context, part, root, visitor);
+    }
+    for (const auto& parent : selection.parents()) {
+        const auto path = join_path(parent);
+        const auto found = find_path(context.repository, context.backup, path);
+        if (found && !parent.empty()) {
+            const auto fd = open_long(root, path, kDirectory);
+            visitor.directory(fd.get(), found->first, [&path] { return path; });
+        }
+    }
+    visitor.directory(root, context.backup.root_ino, [] { return std::string("the node directory"); });
+}
+
+}  // namespace
+
+void finish_directories(RestoreContext& context, const RestoreSelection& selection, int root) {
+    InodeLoader loader(context.repository, context.backup);
+    Visitor visitor;
+    visitor.directory = [&](int fd, std::uint64_t ino, const PathSource& path) {
+        Inode inode;
+        std::vector<NamedXattr> xattrs;
+        const bool complete = loader.load(ino, FileType::kDirectory, inode, xattrs);
+        context.attributes.apply(fd, ino, inode, complete ? &xattrs : nullptr, path);
+        if (AttributeWriter::needs_seal(inode)) {
+            context.sealed = true;
+        }
+    };
+    visit(context, selection, root, visitor);
+}
+
+void finish_root(RestoreContext& context, int root) {
+    const auto ino = context.backup.root_ino;
+    const auto inode = load_inode(context.repository, context.backup, ino, FileType::kDirectory);
+    context.attributes.apply(root, ino, inode, nullptr, [] { return std::string("the node directory"); });
+}
+
+void seal_tree(RestoreContext& context, const RestoreSelection& selection, int root) {
+    const auto seal = [&context](int fd, const Inode& inode, const PathSource& path) { context.attributes.seal(fd, inode, path); };
+    Visitor visitor;
+    visitor.directory = [&](int fd, std::uint64_t ino, const PathSource& path) {
+        seal(fd, load_inode(context.repository, context.backup, ino, FileType::kDirectory), path);
+    };
+    visitor.file = [&](int directory, const NamedEntry& entry, const PathSource& path) {
+        const auto inode = load_inode(context.repository, context.backup, entry.ino, FileType::kRegular);
+        if (AttributeWriter::needs_seal(inode)) {
+            seal(open_at(directory, entry.name, O_RDONLY | O_NOFOLLOW).get(), inode, path);
+        }
+    };
+    visit(context, selection, root, visitor);
+}
+
+}  // namespace nodesnap

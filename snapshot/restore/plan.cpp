@@ -1,0 +1,89 @@
+#include "snapshot/restore/plan.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "platform/file.h"
+
+namespace nodesnap {
+
+void RestorePlan::run() {
+    for (const auto& part : selection_.parts) {
+        if (!run_part(part)) {
+            return;
+        }
+    }
+    flush();
+}
+
+bool RestorePlan::run_part(const RestoreSelection::Part& part) {
+    RestoreTrail trail(open_at(root_, ".", O_RDONLY | O_DIRECTORY));
+    for (std::size_t i = 0; i + 1 < part.components.size(); ++i) {
+        trail.enter(part.components[i], true);
+    }
+    const auto name = part.components.empty() ? std::string() : part.components.back();
+    if (part.type != FileType::kDirectory) {
+        return gather(trail.top(), {name, part.ino, part.type});
+    }
+    TreeWalker walker(context_.repository, context_.backup, part.ino);
+    TreeStep step;
+    while (walker.next(step)) {
+        const auto& called = step.depth == 0 ? name : step.entry.name;
+        switch (step.kind) {
+            case TreeStep::Kind::kEnter:
+                ++directories_;
+                if (!called.empty()) {
+                    trail.enter(called, true);
+                }
+                break;
+            case TreeStep::Kind::kEntry:
+                if (!gather(trail.top(), std::move(step.entry))) {
+                    return false;
+                }
+                break;
+            case TreeStep::Kind::kLeave:
+                if (!called.empty()) {
+                    trail.leave();
+                }
+                break;
+        }
+    }
+    return true;
+}
+
+bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry) {
+    ++(entry.type == FileType::kRegular ? files_ : others_);
+    const bool other_directory = gathered_.empty() || gathered_.back().directory != directory;
+    if (gathered_bytes_ >= kGatherBytes || (other_directory && gathered_directories_ == kGatherDirectories)) {
+        if (!flush()) {
+            return false;
+        }
+    }
+    gathered_directories_ += gathered_.empty() || gathered_.back().directory != directory ? 1 : 0;
+    gathered_bytes_ += sizeof(RestoreEntry) + entry.name.size();
+    gathered_.push_back({directory, std::move(entry.name), entry.ino, entry.type});
+    return true;
+}
+
+bool RestorePlan::flush() {
+    std::stable_sort(gathered_.begin(), gathered_.end(), [](const RestoreEntry& a, const RestoreEntry& b) { return a.ino < b.ino; });
+    for (std::size_t begin = 0; begin < gathered_.size(); begin += RestoreBatch::kEntries) {
+        const auto number = next_batch_++;
+        if (number < context_.ledger.first_batch()) {
+            continue;
+        }
+        const auto end = std::min(begin + RestoreBatch::kEntries, gathered_.size());
+        auto batch = std::make_shared<RestoreBatch>(number, context_.ledger);
+        batch->entries.assign(std::make_move_iterator(gathered_.begin() + static_cast<std::ptrdiff_t>(begin)),
+                              std::make_move_iterator(gathered_.begin() + static_cast<std::ptrdiff_t>(end)));
+        if (!queue_.push(std::move(batch))) {
+            return false;
+        }
+    }
+    gathered_.clear();
+    gathered_bytes_ = 0;
+    gathered_directories_ = 0;
+    return true;
+}
+
+}  // namespace nodesnap

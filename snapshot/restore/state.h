@@ -1,0 +1,48 @@
+// RestoreState: how far a restore has come, kept beside what it restores, so that a run that was cut off is known for what it is and can be
+// gone on with. Replaced atomically; written only after that which it claims is durable.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "snapshot/restore.h"
+#include "snapshot/restore/warnings.h"
+
+namespace nodesnap {
+
+struct RestoreState {
+    enum class Phase { kWriting, kPlacing };
+
+    // What is being restored; a state of something else isn't gone on with.
+    std::string repository;
+    std::string backup;
+    std::uint32_t revision = 0;
+    std::string options;  // a checksum of those that matter to the result
+
+    Phase phase = Phase::kWriting;
+    std::uint32_t run = 0;                         // how often it was begun or gone on with
+    std::string links;                             // name of the directory of hard links, in the root of what is restored
+    std::uint64_t batches = 0;                     // of the plan that are complete and durable
+    std::uint64_t bytes = 0;                       // of data in them
+    bool sealed = false;                           // files that are to become immutable or append-only were met
+    std::map<std::uint64_t, std::uint64_t> large;  // by inode: durable up to this offset, in batches that aren't complete; kWhole: finished
+    std::vector<RestoreWarnings::Group> warnings;
+
+    static constexpr std::uint64_t kWhole = ~std::uint64_t{0};
+
+    bool same_restore(const RestoreState& other) const {
+        return repository == other.repository && backup == other.backup && revision == other.revision && options == other.options;
+    }
+};
+
+// The state of a restore that hasn't begun.
+RestoreState new_state(const Repository& repository, const Manifest& backup, const RestoreOptions& options);
+
+// nullopt if there is no such file; Error::refused, with a remedy, if it isn't one of ours.
+std::optional<RestoreState> load_state(const std::string& path, const std::string& staging);
+void store_state(const std::string& path, const RestoreState& state);  // atomically and durably
+
+}  // namespace nodesnap

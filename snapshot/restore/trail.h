@@ -1,0 +1,50 @@
+// RestoreTrail: the open directories from the root of what is being restored down to where a walk stands. Paths of any length, few
+// descriptors: upper levels are closed in deep trees, and opened again through ".." on the way back.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "platform/file_descriptor.h"
+
+namespace nodesnap {
+
+// Where a directory lies, for messages. A chain up to the root, whose name is empty.
+struct DirectoryName {
+    DirectoryName(std::string called, std::shared_ptr<const DirectoryName> in) : name(std::move(called)), parent(std::move(in)) {}
+    DirectoryName(const DirectoryName&) = delete;
+    DirectoryName& operator=(const DirectoryName&) = delete;
+    ~DirectoryName();  // not recursive: a chain may be long
+    std::string path() const;
+    std::string path_of(const std::string& entry) const;
+
+    std::string name;
+    std::shared_ptr<const DirectoryName> parent;
+};
+
+struct OpenDirectory {
+    FileDescriptor fd;
+    std::shared_ptr<const DirectoryName> name;
+};
+
+class RestoreTrail {
+public:
+    static constexpr std::size_t kOpenLevels = 64;
+
+    explicit RestoreTrail(FileDescriptor root);
+    // Goes down into a subdirectory. With `make` it is made if it isn't there.
+    void enter(const std::string& name, bool make);
+    void leave();
+    const std::shared_ptr<OpenDirectory>& top() const { return levels_.back().open; }
+    std::size_t depth() const { return levels_.size() - 1; }
+
+private:
+    struct Level {
+        std::shared_ptr<const DirectoryName> name;
+        std::shared_ptr<OpenDirectory> open;  // none while it is closed to save descriptors
+    };
+    std::vector<Level> levels_;
+};
+
+}  // namespace nodesnap

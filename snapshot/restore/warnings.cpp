@@ -1,0 +1,45 @@
+#include "snapshot/restore/warnings.h"
+
+#include <cstring>
+
+namespace nodesnap {
+
+void RestoreWarnings::add(const std::string& what, int error_number, const std::string& path) {
+    add(Group{what, error_number, 1, path});
+}
+
+void RestoreWarnings::add(const Group& group) {
+    const std::lock_guard lock(mutex_);
+    auto key = std::pair(group.what, group.error_number);
+    if (groups_.size() >= kGroupLimit && !groups_.contains(key)) {
+        key = {"further attributes", 0};
+    }
+    auto& kept = groups_[key];
+    if (kept.count == 0) {
+        kept = {key.first, key.second, 0, group.first};
+    }
+    kept.count += group.count;
+}
+
+void RestoreWarnings::tell(Report& report) const {
+    for (const auto& group : groups()) {
+        std::string line = group.what + " of ";
+        line += group.count == 1 ? group.first : std::to_string(group.count) + " files (" + group.first + " and others)";
+        line += " could not be restored";
+        if (group.error_number != 0) {
+            line += std::string(": ") + std::strerror(group.error_number);
+        }
+        report.warn(std::move(line));
+    }
+}
+
+std::vector<RestoreWarnings::Group> RestoreWarnings::groups() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<Group> result;
+    for (const auto& [key, group] : groups_) {
+        result.push_back(group);
+    }
+    return result;
+}
+
+}  // namespace nodesnap

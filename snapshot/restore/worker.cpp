@@ -1,0 +1,282 @@
+#include "snapshot/restore/worker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "io/transfer.h"
+#include "platform/error.h"
+#include "platform/file.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::uint64_t kSliceBytes = 16ULL << 20;
+constexpr std::size_t kPlainWrite = 32U << 10;  // up to this length a plain call into the page cache is faster than a ring
+
+// Counts something for as long as it lives.
+class Counted {
+public:
+    explicit Counted(std::size_t& count) : count_(count) { ++count_; }
+    Counted(const Counted&) = delete;
+    Counted& operator=(const Counted&) = delete;
+    ~Counted() { --count_; }
+
+private:
+    std::size_t& count_;
+};
+
+}  // namespace
+
+// The reads of one plan that are in flight.
+struct RestoreWorker::Reads {
+    explicit Reads(Ring& ring) : none_left(ring) {}
+
+    // Counts one read, also when it ends with an exception.
+    class Token {
+    public:
+        explicit Token(Reads& reads) : reads_(reads) { ++reads_.in_flight; }
+        Token(const Token&) = delete;
+        Token& operator=(const Token&) = delete;
+        ~Token() {
+            reads_.failed |= !done_;
+            if (--reads_.in_flight == 0) {
+                reads_.none_left.set();
+            }
+        }
+        void done() { done_ = true; }
+
+    private:
+        Reads& reads_;
+        bool done_ = false;
+    };
+
+    std::size_t in_flight = 0;
+    bool failed = false;
+    AsyncEvent none_left;
+};
+
+RestoreWorker::RestoreWorker(RestoreContext& context, RestoreQueue& queue, const Options& options)
+    : context_(context),
+      queue_(queue),
+      options_(options),
+      ring_({.entries = 256, .force_blocking = options.force_blocking}),
+      buffers_(ring_, {.count = options.buffers, .buffer_bytes = kReadLimit}),
+      loader_(context.repository, context.backup) {}
+
+void RestoreWorker::run() {
+    while (true) {
+        while (works_ < options_.works) {
+            auto work = queue_.next(works_ == 0);
+            if (!work) {
+                break;
+            }
+            start(std::move(work));
+        }
+        if (ring_.idle()) {
+            return;
+        }
+        ring_.step();
+    }
+}
+
+void RestoreWorker::start(RestoreWork work) {
+    if (work.large) {
+        ring_.spawn(restore_window(std::move(work.large), std::move(work.window)));
+    } else if (work.slice) {
+        ring_.spawn(restore_slice(std::move(work.slice)));
+    } else {
+        sort(*work.batch, work.batch);
+        queue_.batch_sorted();
+    }
+}
+
+// Makes all that has no data to wait for, and sorts the files into slices and large ones.
+void RestoreWorker::sort(RestoreBatch& batch, const std::shared_ptr<RestoreBatch>& shared) {
+    std::vector<std::unique_ptr<RestoreFile>> small;
+    for (std::size_t i = 0; i < batch.entries.size(); ++i) {
+        auto& entry = batch.entries[i];
+        Inode inode;
+        std::vector<NamedXattr> xattrs;
+        const bool complete = loader_.load(entry.ino, entry.type, inode, xattrs);
+        if (entry.type != FileType::kRegular) {
+            restore_other(context_, entry, inode, complete ? &xattrs : nullptr);
+            continue;
+        }
+        const bool large = RestoreLarge::is_large(inode);
+        auto file = std::make_unique<RestoreFile>(context_, std::move(entry), std::move(inode), std::move(xattrs), complete);
+        if (large) {
+            batch.add_part();
+            queue_.push(std::make_shared<RestoreLarge>(context_, std::move(file), shared, i));
+        } else {
+            small.push_back(std::move(file));
+        }
+    }
+    batch.entries = {};
+    push_slices(shared, std::move(small));
+    batch.part_done(0);
+}
+
+void RestoreWorker::push_slices(const std::shared_ptr<RestoreBatch>& batch, std::vector<std::unique_ptr<RestoreFile>> files) {
+    std::unique_ptr<RestoreSlice> slice;
+    std::uint64_t bytes = 0;
+    for (auto& file : files) {
+        if (slice && (bytes >= kSliceBytes || slice->files.size() == options_.slice_files)) {
+            queue_.push(std::move(slice));
+        }
+        if (!slice) {
+            slice = std::make_unique<RestoreSlice>();
+            slice->batch = batch;
+            batch->add_part();
+            bytes = 0;
+        }
+        bytes += file->data_bytes();
+        slice->files.push_back(std::move(file));
+    }
+    if (slice) {
+        queue_.push(std::move(slice));
+    }
+}
+
+Task<void> RestoreWorker::restore_window(std::shared_ptr<RestoreLarge> large, RestoreWindow window) {
+    const Counted counted(works_);
+    WindowJob job(large->file());
+    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
+    ReadPlan plan(context_.repository, options_.pack_budget);
+    std::size_t next = 0;
+    while (next < window.parts.size()) {
+        for (; next < window.parts.size() && !plan.full(); ++next) {
+            const auto& part = window.parts[next];
+            if (part.run.flags == Run::kNone) {
+                plan.add(part.run, part.from, part.length, 0, name);
+            } else if (part.run.flags == Run::kUnwritten) {
+                large->file().allocate(part.run);
+            }
+        }
+        const bool good = co_await execute(plan, job);
+        if (!good) {
+            co_return;
+        }
+    }
+    // So that the disk writes while the rest is read, and the sync at the end finds little left to do. A hint: what fails here fails there.
+    static_cast<void>(co_await ring_.sync_range(large->file().fd(), window.begin, window.end - window.begin));
+    large->window_done(window, job.bytes());
+}
+
+Task<void> RestoreWorker::restore_slice(std::unique_ptr<RestoreSlice> slice) {
+    const Counted counted(works_);
+    SliceJob job(context_, slice->files);
+    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
+    ReadPlan plan(context_.repository, options_.pack_budget);
+    for (std::uint32_t i = 0; i < slice->files.size(); ++i) {
+        const auto& runs = slice->files[i]->inode().runs;
+        const bool wanted = job.begin(i);
+        for (std::size_t run = 0; wanted && run < runs.size(); ++run) {
+            if (plan.full()) {
+                const bool good = co_await execute(plan, job);
+                if (!good) {
+                    co_return;
+                }
+            }
+            if (runs[run].flags == Run::kNone) {
+                plan.add(runs[run], i, name);
+            }
+        }
+        job.all_planned(i);
+        if (plan.full() || i + 1 == slice->files.size()) {
+            const bool good = co_await execute(plan, job);
+            if (!good) {
+                co_return;
+            }
+        }
+    }
+    slice->batch->part_done(job.bytes());
+}
+
+Task<bool> RestoreWorker::execute(ReadPlan& plan, RestoreJob& job) {
+    const auto planned = plan.finish();
+    job.planned(planned);
+    Reads reads(ring_);
+    {
+        Reads::Token all(reads);
+        for (std::size_t i = 0; i < planned.size() && !reads.failed && !queue_.aborted(); ++i) {
+            Buffer buffer = co_await buffers_.acquire();
+            ring_.spawn(read_and_write(std::move(buffer), planned[i], job, reads));
+        }
+        all.done();
+    }
+    co_await reads.none_left.wait();  // whatever happens: they refer to what lives here
+    co_return !reads.failed && !queue_.aborted();
+}
+
+Task<void> RestoreWorker::read_and_write(Buffer buffer, const PlannedRead& read, RestoreJob& job, Reads& reads) {
+    Reads::Token token(reads);
+    if (context_.throttle.limited()) {
+        const auto wait = context_.throttle.reserve(read.length);
+        if (wait.count() > 0) {
+            co_await ring_.sleep(wait);
+        }
+    }
+    const auto data = buffer.span().first(read.length);
+    co_await read.pack->reader().read(ring_, data, read.offset);
+    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
+    verify_read(read, data, context_.repository.hasher(), name);
+    co_await write_pieces(read, data, job);
+    token.done();
+}
+
+// Writes the pieces, those that follow one another in buffer and file by one call.
+Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job) {
+    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
+    std::vector<std::byte> scratch;
+    for (std::size_t i = 0; i < read.pieces.size();) {
+        const auto& first = read.pieces[i];
+        const auto bytes = piece_data(read, first, data, scratch, context_.repository.hasher(), name);
+        const bool in_place = bytes.data() >= data.data() && bytes.data() < data.data() + data.size();
+        const auto begin = in_place ? static_cast<std::size_t>(bytes.data() - data.data()) : 0;
+        std::size_t length = bytes.size();
+        std::size_t pieces = 1;
+        while (in_place && i + pieces < read.pieces.size()) {
+            const auto& next = read.pieces[i + pieces];
+            const auto& segment = read.pack->index().segment(next.segment);
+            if (next.file != first.file || next.file_offset != first.file_offset + length || segment.codec != Codec::kNone ||
+                segment.offset + next.from != read.offset + begin + length) {
+                break;
+            }
+            length += next.length;
+            ++pieces;
+        }
+        const auto sink = job.sink(first.file);
+        const std::span<const std::byte> from = in_place ? std::span<const std::byte>(data).subspan(begin, length) : bytes;
+        co_await write(sink, from, first.file_offset, job, first.file);
+        for (std::size_t done = 0; done < pieces; ++done) {
+            const auto& piece = read.pieces[i + done];
+            job.written(piece);
+            context_.progress.bytes_done += piece.length;
+            context_.bytes += piece.length;
+        }
+        i += pieces;
+    }
+}
+
+Task<void> RestoreWorker::write(RestoreJob::Sink sink, std::span<const std::byte> bytes, std::uint64_t offset, RestoreJob& job,
+                                std::uint32_t file) {
+    const bool aligned = offset % kPackAlignment == 0 && reinterpret_cast<std::uintptr_t>(bytes.data()) % kPackAlignment == 0;
+    const std::size_t direct = sink.direct_fd >= 0 && aligned ? bytes.size() / kPackAlignment * kPackAlignment : 0;
+    std::int64_t result = 0;
+    if (direct != 0) {
+        result = co_await write_full(ring_, sink.direct_fd, bytes.first(direct), offset);
+    }
+    const auto rest = bytes.subspan(direct);
+    if (result >= 0 && !rest.empty()) {
+        if (rest.size() <= kPlainWrite) {
+            pwrite_all(sink.fd, rest, offset + direct, job.path(file));
+        } else {
+            result = co_await write_full(ring_, sink.fd, rest, offset + direct);
+        }
+    }
+    if (result < 0) {
+        throw Error::system("write to", job.path(file), static_cast<int>(-result));
+    }
+}
+
+}  // namespace nodesnap

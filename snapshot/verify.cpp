@@ -1,0 +1,178 @@
+#include "snapshot/verify.h"
+
+#include <functional>
+
+#include "io/target/object_name.h"
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "snapshot/pack_ledger.h"
+#include "snapshot/repository/description.h"
+#include "snapshot/repository/pack_salvage.h"
+#include "snapshot/scratch.h"
+#include "snapshot/verify_affected.h"
+#include "snapshot/verify_data.h"
+#include "snapshot/verify_findings.h"
+#include "snapshot/verify_packs.h"
+#include "snapshot/verify_tree.h"
+
+namespace nodesnap {
+namespace {
+
+// One run of verify. What is read goes past the repository's own caches, whose sink is another's.
+class Verification {
+public:
+    Verification(Repository& repository, const VerifyOptions& options, Progress& progress)
+        : repository_(repository),
+          target_(repository.target()),
+          options_(options),
+          progress_(progress),
+          findings_(result_),
+          packs_(target_, repository.info().uuid, findings_.sink()),
+          nodes_(packs_, repository.hasher(), findings_.sink()),
+          ledger_(scratch_directory_or_default(options.scratch_directory)) {}
+
+    VerifyResult run() {
+        check_description();
+        list_objects();
+        progress_.phase = "checking metadata";
+        for_each_chosen([&](const BackupEntry& entry) { check_backup(entry); });
+        check_packs();
+        if (findings_.anything_lost()) {
+            progress_.phase = "tracing damage";
+            for_each_chosen([&](const BackupEntry& entry) {
+                if (entry.manifest) {
+                    find_affected_files(repository_, *entry.manifest, findings_);
+                }
+            });
+        }
+        return std::move(result_);
+    }
+
+private:
+    bool all_backups() const { return options_.backup.empty() && !options_.as_of_ns; }
+
+    void check_description() {
+        std::optional<Description> first;
+        for (const std::string_view object : {layout::kRepository, layout::kRepositoryCopy}) {
+            const StoredDescription copy = load_description_copy(target_, object);
+            ++result_.objects;
+            if (!copy.description) {
+                findings_.add({copy.object, copy.damage.empty() ? "it is missing" : copy.damage, true});
+            } else if (first && !(*copy.description == *first)) {
+                findings_.add({copy.object, "it doesn't say the same as " + std::string(layout::kRepository), true});
+            } else {
+                first = copy.description;
+            }
+        }
+    }
+
+    void list_objects() {
+        target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
+            if (const auto name = layout::parse_manifest(entry.name)) {
+                manifests_.push_back(*name);
+            }
+        });
+        for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
+            target_.list(folder, [&](const ObjectEntry& entry) {
+                if (const auto name = layout::parse_pack(entry.name)) {
+                    ledger_.exists(*name, entry.size);
+                }
+            });
+        }
+    }
+
+    void for_each_chosen(const std::function<void(const BackupEntry&)>& each) {
+        if (all_backups()) {
+            repository_.for_each_backup(each);
+            return;
+        }
+        BackupEntry entry;
+        entry.manifest = repository_.find_backup(options_.backup, options_.as_of_ns);
+        entry.name = entry.manifest->name;
+        entry.object = layout::manifest(entry.name);
+        each(entry);
+    }
+
+    void check_backup(const BackupEntry& entry) {
+        throw_if_interrupted();
+        ++result_.backups;
+        if (!entry.manifest) {
+            findings_.add({entry.object, entry.damage, false});
+            findings_.affect("the backup of " + entry.object + ": all of it");
+            return;
+        }
+        check_revisions(entry);
+        for (const PackId& pack : entry.manifest->packs) {
+            ledger_.mentioned(pack);
+        }
+        stored_bytes_ += entry.manifest->totals.stored_bytes;
+        TreeCheck(nodes_, *entry.manifest, entry.object, scratch_directory_or_default(options_.scratch_directory), ledger_, findings_,
+                  progress_)
+            .run();
+    }
+
+    // Both copies of each revision; that one of them is good is known.
+    void check_revisions(const BackupEntry& entry) {
+        for (const layout::ManifestName& name : manifests_) {
+            if (name.same_backup(entry.name)) {
+                check_manifest(layout::manifest(name));
+            }
+        }
+    }
+
+    void check_manifest(const std::string& object) {
+        try {
+            const auto stored = target_.load(object, kSmallObjectLimit);
+            ++result_.objects;
+            if (stored) {
+                result_.bytes_read += stored->content.size();
+                decode_manifest(stored->content, object, repository_.info().uuid, findings_.sink());
+            }
+        } catch (const Error& error) {
+            if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
+                throw;
+            }
+            findings_.add({object, error.message(), true});  // another revision served
+        }
+    }
+
+    void check_packs() {
+        std::set<SessionId> unfinished;
+        for (const SessionRecord& session : repository_.sessions()) {
+            unfinished.insert(session.id);
+        }
+        progress_.phase = options_.data ? "reading data" : "checking packs";
+        progress_.bytes_total = stored_bytes_;
+        progress_.totals_final = options_.data;
+        std::optional<DataCheck> data;
+        if (options_.data) {
+            data.emplace(repository_, options_, findings_, progress_);
+        }
+        PackCheck(repository_, nodes_, data ? &*data : nullptr, std::move(unfinished), result_, findings_, progress_)
+            .run(ledger_, all_backups());
+        if (data) {
+            data->finish();
+            result_.bytes_read += data->bytes_read();
+        }
+    }
+
+    Repository& repository_;
+    Target& target_;
+    const VerifyOptions& options_;
+    Progress& progress_;
+    VerifyResult result_;
+    Findings findings_;
+    PackCache packs_;
+    NodeReader nodes_;
+    PackLedger ledger_;
+    std::vector<layout::ManifestName> manifests_;
+    std::uint64_t stored_bytes_ = 0;
+};
+
+}  // namespace
+
+VerifyResult run_verify(Repository& repository, const VerifyOptions& options, Progress& progress) {
+    return Verification(repository, options, progress).run();
+}
+
+}  // namespace nodesnap

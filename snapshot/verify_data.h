@@ -1,0 +1,55 @@
+// DataCheck: reads every segment of the packs that it is given, each pack once and in order, and checks every block. Workers with a ring
+// each; memory is bounded by a number of read buffers and a short queue of packs, whatever the size.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "io/progress.h"
+#include "io/throttle.h"
+#include "snapshot/repository/repository.h"
+#include "snapshot/verify_findings.h"
+
+namespace nodesnap {
+
+class DataCheck {
+public:
+    DataCheck(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress);
+    ~DataCheck();  // stops the workers
+    // Waits while the queue is full. Throws what a worker has thrown. The pack's reader must not be used by the caller any more.
+    void add(std::shared_ptr<const PackReader> pack);
+    void finish();  // waits for all packs
+    std::uint64_t bytes_read() const { return bytes_read_; }
+
+private:
+    friend class DataCheckWorker;
+    static constexpr unsigned kWorkersLimit = 32;
+
+    void work() noexcept;
+    std::shared_ptr<const PackReader> take();  // nullptr at the end
+    void stop() noexcept;
+
+    const Repository& repository_;
+    const VerifyOptions& options_;
+    Findings& findings_;
+    Progress& progress_;
+    Throttle throttle_;
+    unsigned workers_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::shared_ptr<const PackReader>> queue_;
+    bool closed_ = false;   // no more packs come
+    bool stopped_ = false;  // workers end as soon as they can
+    std::exception_ptr exception_;
+    std::atomic<std::uint64_t> bytes_read_{0};
+    std::vector<std::thread> threads_;
+};
+
+}  // namespace nodesnap

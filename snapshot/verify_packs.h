@@ -1,0 +1,57 @@
+// PackCheck: proves the packs that backups need: all copies of what each holds twice, and that what file maps use is there. Packs that
+// nobody needs are only counted.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "io/progress.h"
+#include "snapshot/pack_ledger.h"
+#include "snapshot/repository/repository.h"
+#include "snapshot/verify_data.h"
+#include "snapshot/verify_findings.h"
+
+namespace nodesnap {
+
+class PackCheck {
+public:
+    // `data` gets the data packs that could be opened; nullptr: their data isn't read. `unfinished` are sessions whose packs no backup
+    // needs yet.
+    PackCheck(const Repository& repository, NodeReader& nodes, DataCheck* data, std::set<SessionId> unfinished, VerifyResult& result,
+              Findings& findings, Progress& progress);
+    // `all_backups`: the ledger has the mentions of every backup, so that a pack without any is one that nobody needs.
+    void run(PackLedger& ledger, bool all_backups);
+
+private:
+    // The pack whose facts are being read.
+    struct Current {
+        PackId id;
+        bool started = false;
+        bool needed = false;
+        std::optional<layout::PackKind> kind;  // of an object of its id
+        std::uint64_t size = 0;
+        bool tried = false;
+        std::shared_ptr<const PackReader> pack;
+    };
+
+    void open(layout::PackKind kind);
+    void check_uses(const std::vector<SegmentUse>& uses);
+    void finish_pack();
+    void check_nodes();
+    void count_unneeded();
+
+    const Repository& repository_;
+    NodeReader& nodes_;
+    DataCheck* data_;
+    const std::set<SessionId> unfinished_;
+    VerifyResult& result_;
+    Findings& findings_;
+    Progress& progress_;
+    Current current_;
+    std::uint64_t unneeded_ = 0, unneeded_bytes_ = 0;
+    std::uint64_t pending_ = 0, pending_bytes_ = 0;
+};
+
+}  // namespace nodesnap

@@ -1,0 +1,68 @@
+// The program with fault hooks that the environment sets:
+//
+//   NODESNAP_SIGNAL_AT="STEP[:NTH]"    sends itself NODESNAP_SIGNAL (9 when not given) when it passes the step for the NTH time
+//   NODESNAP_LIST_STEPS=FILE           appends the name of each step that it passes
+//   NODESNAP_FAIL="NTH:ERRNO[:PREFIX]" fails the NTH operation (whose name begins with PREFIX) once; with "+" after NTH all from then on
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "platform/interrupt.h"
+#include "platform/terminal.h"
+#include "snapshot/command/program.h"
+#include "tests/support/fault_hooks.h"
+
+namespace {
+
+std::string setting(const char* name) {
+    const char* value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+std::vector<std::string> fields(const std::string& text) {
+    std::vector<std::string> parts(1);
+    for (const char letter : text) {
+        if (letter == ':') {
+            parts.emplace_back();
+        } else {
+            parts.back() += letter;
+        }
+    }
+    return parts;
+}
+
+void arm(nodesnap::test::FaultHooks& hooks) {
+    if (const auto at = fields(setting("NODESNAP_SIGNAL_AT")); !at[0].empty()) {
+        const std::string number = setting("NODESNAP_SIGNAL");
+        hooks.signal_at_step(at[0], number.empty() ? SIGKILL : std::stoi(number), at.size() > 1 ? std::stoull(at[1]) : 1);
+    }
+    if (const std::string list = setting("NODESNAP_LIST_STEPS"); !list.empty()) {
+        const int fd = ::open(list.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        hooks.on_each_step([fd](const std::string& step) {
+            const std::string line = step + '\n';
+            if (::write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+                std::abort();
+            }
+        });
+    }
+    if (const auto fail = fields(setting("NODESNAP_FAIL")); fail.size() > 1) {
+        hooks.fail_nth(std::stoull(fail[0]), std::stoi(fail[1]), fail[0].ends_with('+'), fail.size() > 2 ? fail[2] : "");
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    using namespace nodesnap;
+    std::ios::sync_with_stdio(false);
+    interrupt::install();
+    test::FaultHooks hooks;
+    arm(hooks);
+    command::Streams streams{std::cout, std::cerr, 1, is_terminal(1), is_terminal(2)};
+    return command::run_program({argv + 1, argv + argc}, streams);
+}

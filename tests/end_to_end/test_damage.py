@@ -1,0 +1,165 @@
+"""Bits that flip in the repository: redundant parts are read around, reported and healed; lost data is named, never handed out."""
+
+import os
+import shutil
+
+import compare
+import harness
+from torture import fill_with_files
+
+
+def flip(path, offset, bit=3):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1 << bit]))
+
+
+def footer_places(pack):
+    """Offsets of both footers and the stored length, from the trailer; see docs/format.md."""
+    with open(pack, "rb") as file:
+        file.seek(-4096, os.SEEK_END)
+        payload = file.read(4096)[128:192]
+    return int.from_bytes(payload[16:24], "little"), int.from_bytes(payload[24:32], "little"), int.from_bytes(payload[32:40], "little")
+
+
+class Damage(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.mount = self.file_system("btrfs", 1024)
+        self.node = self.subvolume(self.mount / "node")
+        fill_with_files(self.node / "files", 400, 3000)
+        (self.node / "large").write_bytes(os.urandom(9 << 20))
+        with open(self.node / "scattered", "wb") as file:
+            for number in range(4000):
+                file.seek(number * 8192)
+                file.write(os.urandom(4096))
+        self.repository_path = self.repository()
+        self.ok("backup", self.node, self.repository_path)
+        self.wanted = compare.snapshot_of(self.node)
+        self.pristine = self.scratch / "pristine"
+        shutil.copytree(self.repository_path, self.pristine)
+        self.number = 0
+
+    def reset(self):
+        shutil.rmtree(self.repository_path)
+        shutil.copytree(self.pristine, self.repository_path)
+
+    def objects(self, folder, pattern="*"):
+        return sorted(path for path in (self.repository_path / folder).rglob(pattern) if path.is_file())
+
+    def redundant_places(self):
+        """(what, file, offset) of one bit in each copy of everything that is stored twice."""
+        root = self.repository_path
+        yield "repository.json", root / "repository.json", 20
+        yield "repository.json.copy", root / "repository.json.copy", 20
+        for manifest in self.objects("backups"):
+            half = manifest.stat().st_size // 2
+            for copy in (0, half):
+                yield "manifest header", manifest, copy + 40
+                yield "manifest outer part", manifest, copy + 130
+                yield "manifest inner part", manifest, copy + 128 + 64 + 10
+        for kind in ("packs", "nodes"):
+            pack = self.objects(kind, "*.pack")[0]
+            size = pack.stat().st_size
+            first, second, length = footer_places(pack)
+            for name, at in (("first footer", first), ("second footer", second)):
+                yield f"{kind} {name}, outer part", pack, at + 9
+                yield f"{kind} {name}, inner part", pack, at + length - 3
+            yield f"{kind} first trailer", pack, size - 8192 + 50
+            yield f"{kind} second trailer", pack, size - 4096 + 140
+        nodes = self.objects("nodes", "*.pack")[0]
+        first, _, _ = footer_places(nodes)
+        yield "metadata nodes, first copy", nodes, 4096 + 100
+        yield "metadata nodes, second copy", nodes, first - 4096 - (first - 4096) // 4
+
+    def test_one_copy_of_each_object(self):
+        for what, path, offset in list(self.redundant_places()):
+            with self.subTest(what=what):
+                self.reset()
+                flip(path, offset)
+                found = self.run_program("verify", self.repository_path, "--json", expect=harness.DAMAGED).json
+                self.assertEqual(found["lost_count"], 0, found)
+                self.number += 1
+                place = self.mount / f"restored{self.number}"
+                self.run_program("restore", self.repository_path, "latest", place, expect=(harness.DONE, harness.WARNINGS))
+                self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(place)), [])
+                harness.tool("btrfs", "subvolume", "delete", place)
+                self.ok("repair", self.repository_path)
+                self.ok("verify", self.repository_path, "--data")
+                self.run_program("restore", self.repository_path, "latest", place, expect=harness.DONE)
+                harness.tool("btrfs", "subvolume", "delete", place)
+
+    def test_header_of_a_pack(self):
+        for kind in ("packs", "nodes"):
+            with self.subTest(kind=kind):
+                self.reset()
+                flip(self.objects(kind, "*.pack")[0], 60)
+                self.run_program("verify", self.repository_path, expect=harness.DAMAGED)
+                self.number += 1
+                place = self.mount / f"restored{self.number}"
+                self.run_program("restore", self.repository_path, "latest", place, expect=(harness.DONE, harness.WARNINGS))
+                self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(place)), [])
+
+    def test_file_data_is_named_and_never_handed_out(self):
+        pack = self.objects("packs", "*.pack")[0]
+        first, _, _ = footer_places(pack)
+        for offset in (4096 + 5, first // 2, first - 4096 - 7):
+            with self.subTest(offset=offset):
+                self.reset()
+                # A gap between segments is zeros and doesn't count: hit a byte that isn't one.
+                with open(pack, "rb") as file:
+                    file.seek(offset)
+                    offset += next(number for number, byte in enumerate(file.read(65536)) if byte)
+                flip(pack, offset)
+                found = self.run_program("verify", self.repository_path, "--data", "--json", expect=harness.DAMAGED).json
+                self.assertGreater(found["lost_count"], 0)
+                self.assertEqual(len(found["affected"]), 1, found)
+                self.assertRegex(found["affected"][0], r"(files/|large|scattered).*bytes")
+                self.number += 1
+                place = self.mount / f"restored{self.number}"
+                result = self.run_program("restore", self.repository_path, "latest", place, expect=harness.DAMAGED)
+                self.assertRegex(result.err, r"files/|large|scattered")
+                self.assertFalse(place.exists(), "a damaged restore was put in place")
+
+    def test_truncated_missing_and_hostile_objects(self):
+        """Never a crash, never success: exit status 5, quickly."""
+        victims = [self.objects("backups")[0], self.objects("packs", "*.pack")[0], self.objects("nodes", "*.pack")[0]]
+        spoilings = {
+            "empty": lambda path: path.write_bytes(b""),
+            "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
+            "all ones": lambda path: path.write_bytes(b"\xff" * path.stat().st_size),
+            "all zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+            "missing": lambda path: path.unlink(),
+            "shifted": lambda path: path.write_bytes(b"x" + path.read_bytes()),
+        }
+        for victim in victims:
+            for name, spoil in spoilings.items():
+                with self.subTest(victim=victim.parent.parent.name, spoiling=name):
+                    self.reset()
+                    spoil(victim)
+                    gone = name == "missing" and victim.parent.name == "backups"
+                    result = self.run_program("verify", self.repository_path, "--data", expect=harness.DONE if gone else harness.DAMAGED)
+                    self.assertNotIn("terminate", result.err)
+                    self.number += 1
+                    result = self.run_program("restore", self.repository_path, "latest", self.mount / f"restored{self.number}")
+                    self.assertIn(result.status, (harness.FAILED, harness.DAMAGED, harness.REFUSED), str(result))
+                    self.assertFalse((self.mount / f"restored{self.number}").exists())
+
+    def test_the_next_backup_works_beside_a_damaged_one(self):
+        os.truncate(self.objects("backups")[0], 5000)
+        self.run_program("backup", self.node, self.repository_path, expect=(harness.DONE, harness.WARNINGS))
+        self.ok("restore", self.repository_path, "latest", self.mount / "restored")
+        self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(self.mount / "restored")), [])
+
+    def test_repository_json_is_rebuilt(self):
+        for name in ("repository.json", "repository.json.copy"):
+            (self.repository_path / name).write_bytes(b"{}")
+        self.run_program("list", self.repository_path, expect=(harness.DONE, harness.WARNINGS))
+        self.ok("repair", self.repository_path)
+        self.ok("verify", self.repository_path, "--data")
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,176 @@
+#include "snapshot/repository/manifest.h"
+
+#include <gtest/gtest.h>
+
+#include "snapshot/repository/object_header.h"
+#include "tests/repository/sample.h"
+
+namespace nodesnap::test {
+namespace {
+
+const std::string kName = layout::manifest(sample_manifest().name);
+
+std::optional<Manifest> decode(const Bytes& object, Damages& damages) {
+    return decode_manifest(object, kName, sample_uuid(), damages.sink());
+}
+
+void expect_equal(const Manifest& a, const Manifest& b) {
+    EXPECT_EQ(a.id, b.id);
+    EXPECT_TRUE(a.name.same_backup(b.name) && a.name.revision == b.name.revision);
+    EXPECT_EQ(a.epoch, b.epoch);
+    EXPECT_EQ(a.snapshot_time_ns, b.snapshot_time_ns);
+    EXPECT_EQ(a.finished_time_ns, b.finished_time_ns);
+    EXPECT_EQ(a.snapshot_duration_ns, b.snapshot_duration_ns);
+    EXPECT_EQ(a.held_ns, b.held_ns);
+    EXPECT_EQ(a.consistency, b.consistency);
+    EXPECT_EQ(a.damaged, b.damaged);
+    EXPECT_EQ(a.pinned, b.pinned);
+    EXPECT_EQ(a.host_name, b.host_name);
+    EXPECT_EQ(a.tool_version, b.tool_version);
+    EXPECT_EQ(a.excludes, b.excludes);
+    EXPECT_EQ(a.tags, b.tags);
+    EXPECT_EQ(a.parent, b.parent);
+    EXPECT_EQ(a.proof, b.proof);
+    EXPECT_EQ(a.node, b.node);
+    EXPECT_EQ(a.hash_seed, b.hash_seed);
+    EXPECT_EQ(a.repository_created_ns, b.repository_created_ns);
+    EXPECT_EQ(a.tree.node, b.tree.node);
+    EXPECT_EQ(a.tree.count, b.tree.count);
+    EXPECT_EQ(a.root_ino, b.root_ino);
+    EXPECT_EQ(a.packs, b.packs);
+    EXPECT_EQ(a.totals, b.totals);
+}
+
+TEST(Manifest, ComesBackAsItWas) {
+    Manifest manifest = sample_manifest();
+    Damages damages;
+    expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);
+    manifest.parent = *SessionId::parse("ffffffffffffffffffffff");
+    manifest.damaged = manifest.pinned = true;
+    manifest.held_ns = 5;
+    manifest.consistency = Consistency::kPointInTime;
+    expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);
+    EXPECT_TRUE(damages.list.empty());
+}
+
+TEST(Manifest, OfAnEmptyTreeAndOfManyPacksComesBack) {
+    Manifest manifest = sample_manifest();
+    manifest.tree = {};
+    manifest.packs.clear();
+    for (std::uint32_t i = 0; i < 100'000; ++i) {
+        manifest.packs.push_back(sample_pack(i));
+    }
+    Damages damages;
+    const Bytes object = encode_manifest(sample_uuid(), manifest);
+    EXPECT_EQ(object.size() % 8192, 0U);
+    expect_equal(*decode(object, damages), manifest);
+}
+
+TEST(Manifest, AnyFlippedBitIsReportedAndCostsNothing) {
+    const Bytes sound = encode_manifest(sample_uuid(), sample_manifest());
+    Bytes object = sound;
+    for (std::size_t i = 0; i < object.size(); ++i) {
+        for (int bit = 0; bit < 8; bit += sound[i] == std::byte{0} ? 7 : 1) {
+            object[i] ^= static_cast<std::byte>(1 << bit);
+            Damages damages;
+            const auto manifest = decode(object, damages);
+            ASSERT_TRUE(manifest);
+            ASSERT_EQ(damages.list.size(), 1U) << i;
+            ASSERT_TRUE(damages.list[0].healed);
+            ASSERT_EQ(manifest->packs, sample_manifest().packs);
+            object[i] = sound[i];
+        }
+    }
+}
+
+TEST(Manifest, BothCopiesDamagedIsAnError) {
+    const Bytes sound = encode_manifest(sample_uuid(), sample_manifest());
+    const std::size_t half = sound.size() / 2;
+    for (std::size_t i = 0; i < 400; ++i) {
+        Bytes object = sound;
+        object[i] ^= std::byte{4};
+        object[half + 399 - i] ^= std::byte{4};
+        Damages damages;
+        try {
+            decode(object, damages);
+            FAIL() << i;
+        } catch (const Error& error) {
+            EXPECT_EQ(error.status(), ExitStatus::kDamaged);
+        }
+    }
+}
+
+TEST(Manifest, CutOffAfterItsFirstCopyStillReads) {
+    const Bytes sound = encode_manifest(sample_uuid(), sample_manifest());
+    for (const std::size_t length : {sound.size() / 2, sound.size() - 1}) {
+        const Bytes object(sound.begin(), sound.begin() + static_cast<std::ptrdiff_t>(length));
+        Damages damages;
+        EXPECT_TRUE(decode(object, damages));
+        ASSERT_EQ(damages.list.size(), 1U);
+        EXPECT_TRUE(damages.list[0].healed);
+    }
+    for (std::size_t length = 0; length < 500; ++length) {
+        const Bytes object(sound.begin(), sound.begin() + static_cast<std::ptrdiff_t>(length));
+        Damages damages;
+        EXPECT_THROW(decode(object, damages), Error) << length;
+    }
+}
+
+TEST(Manifest, UnreadableSectorCostsNothing) {
+    MemoryTarget target;
+    target.objects[kName] = encode_manifest(sample_uuid(), sample_manifest());
+    for (std::uint64_t block = 0; block < target.objects[kName].size(); block += 4096) {
+        target.bad_sectors = {{kName, block}};
+        Damages damages;
+        EXPECT_TRUE(load_manifest(target, kName, sample_uuid(), damages.sink()).value());
+        EXPECT_EQ(damages.list.size(), 1U);
+    }
+    Damages damages;
+    EXPECT_FALSE(load_manifest(target, "backups/none", sample_uuid(), damages.sink()));
+}
+
+TEST(Manifest, UnderAnotherNameOrOfAnotherRepositoryIsDamaged) {
+    const Bytes object = encode_manifest(sample_uuid(), sample_manifest());
+    Damages damages;
+    layout::ManifestName other = sample_manifest().name;
+    other.sequence++;
+    EXPECT_THROW(decode_manifest(object, layout::manifest(other), sample_uuid(), damages.sink()), Error);
+    other = sample_manifest().name;
+    other.revision++;
+    EXPECT_THROW(decode_manifest(object, layout::manifest(other), sample_uuid(), damages.sink()), Error);
+    EXPECT_THROW(decode_manifest(object, kName, Uuid{}, damages.sink()), Error);
+}
+
+TEST(Manifest, MarkOfAnAbandonedOneSurvivesAFlippedBit) {
+    const Bytes sound = encode_void_manifest(sample_uuid(), sample_session(), 0);
+    EXPECT_EQ(sound.size(), 8192U);
+    Damages damages;
+    EXPECT_FALSE(decode(sound, damages));
+    EXPECT_TRUE(damages.list.empty());
+    for (std::size_t i = 0; i < sound.size(); ++i) {
+        Bytes object = sound;
+        object[i] ^= std::byte{8};
+        EXPECT_FALSE(decode(object, damages));
+    }
+    EXPECT_EQ(damages.list.size(), sound.size());
+}
+
+TEST(Manifest, OfANewerVersionIsRefused) {
+    Bytes object = encode_manifest(sample_uuid(), sample_manifest());
+    for (const std::size_t at : {std::size_t{0}, object.size() / 2}) {
+        const auto bytes = std::span(object).subspan(at).first<kHeaderBytes>();
+        ObjectHeader header = *parse_object_header(bytes).value;
+        header.incompat = 1ULL << 63;
+        encode_object_header(header, bytes);
+    }
+    Damages damages;
+    try {
+        decode(object, damages);
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_EQ(error.status(), ExitStatus::kRefused);
+    }
+}
+
+}  // namespace
+}  // namespace nodesnap::test

@@ -1,0 +1,45 @@
+// NodeStore: metadata packs in memory, for tests that write nodes and read them back.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "snapshot/repository/tree.h"
+#include "tests/repository/sample.h"
+
+namespace nodesnap::test {
+
+class NodeStore {
+public:
+    MemoryTarget target;
+    Damages damages;
+
+    NodeWriter& writer() {
+        if (!writer_) {
+            writer_.emplace(target, sample_uuid(), Hasher(kSampleSeed), [this] { return sample_pack(next_pack_++); });
+        }
+        return *writer_;
+    }
+    void finish_writing() {
+        if (writer_) {
+            writer_->finish();
+        }
+        reopen();
+    }
+    // Forgets all that is cached.
+    void reopen(std::size_t cache_bytes = 16U << 20) {
+        reader_.reset();
+        packs_ = std::make_unique<PackCache>(target, sample_uuid(), damages.sink());
+        reader_ = std::make_unique<NodeReader>(*packs_, Hasher(kSampleSeed), damages.sink(), cache_bytes);
+    }
+    PackCache& packs() { return *packs_; }
+    NodeReader& reader() { return *reader_; }
+
+private:
+    std::uint32_t next_pack_ = 0;
+    std::optional<NodeWriter> writer_;
+    std::unique_ptr<PackCache> packs_;
+    std::unique_ptr<NodeReader> reader_;
+};
+
+}  // namespace nodesnap::test
