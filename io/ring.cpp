@@ -11,6 +11,9 @@ namespace {
 // Spawns within spawns that are resumed on each other's stack. A tree walk that spawns at each level must not overflow it.
 constexpr unsigned kMaxNesting = 16;
 
+// A caller of step() may still be about to wake the tasks that wait; one that does nothing of the kind so often never will.
+constexpr unsigned kMaxIdleSteps = 1000;
+
 struct Outcome {
     bool done = false;
     std::exception_ptr exception;
@@ -63,7 +66,12 @@ void Ring::spawn(Task<void> task) {
 }
 
 void Ring::step() {
-    impl_->advance();
+    if (impl_->advance() || impl_->running == 0) {
+        impl_->idle_steps = 0;
+    } else if (++impl_->idle_steps > kMaxIdleSteps) {
+        impl_->idle_steps = 0;
+        impl_->stalled();
+    }
 }
 
 void Ring::run() {

@@ -73,7 +73,8 @@ public:
     std::size_t running() const noexcept;  // spawned tasks that are unfinished
     // Submits what was queued, waits for at least one completion (if anything is in flight), resumes what can go on.
     void step();
-    // step() until idle. Throws std::logic_error when tasks wait for something that nothing is left to bring about; they are abandoned.
+    // step() until idle. Throws std::logic_error when tasks wait for something that nothing is left to bring about; they are abandoned. So
+    // does step() after it found nothing to do a thousand times in a row.
     void run();
     // Spawns the task and runs only until it is done, then returns its value or throws its exception. Not from inside a coroutine.
     void wait(Task<void> task);

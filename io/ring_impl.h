@@ -30,7 +30,6 @@ struct Ring::Impl {
 
     void start(Operation& operation) noexcept;
     bool launch(Operation& operation) noexcept;  // false: the submission queue is full
-    void relaunch(Operation& operation) noexcept;
     void submit(bool wait);
     void reap() noexcept;
     void complete(Operation& operation, int result) noexcept;
@@ -60,7 +59,8 @@ struct Ring::Impl {
 
     Driver::promise_type* newest = nullptr;
     std::size_t running = 0;
-    unsigned nesting = 0;  // resumptions on the stack: spawn() resumes too
+    unsigned idle_steps = 0;  // steps in a row in which nothing could go on
+    unsigned nesting = 0;     // resumptions on the stack: spawn() resumes too
     std::exception_ptr failure;
 };
 

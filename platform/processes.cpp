@@ -43,6 +43,15 @@ std::string join(std::string_view directory, std::string_view rest) {
     return path;
 }
 
+std::optional<std::string> try_read_link(const std::string& path) {
+    std::array<char, PATH_MAX> target;
+    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
+    if (length < 0) {
+        return std::nullopt;
+    }
+    return std::string(target.data(), static_cast<std::size_t>(length));
+}
+
 // One name under which some mount shows the directory, or a part of it.
 struct Alias {
     std::string path;
@@ -56,44 +65,45 @@ public:
         in_file_system_ = join(mount_.root, rest_of(resolve_path(directory), mount_.mount_point == "/" ? "" : mount_.mount_point));
     }
 
-    // Those that the process sees. `name_space` tells which of them share their mounts.
-    const std::vector<Alias>& of(const std::string& process, const std::string& name_space) {
-        const auto known = known_.find(name_space);
+    // As the links of /proc/PID spell them. Those are paths from our root, or, where the process lives in another mount namespace, from
+    // that one's; its mountinfo counts from its own root, which `root` (the link of that name) leads to.
+    const std::vector<Alias>& of(const std::string& process, const std::string& name_space, const std::string& root) {
+        const bool ours = name_space == name_space_;
+        const std::string key = ours ? name_space : name_space + root;
+        const auto known = known_.find(key);
         if (known != known_.end()) {
             return known->second;
         }
         if (known_.size() >= kMostNameSpaces) {
             known_.clear();
         }
+        return known_[key] = find(ours ? "/proc/self" : process, ours ? "/" : root);
+    }
+
+private:
+    static constexpr std::size_t kMostNameSpaces = 1024;
+
+    std::vector<Alias> find(const std::string& process, const std::string& root) const {
         std::vector<Alias> aliases;
         for (const Mount& mount : parse_mountinfo(read_small_file(process + "/mountinfo", kMountinfoLimit).value_or(""))) {
             if (mount.device != mount_.device || mount.type != mount_.type) {
                 continue;
             }
+            const std::string mount_point = join(root, rest_of(mount.mount_point, ""));
             if (at_or_below(in_file_system_, mount.root)) {
-                aliases.push_back({join(mount.mount_point, rest_of(in_file_system_, mount.root)), ""});
+                aliases.push_back({join(mount_point, rest_of(in_file_system_, mount.root)), ""});
             } else if (at_or_below(mount.root, in_file_system_)) {
-                aliases.push_back({mount.mount_point, std::string(rest_of(mount.root, in_file_system_))});
+                aliases.push_back({mount_point, std::string(rest_of(mount.root, in_file_system_))});
             }
         }
-        return known_[name_space] = std::move(aliases);
+        return aliases;
     }
 
-private:
-    static constexpr std::size_t kMostNameSpaces = 1024;
     Mount mount_;
+    std::string name_space_ = try_read_link("/proc/self/ns/mnt").value_or("");
     std::string in_file_system_;  // the directory's path from the file system's own root
     std::map<std::string, std::vector<Alias>> known_;
 };
-
-std::optional<std::string> try_read_link(const std::string& path) {
-    std::array<char, PATH_MAX> target;
-    const ssize_t length = ::readlink(path.c_str(), target.data(), target.size());
-    if (length < 0) {
-        return std::nullopt;
-    }
-    return std::string(target.data(), static_cast<std::size_t>(length));
-}
 
 std::string read_or_empty(const std::string& path, std::size_t limit = 4096) {
     try {
@@ -117,8 +127,7 @@ public:
             return;
         }
         user_ = {pid, "", "", "", "", false};
-        // A process in a chroot sees its mounts by other names.
-        const std::vector<Alias>& names = aliases_.of(process_, *name_space + *root);
+        const std::vector<Alias>& names = aliases_.of(process_, *name_space, *root);
         for (const char* link : {"/cwd", "/root"}) {
             if (const auto path = try_read_link(process_ + link)) {
                 note("current directory", *path, names, [] { return false; });

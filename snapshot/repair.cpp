@@ -7,11 +7,11 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/interrupt.h"
-#include "snapshot/pack_ledger.h"
-#include "snapshot/repair_pack.h"
 #include "snapshot/repository/pack_salvage.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify.h"
+#include "snapshot/verify/pack_ledger.h"
+#include "snapshot/verify/repair_pack.h"
 
 namespace nodesnap {
 namespace {
@@ -130,44 +130,91 @@ private:
         fault::step("repair.written");
     }
 
-    // Packs of unfinished backups are left to who clears up after them.
+    // What is known of the pack whose facts are being read.
+    struct Pack {
+        PackId id;
+        layout::PackKind kind = layout::PackKind::kData;
+        std::vector<std::uint32_t> generations;
+        bool found = false;
+        bool needed = false;
+    };
+
+    // The listing is sorted by a ledger first: objects come and go while they are repaired.
     void repair_packs() {
+        PackLedger ledger(scratch_directory_or_default());
+        list_packs(ledger);
+        repository_.for_each_backup([&](const BackupEntry& entry) {
+            for (const PackId& id : entry.manifest ? entry.manifest->packs : std::vector<PackId>{}) {
+                ledger.mentioned(id);
+            }
+        });
+        PackRepair packs(repository_, lease_, progress_);
+        Pack pack;
+        PackFact fact;
+        while (ledger.next(fact)) {
+            if (fact.id != pack.id) {
+                finish_pack(packs, pack);
+                pack = {};
+                pack.id = fact.id;
+            }
+            if (fact.kind == PackFact::Kind::kMentioned) {
+                pack.needed = true;
+                continue;
+            }
+            if (fact.pack_kind != pack.kind) {
+                repair_generations(packs, pack);
+                pack.kind = fact.pack_kind;
+            }
+            pack.generations.push_back(fact.generation);
+        }
+        finish_pack(packs, pack);
+    }
+
+    // Packs of unfinished backups are left to who clears up after them.
+    void list_packs(PackLedger& ledger) {
         std::set<SessionId> unfinished;
         for (const SessionRecord& session : repository_.sessions()) {
             unfinished.insert(session.id);
         }
         for (const std::string_view folder : {layout::kNodePacks, layout::kDataPacks}) {
-            repair_folder(folder, unfinished);
+            target_.list(folder, [&](const ObjectEntry& entry) {
+                const auto name = layout::parse_pack(entry.name);
+                if (name && !unfinished.contains(name->id.session())) {
+                    ledger.exists(*name, entry.size);
+                }
+            });
         }
     }
 
-    // The listing is sorted by a ledger first: objects come and go while they are repaired.
-    void repair_folder(std::string_view folder, const std::set<SessionId>& unfinished) {
-        PackLedger ledger(scratch_directory_or_default());
-        target_.list(folder, [&](const ObjectEntry& entry) {
-            const auto name = layout::parse_pack(entry.name);
-            if (name && !unfinished.contains(name->id.session())) {
-                ledger.exists(*name, entry.size);
-            }
-        });
-        PackRepair packs(repository_, lease_, progress_);
-        std::vector<std::uint32_t> generations;
-        PackFact current, fact;
-        const auto repair = [&] {
-            if (!generations.empty()) {
-                throw_if_interrupted();
-                packs.repair(current.pack_kind, current.id, generations, result_);
-                generations.clear();
-            }
-        };
-        while (ledger.next(fact)) {
-            if (generations.empty() || fact.id != current.id) {
-                repair();
-                current = fact;
-            }
-            generations.push_back(fact.generation);
+    void repair_generations(PackRepair& packs, Pack& pack) {
+        if (!pack.generations.empty()) {
+            throw_if_interrupted();
+            packs.repair(pack.kind, pack.id, pack.generations, result_);
+            pack.generations.clear();
+            pack.found = true;
         }
-        repair();
+    }
+
+    void finish_pack(PackRepair& packs, Pack& pack) {
+        repair_generations(packs, pack);
+        if (pack.needed && !pack.found && !can_be_opened(pack.id)) {
+            add_lost(result_, {"pack " + pack.id.hex(), "it is missing, and a backup needs it", false});
+        }
+    }
+
+    // A listing may lag behind.
+    bool can_be_opened(const PackId& id) {
+        for (const layout::PackKind kind : {layout::PackKind::kData, layout::PackKind::kNodes}) {
+            try {
+                PackReader::open(target_, repository_.info().uuid, kind, id, {});
+                return true;
+            } catch (const Error& error) {
+                if (error.status() != ExitStatus::kDamaged) {
+                    throw;
+                }
+            }
+        }
+        return false;
     }
 
     Repository& repository_;

@@ -31,6 +31,7 @@ struct RestoreOptions {
     unsigned workers = 0;
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
+    std::chrono::milliseconds checkpoint_interval{30'000};  // how often what has been written is made durable, to go on from there
 };
 
 struct RestoreResult {

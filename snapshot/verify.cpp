@@ -5,15 +5,15 @@
 #include "io/target/object_name.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
-#include "snapshot/pack_ledger.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/repository/pack_salvage.h"
 #include "snapshot/scratch.h"
-#include "snapshot/verify_affected.h"
-#include "snapshot/verify_data.h"
-#include "snapshot/verify_findings.h"
-#include "snapshot/verify_packs.h"
-#include "snapshot/verify_tree.h"
+#include "snapshot/verify/affected.h"
+#include "snapshot/verify/data.h"
+#include "snapshot/verify/findings.h"
+#include "snapshot/verify/pack_ledger.h"
+#include "snapshot/verify/packs.h"
+#include "snapshot/verify/tree.h"
 
 namespace nodesnap {
 namespace {
@@ -121,18 +121,23 @@ private:
     }
 
     void check_manifest(const std::string& object) {
+        std::vector<Damage> damages;
         try {
             const auto stored = target_.load(object, kSmallObjectLimit);
             ++result_.objects;
             if (stored) {
                 result_.bytes_read += stored->content.size();
-                decode_manifest(stored->content, object, repository_.info().uuid, findings_.sink());
+                decode_manifest(stored->content, object, repository_.info().uuid, [&](const Damage& damage) { damages.push_back(damage); });
             }
         } catch (const Error& error) {
             if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
                 throw;
             }
-            findings_.add({object, error.message(), true});  // another revision served
+            damages.push_back({object, error.message(), false});
+        }
+        for (Damage& damage : damages) {
+            damage.healed = true;  // the other copy served, or another revision
+            findings_.add(damage);
         }
     }
 
@@ -142,6 +147,7 @@ private:
             unfinished.insert(session.id);
         }
         progress_.phase = options_.data ? "reading data" : "checking packs";
+        progress_.files_done = 0;
         progress_.bytes_total = stored_bytes_;
         progress_.totals_final = options_.data;
         std::optional<DataCheck> data;

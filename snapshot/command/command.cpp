@@ -1,6 +1,7 @@
 #include "snapshot/command/command.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "snapshot/command/printable.h"
 
@@ -43,7 +44,7 @@ void Call::end_of_positionals() const {
 
 void Call::check_output() const {
     if (!streams_.out.good()) {
-        throw Error::failed("cannot write to standard output");
+        throw Error::system("write to", "standard output", errno != 0 ? errno : EIO);
     }
 }
 

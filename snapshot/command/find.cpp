@@ -97,10 +97,7 @@ ExitStatus run(Call& call) {
     if (!call.json() && search.found() == 0) {
         call.streams().err << "nodesnap: no backup holds \"" << printable_name(pattern) << "\"\n";
     }
-    if (damaged) {
-        return ExitStatus::kDamaged;
-    }
-    return search.found() == 0 ? ExitStatus::kFailed : ExitStatus::kDone;
+    return damaged ? ExitStatus::kDamaged : ExitStatus::kDone;
 }
 
 }  // namespace
@@ -115,11 +112,11 @@ const Command kFind = {
     "directly; a pattern reads all names of all backups. Needs no lock and no write access.\n",
     "nodesnap find /backup/node1 data/CURRENT\n"
     "nodesnap find /backup/node1 '*.sst'\n",
-    "0  found\n"
-    "1  not found, or failed\n"
+    "0  done; what was found is on standard output\n"
+    "1  failed\n"
     "2  wrong usage\n"
     "3  this isn't a repository\n"
-    "4  found; something stored twice has lost a copy\n"
+    "4  done; something stored twice has lost a copy\n"
     "5  a backup is damaged and could not be searched\n",
     declare,
     run,

@@ -1,4 +1,5 @@
 // nodesnap init: makes an empty repository for one node.
+#include "platform/file.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 
@@ -21,11 +22,22 @@ void check_name(const std::string& name) {
     }
 }
 
+void check_parent(const std::string& place) {
+    const auto end = place.find_last_not_of('/');
+    const auto slash = end == std::string::npos ? end : place.rfind('/', end);
+    const std::string parent = slash == std::string::npos ? "." : place.substr(0, slash + 1);
+    if (!stat_path(parent)) {
+        throw Error::refused("cannot make " + place + ": there is no directory " + parent,
+                             "make it first, or check that its disk is mounted");
+    }
+}
+
 ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
     const std::string name = call.options().text("node");
     check_name(name);
+    check_parent(place);
     const auto target = open_target(place, true);
     Repository::create(*target, name);
     const Repository repository = open_repository(call, place);

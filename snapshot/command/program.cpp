@@ -1,6 +1,7 @@
 #include "snapshot/command/program.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <new>
 
 #include "platform/file.h"
@@ -36,8 +37,9 @@ bool known_to_any_command(const std::string& option) {
 bool meant_for(const Command& command, const OptionSet& set, const ConfigEntry& entry) {
     const bool for_all = entry.section.empty();
     const OptionSet known = for_all || entry.section == command.name ? set : options_of(require_command(entry.section));
-    const bool fits = known.has(entry.name) && entry.name != "help" && entry.name != "config";
-    if (!fits && !(for_all && known_to_any_command(entry.name))) {
+    const bool allowed = entry.name != "help" && entry.name != "config";
+    const bool fits = allowed && known.has(entry.name);
+    if (!fits && !(for_all && allowed && known_to_any_command(entry.name))) {
         throw Error::usage(entry.place + ": unknown option \"" + entry.name + "\"", suggestion(entry.name, known.names()));
     }
     return fits && (for_all || entry.section == command.name);
@@ -80,7 +82,11 @@ Options read_options(const Command& command, const std::vector<std::string>& arg
     return options;
 }
 
-void print_error(std::ostream& err, const Error& error, const char* command = nullptr) {
+void print_error(Streams& streams, const Error& error, const char* command = nullptr) {
+    std::ostream& err = streams.err;
+    if (error.error_number() == EPIPE && !streams.out.good()) {
+        return;  // who reads the output has seen enough, as in `nodesnap list ... | head`
+    }
     err << "nodesnap: " << printable_text(error.message()) << '\n';
     if (!error.hint().empty()) {
         err << "  hint: " << printable_text(error.hint()) << '\n';
@@ -147,7 +153,7 @@ ExitStatus conclude(const Command& command, Call& call, ExitStatus status, const
         print_warnings(call.streams().err, call.report());
     }
     if (error) {
-        print_error(call.streams().err, *error, command.name);
+        print_error(call.streams(), *error, command.name);
         return error->status();
     }
     return status == ExitStatus::kDone && call.report().count() != 0 ? ExitStatus::kWarnings : status;
@@ -159,8 +165,8 @@ ExitStatus run_command(const Command& command, Options options, Streams& streams
     const auto error = error_of([&] { status = command.run(call); });
     status = conclude(command, call, status, error);
     streams.out.flush();
-    if (!streams.out.good() && !error) {
-        throw Error::failed("cannot write to standard output");
+    if (!error) {
+        call.check_output();
     }
     return status;
 }
@@ -202,7 +208,7 @@ int run_program(const std::vector<std::string>& arguments, Streams& streams, con
             document.end();
         }
         const Command* command = arguments.empty() ? nullptr : find_command(arguments[0]);
-        print_error(streams.err, *error, command == nullptr ? nullptr : command->name);
+        print_error(streams, *error, command == nullptr ? nullptr : command->name);
     }
     streams.out.flush();
     streams.err.flush();

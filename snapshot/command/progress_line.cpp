@@ -37,7 +37,7 @@ std::string progress_text(const Progress& progress, double rate, std::chrono::na
     if (final_total && rate > 0 && done < total) {
         const double seconds = std::min(static_cast<double>(total - done) / rate, 1e9);
         text += ", " + human_duration(std::chrono::seconds(static_cast<std::int64_t>(seconds) + 1)) + " left";
-    } else {
+    } else if (elapsed >= std::chrono::seconds(1)) {
         text += ", " + human_duration(std::chrono::floor<std::chrono::seconds>(elapsed));
     }
     return text.substr(0, kColumns);
@@ -64,6 +64,7 @@ ProgressLine::~ProgressLine() {
 
 void ProgressLine::run() {
     const auto begin = Clock::now();
+    rate(begin);
     std::unique_lock lock(mutex_);
     while (!stop_.wait_for(lock, kInterval, [this] { return stopping_; })) {
         const auto now = Clock::now();

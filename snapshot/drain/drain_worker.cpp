@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "io/transfer.h"
+#include "platform/fault.h"
 #include "platform/inode_flags.h"
 #include "platform/interrupt.h"
 #include "snapshot/drain/source_walk.h"
@@ -297,6 +298,7 @@ Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::u
         state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
         runs = co_await salvage(fd, range, reservation);
     }
+    fault::step("drain.range-read");
     packs_.filled(std::move(reservation));
     state_.progress.bytes_done.fetch_add(range.length, std::memory_order_relaxed);
     co_return runs;

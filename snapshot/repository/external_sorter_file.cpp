@@ -177,6 +177,9 @@ bool RunMerge::next() {
         std::make_heap(heap_.begin(), heap_.end(), later);
         return !heap_.empty();
     }
+    if (heap_.empty()) {
+        return false;
+    }
     std::pop_heap(heap_.begin(), heap_.end(), later);
     if (readers_[heap_.back()].next()) {
         std::push_heap(heap_.begin(), heap_.end(), later);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kPackBytes = 16U << 20;  // of one copy
 constexpr std::size_t kWriteBytes = 1U << 20;
+constexpr std::size_t kSmallNode = 1024;  // isn't compressed: a pack is rounded up to whole blocks anyway
 
 std::size_t round_up(std::size_t value, std::uint64_t unit) {
     return (value + unit - 1) / unit * unit;
@@ -70,8 +71,10 @@ struct NodeWriter::Impl {
     Segment store(std::span<const std::byte> node) {
         const auto into = buffer.bytes().subspan(end);
         Segment segment{end, 0, 0, static_cast<std::uint32_t>(node.size()), Codec::kZstd};
-        segment.stored_length = static_cast<std::uint32_t>(compressor.compress(node, into));
-        if (segment.stored_length >= node.size()) {
+        if (node.size() > kSmallNode) {
+            segment.stored_length = static_cast<std::uint32_t>(compressor.compress(node, into));
+        }
+        if (node.size() <= kSmallNode || segment.stored_length >= node.size()) {
             std::copy(node.begin(), node.end(), into.begin());
             segment.stored_length = segment.plain_length;
             segment.codec = Codec::kNone;

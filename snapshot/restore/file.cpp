@@ -129,6 +129,13 @@ void RestoreFile::open_direct() {
     }
 }
 
+void RestoreFile::set_size() {
+    if (const int error = entry::truncate(fd_.get(), inode_.size); error != 0) {
+        throw Error::system("set the size of", path(), error);
+    }
+    size_set_ = true;
+}
+
 void RestoreFile::allocate(const Run& run) const {
     if (const int error = entry::allocate(fd_.get(), true, run.offset, run.length); error != 0) {
         if (error == ENOSPC || error == EDQUOT || error == EIO) {
@@ -145,10 +152,9 @@ void RestoreFile::write_inline() {
 }
 
 void RestoreFile::finish(std::uint64_t written_end) {
-    if (written_end != inode_.size) {
-        if (const int error = entry::truncate(fd_.get(), inode_.size); error != 0) {
-            throw Error::system("set the size of", path(), error);
-        }
+    // Setting a size that is there already would take away what is allocated beyond it.
+    if (written_end > inode_.size || (written_end < inode_.size && !size_set_)) {
+        set_size();
     }
     context_.attributes.apply(fd_.get(), entry_.ino, inode_, xattrs_complete_ ? &xattrs_ : nullptr, [this] { return path(); });
     if (AttributeWriter::needs_seal(inode_)) {

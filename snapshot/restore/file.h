@@ -27,6 +27,7 @@ public:
     int fd() const { return fd_.get(); }
     int direct_fd() const { return direct_fd_.get(); }  // -1: write through fd()
     void open_direct();                                 // where that is possible
+    void set_size();                                    // before anything is allocated beyond it
     void allocate(const Run& run) const;                // a range that is allocated but unwritten
 
     // Content kept in the metadata.
@@ -42,6 +43,7 @@ private:
     Inode inode_;
     std::vector<NamedXattr> xattrs_;
     bool xattrs_complete_;
+    bool size_set_ = false;
     FileDescriptor fd_;
     FileDescriptor direct_fd_;
 };

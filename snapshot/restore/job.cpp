@@ -49,8 +49,12 @@ void SliceJob::complete(std::uint32_t file) {
     if (!state.foreign) {
         sink(file);
         const auto& inode = files_[file]->inode();
+        const auto unwritten = [](const Run& run) { return run.flags == Run::kUnwritten; };
+        if (std::any_of(inode.runs.begin(), inode.runs.end(), unwritten)) {
+            files_[file]->set_size();
+        }
         for (const auto& run : inode.runs) {
-            if (run.flags == Run::kUnwritten) {
+            if (unwritten(run)) {
                 files_[file]->allocate(run);
             }
         }

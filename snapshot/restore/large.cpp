@@ -27,6 +27,7 @@ void RestoreLarge::begin() {
         begun_ = exhausted_ = finished_ = true;
         return;
     }
+    file_->set_size();
     file_->open_direct();
     handed_out_ = written_end_ = start;
     cursor_.emplace(context_.repository.nodes(), file_->inode(), start);

@@ -31,7 +31,6 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
         const auto& called = step.depth == 0 ? name : step.entry.name;
         switch (step.kind) {
             case TreeStep::Kind::kEnter:
-                ++directories_;
                 if (!called.empty()) {
                     trail.enter(called, true);
                 }
@@ -52,7 +51,6 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
 }
 
 bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry) {
-    ++(entry.type == FileType::kRegular ? files_ : others_);
     const bool other_directory = gathered_.empty() || gathered_.back().directory != directory;
     if (gathered_bytes_ >= kGatherBytes || (other_directory && gathered_directories_ == kGatherDirectories)) {
         if (!flush()) {

@@ -24,10 +24,6 @@ public:
     // Until all batches that weren't complete at the start are in the queue, or the queue was aborted.
     void run();
 
-    std::uint64_t files() const { return files_; }
-    std::uint64_t directories() const { return directories_; }
-    std::uint64_t others() const { return others_; }
-
 private:
     bool run_part(const RestoreSelection::Part& part);
     bool gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry);
@@ -41,9 +37,6 @@ private:
     std::size_t gathered_bytes_ = 0;
     std::size_t gathered_directories_ = 0;
     std::uint64_t next_batch_ = 0;
-    std::uint64_t files_ = 0;
-    std::uint64_t directories_ = 0;
-    std::uint64_t others_ = 0;
 };
 
 }  // namespace nodesnap

@@ -56,7 +56,16 @@ bool RestoreQueue::finished() const {
 }
 
 std::optional<RestoreWork> RestoreQueue::take(std::unique_lock<std::mutex>& lock) {
-    RestoreWork work;
+    // By turns: names of small files keep the processors busy, the data of large ones the disk.
+    small_next_ = !small_next_;
+    auto work = small_next_ ? take_small() : take_large(lock);
+    if (!work) {
+        work = small_next_ ? take_large(lock) : take_small();
+    }
+    return work;
+}
+
+std::optional<RestoreWork> RestoreQueue::take_large(std::unique_lock<std::mutex>& lock) {
     while (!aborted_ && !large_.empty()) {
         // Cutting a window reads the file's map, and making the file may take a while: not under this lock.
         const auto large = large_.front();
@@ -64,6 +73,7 @@ std::optional<RestoreWork> RestoreQueue::take(std::unique_lock<std::mutex>& lock
         auto window = large->next_window();
         lock.lock();
         if (window) {
+            RestoreWork work;
             work.large = large;
             work.window = std::move(*window);
             return work;
@@ -73,15 +83,17 @@ std::optional<RestoreWork> RestoreQueue::take(std::unique_lock<std::mutex>& lock
             work_.notify_all();
         }
     }
-    if (aborted_) {
-        return std::nullopt;
-    }
-    if (!slices_.empty()) {
+    return std::nullopt;
+}
+
+std::optional<RestoreWork> RestoreQueue::take_small() {
+    RestoreWork work;
+    if (!aborted_ && !slices_.empty()) {
         work.slice = std::move(slices_.front());
         slices_.pop_front();
         return work;
     }
-    if (!batches_.empty()) {
+    if (!aborted_ && !batches_.empty() && large_.size() < kLargeLimit) {
         work.batch = std::move(batches_.front());
         batches_.pop_front();
         ++sorting_;

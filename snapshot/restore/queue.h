@@ -52,7 +52,11 @@ public:
     void rethrow() const;  // what it was aborted with, if it was
 
 private:
+    static constexpr std::size_t kLargeLimit = 512;  // large files that wait before no further batches are sorted
+
     std::optional<RestoreWork> take(std::unique_lock<std::mutex>& lock);
+    std::optional<RestoreWork> take_large(std::unique_lock<std::mutex>& lock);
+    std::optional<RestoreWork> take_small();
     bool finished() const;
 
     const std::size_t batch_limit_;
@@ -63,6 +67,7 @@ private:
     std::deque<std::unique_ptr<RestoreSlice>> slices_;
     std::deque<std::shared_ptr<RestoreLarge>> large_;
     std::size_t sorting_ = 0;
+    bool small_next_ = false;
     bool closed_ = false;
     bool aborted_ = false;
     std::exception_ptr failure_;

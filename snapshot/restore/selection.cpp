@@ -40,6 +40,7 @@ std::uint64_t data_of(const Repository& repository, const Inode& inode) {
 
 void add_entry(const Repository& repository, const Manifest& backup, std::uint64_t ino, FileType type, RestoreNeeds& needs) {
     ++needs.inodes;
+    needs.directories += type == FileType::kDirectory ? 1 : 0;
     if (type != FileType::kRegular) {
         return;
     }
@@ -106,6 +107,7 @@ RestoreNeeds needs_of(const Repository& repository, const Manifest& backup, cons
     RestoreNeeds needs;
     if (selection.whole()) {
         needs.files = backup.totals.files;
+        needs.directories = backup.totals.directories;
         needs.inodes = backup.totals.files + backup.totals.directories + backup.totals.others;
         needs.data_bytes = backup.totals.data_bytes;
     } else {

@@ -28,6 +28,7 @@ RestoreSelection select_paths(const Repository& repository, const Manifest& back
 
 struct RestoreNeeds {
     std::uint64_t files = 0;
+    std::uint64_t directories = 0;
     std::uint64_t inodes = 0;
     std::uint64_t data_bytes = 0;
     std::uint64_t required_bytes = 0;  // of space: data and an estimate of metadata

@@ -5,7 +5,7 @@
 
 #include "io/semaphore.h"
 #include "ring_fixture.h"
-#include "support/fault_hooks.h"
+#include "tests/support/fault_hooks.h"
 
 namespace nodesnap::test {
 namespace {
@@ -14,6 +14,10 @@ using namespace std::chrono_literals;
 
 class RingFailureTest : public RingTest {};
 INSTANTIATE_TEST_SUITE_P(Modes, RingFailureTest, testing::Bool(), ring_mode);
+
+// With plain calls nothing is ever in flight.
+class RingAbandonTest : public RingTest {};
+INSTANTIATE_TEST_SUITE_P(Modes, RingAbandonTest, testing::Values(false), ring_mode);
 
 Task<void> fail_after(Ring& ring, std::chrono::nanoseconds time, std::string what) {
     co_await ring.sleep(time);
@@ -124,6 +128,10 @@ TEST_P(RingFailureTest, TasksThatNothingCanWakeAreAnErrorNotAHang) {
     EXPECT_THROW(ring.wait(wait_for_ever(never, &alive)), std::logic_error);
     EXPECT_EQ(alive, 0);
     ring.step();  // nothing to do
+    ring.spawn(wait_for_ever(never, &alive));
+    EXPECT_THROW(
+        while (!ring.idle()) { ring.step(); }, std::logic_error);
+    EXPECT_EQ(alive, 0);
 }
 
 Task<void> wait_inside(Ring& ring) {
@@ -136,10 +144,7 @@ TEST_P(RingFailureTest, WaitingInsideACoroutineIsRefused) {
     EXPECT_THROW(ring.wait(wait_inside(ring)), std::logic_error);
 }
 
-TEST_P(RingFailureTest, TheDestructorEndsWhatSleepsOrWaitsForAPipe) {
-    if (blocking()) {
-        GTEST_SKIP() << "nothing is in flight with plain calls";
-    }
+TEST_P(RingAbandonTest, TheDestructorEndsWhatSleepsOrWaitsForAPipe) {
     const Pipe pipe;
     int alive = 0;
     {
@@ -168,10 +173,7 @@ Task<void> just_close(Ring& ring, int fd) {
     co_await ring.close(fd);
 }
 
-TEST_P(RingFailureTest, FilesOpenedForOrGivenToAbandonedTasksAreClosed) {
-    if (blocking()) {
-        GTEST_SKIP() << "nothing is in flight with plain calls";
-    }
+TEST_P(RingAbandonTest, FilesOpenedForOrGivenToAbandonedTasksAreClosed) {
     make_file("file", "x");
     const std::string name = path("file");
     const std::size_t before = open_descriptors();

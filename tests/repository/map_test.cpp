@@ -7,6 +7,8 @@
 namespace nodesnap::test {
 namespace {
 
+using FileRun = nodesnap::Run;  // in a TEST, Run is a function
+
 Inode file_of(const MapBuilder::Result& map) {
     Inode inode;
     inode.runs = map.inline_runs;
@@ -15,9 +17,9 @@ Inode file_of(const MapBuilder::Result& map) {
     return inode;
 }
 
-Inode build(NodeStore& store, const std::vector<Run>& runs) {
+Inode build(NodeStore& store, const std::vector<FileRun>& runs) {
     MapBuilder builder(store.writer());
-    for (const Run& run : runs) {
+    for (const FileRun& run : runs) {
         builder.add(run);
     }
     const Inode inode = file_of(builder.finish());
@@ -25,10 +27,10 @@ Inode build(NodeStore& store, const std::vector<Run>& runs) {
     return inode;
 }
 
-std::vector<Run> read_all(NodeReader& nodes, const Inode& inode, std::uint64_t from = 0) {
-    std::vector<Run> runs;
+std::vector<FileRun> read_all(NodeReader& nodes, const Inode& inode, std::uint64_t from = 0) {
+    std::vector<FileRun> runs;
     MapCursor cursor(nodes, inode, from);
-    Run run;
+    FileRun run;
     while (cursor.next(run)) {
         runs.push_back(run);
     }
@@ -36,14 +38,14 @@ std::vector<Run> read_all(NodeReader& nodes, const Inode& inode, std::uint64_t f
 }
 
 // Runs that can't be merged, as an aged file has them.
-std::vector<Run> random_runs(Random& random, std::size_t count) {
-    std::vector<Run> runs;
+std::vector<FileRun> random_runs(Random& random, std::size_t count) {
+    std::vector<FileRun> runs;
     std::uint64_t offset = random.below(10'000);
     while (runs.size() < count) {
-        Run run;
+        FileRun run;
         run.offset = offset + (random.chance(3) ? 1 + random.below(1U << 20) : 0);
         if (random.chance(10)) {
-            run.flags = runs.empty() || runs.back().flags != Run::kUnwritten ? Run::kUnwritten : Run::kDamagedSource;
+            run.flags = runs.empty() || runs.back().flags != FileRun::kUnwritten ? FileRun::kUnwritten : FileRun::kDamagedSource;
             run.length = 1 + random.below(1ULL << 30);
         } else {
             run.pack = sample_pack(static_cast<std::uint32_t>(random.below(300)));
@@ -80,10 +82,10 @@ TEST(Map, ManyRunsComeBackFromAnyOffsetOn) {
         ASSERT_EQ(read_all(store.reader(), inode), runs);
         for (int i = 0; i < 50; ++i) {
             const std::uint64_t from = random.below(runs.back().end() + 10);
-            std::vector<Run> expected;
-            std::copy_if(runs.begin(), runs.end(), std::back_inserter(expected), [&](const Run& run) { return run.end() > from; });
+            std::vector<FileRun> expected;
+            std::copy_if(runs.begin(), runs.end(), std::back_inserter(expected), [&](const FileRun& run) { return run.end() > from; });
             MapCursor cursor(store.reader(), inode, from);
-            Run run;
+            FileRun run;
             ASSERT_EQ(cursor.next(run), !expected.empty());
             if (!expected.empty()) {
                 ASSERT_EQ(run, expected.front()) << from;
@@ -102,10 +104,10 @@ TEST(Map, NoRunsAreAHole) {
 TEST(Map, RunsOfWholeSegmentsThatFollowEachOtherAreMerged) {
     NodeStore store;
     const PackId pack = sample_pack(1);
-    const Run merged{0, 2 * kSegmentLimit + 500, pack, 7, 0, 3, Run::kNone};
-    EXPECT_EQ(build(store, {{0, kSegmentLimit, pack, 7, 0, 1, Run::kNone},
-                            {kSegmentLimit, kSegmentLimit, pack, 8, 0, 1, Run::kNone},
-                            {2 * kSegmentLimit, 500, pack, 9, 0, 1, Run::kNone}})
+    const FileRun merged{0, 2 * kSegmentLimit + 500, pack, 7, 0, 3, FileRun::kNone};
+    EXPECT_EQ(build(store, {{0, kSegmentLimit, pack, 7, 0, 1, FileRun::kNone},
+                            {kSegmentLimit, kSegmentLimit, pack, 8, 0, 1, FileRun::kNone},
+                            {2 * kSegmentLimit, 500, pack, 9, 0, 1, FileRun::kNone}})
                   .runs,
               std::vector{merged});
 }
@@ -113,41 +115,41 @@ TEST(Map, RunsOfWholeSegmentsThatFollowEachOtherAreMerged) {
 TEST(Map, RunsThatMayEndWithinASegmentAreNotMerged) {
     NodeStore store;
     const PackId pack = sample_pack(1);
-    const std::vector<Run> runs = {{0, 4096, pack, 7, 0, 1, Run::kNone}, {4096, 4096, pack, 8, 0, 1, Run::kNone}};
+    const std::vector<FileRun> runs = {{0, 4096, pack, 7, 0, 1, FileRun::kNone}, {4096, 4096, pack, 8, 0, 1, FileRun::kNone}};
     EXPECT_EQ(build(store, runs).runs, runs) << "segment 7 may be longer than 4096";
     MapBuilder told(store.writer());
     told.add(runs[0], true);
     told.add(runs[1], true);
-    EXPECT_EQ(told.finish().inline_runs, (std::vector<Run>{{0, 8192, pack, 7, 0, 2, Run::kNone}}));
+    EXPECT_EQ(told.finish().inline_runs, (std::vector<FileRun>{{0, 8192, pack, 7, 0, 2, FileRun::kNone}}));
 }
 
 TEST(Map, PiecesOfOneSegmentAreMerged) {
     NodeStore store;
     const PackId pack = sample_pack(1);
-    EXPECT_EQ(build(store, {{100, 50, pack, 7, 10, 1, Run::kNone}, {150, 50, pack, 7, 60, 1, Run::kNone}}).runs,
-              (std::vector<Run>{{100, 100, pack, 7, 10, 1, Run::kNone}}));
-    const std::vector<Run> apart = {{100, 50, pack, 7, 10, 1, Run::kNone}, {150, 50, pack, 7, 61, 1, Run::kNone}};
+    EXPECT_EQ(build(store, {{100, 50, pack, 7, 10, 1, FileRun::kNone}, {150, 50, pack, 7, 60, 1, FileRun::kNone}}).runs,
+              (std::vector<FileRun>{{100, 100, pack, 7, 10, 1, FileRun::kNone}}));
+    const std::vector<FileRun> apart = {{100, 50, pack, 7, 10, 1, FileRun::kNone}, {150, 50, pack, 7, 61, 1, FileRun::kNone}};
     EXPECT_EQ(build(store, apart).runs, apart);
 }
 
 TEST(Map, UnwrittenAndDamagedRangesAreMergedEachWithItsKind) {
     NodeStore store;
-    EXPECT_EQ(
-        build(store, {{0, 10, {}, 0, 0, 0, Run::kUnwritten},
-                      {10, 10, {}, 0, 0, 0, Run::kUnwritten},
-                      {20, 5, {}, 0, 0, 0, Run::kDamagedSource},
-                      {30, 5, {}, 0, 0, 0, Run::kDamagedSource}})
-            .runs,
-        (std::vector<Run>{
-            {0, 20, {}, 0, 0, 0, Run::kUnwritten}, {20, 5, {}, 0, 0, 0, Run::kDamagedSource}, {30, 5, {}, 0, 0, 0, Run::kDamagedSource}}));
+    EXPECT_EQ(build(store, {{0, 10, {}, 0, 0, 0, FileRun::kUnwritten},
+                            {10, 10, {}, 0, 0, 0, FileRun::kUnwritten},
+                            {20, 5, {}, 0, 0, 0, FileRun::kDamagedSource},
+                            {30, 5, {}, 0, 0, 0, FileRun::kDamagedSource}})
+                  .runs,
+              (std::vector<FileRun>{{0, 20, {}, 0, 0, 0, FileRun::kUnwritten},
+                                    {20, 5, {}, 0, 0, 0, FileRun::kDamagedSource},
+                                    {30, 5, {}, 0, 0, 0, FileRun::kDamagedSource}}));
 }
 
 TEST(Map, OverlapIsAnError) {
     NodeStore store;
     MapBuilder builder(store.writer());
-    builder.add({0, 10, sample_pack(1), 0, 0, 1, Run::kNone});
-    EXPECT_THROW(builder.add({9, 10, sample_pack(1), 5, 0, 1, Run::kNone}), Error);
-    EXPECT_THROW(builder.add({20, 0, sample_pack(1), 5, 0, 1, Run::kNone}), Error);
+    builder.add({0, 10, sample_pack(1), 0, 0, 1, FileRun::kNone});
+    EXPECT_THROW(builder.add({9, 10, sample_pack(1), 5, 0, 1, FileRun::kNone}), Error);
+    EXPECT_THROW(builder.add({20, 0, sample_pack(1), 5, 0, 1, FileRun::kNone}), Error);
 }
 
 TEST(Map, AgedFilesTakeFewBytesPerRun) {
@@ -157,7 +159,7 @@ TEST(Map, AgedFilesTakeFewBytesPerRun) {
     constexpr std::uint64_t kPages = 262'144;  // each page from some backup of the last 50
     for (std::uint64_t i = 0; i < kPages; ++i) {
         const auto backup = static_cast<std::uint32_t>(random.below(50));
-        builder.add({i * 4096, 4096, sample_pack(backup), static_cast<std::uint32_t>(i / 100), 0, 1, Run::kNone});
+        builder.add({i * 4096, 4096, sample_pack(backup), static_cast<std::uint32_t>(i / 100), 0, 1, FileRun::kNone});
     }
     builder.finish();
     store.finish_writing();
@@ -171,8 +173,8 @@ TEST(Map, AgedFilesTakeFewBytesPerRun) {
 TEST(HostileMap, RunsBeyondTheParentsNextChildAreDamaged) {
     NodeStore store;
     RunColumns first, second;
-    first.add({0, 100, sample_pack(1), 0, 0, 1, Run::kNone});
-    second.add({50, 100, sample_pack(1), 1, 0, 1, Run::kNone});
+    first.add({0, 100, sample_pack(1), 0, 0, 1, FileRun::kNone});
+    second.add({50, 100, sample_pack(1), 1, 0, 1, FileRun::kNone});
     ChildColumns parent;
     parent.add(offset_key(0), {store.writer().put(first.encode()), 1});
     parent.add(offset_key(50), {store.writer().put(second.encode()), 1});

@@ -103,7 +103,7 @@ TEST(Records, WhatNoWriterWritesIsDamaged) {
     rejects([](Inode& inode) { inode.runs[1].length = 0; });
     rejects([](Inode& inode) { inode.runs[2].length = std::numeric_limits<std::uint64_t>::max() - 10; });
     rejects([](Inode& inode) { inode.runs[0].count = 0; });
-    rejects([](Inode& inode) { inode.runs[0].count = 100; });
+    rejects([](Inode& inode) { inode.runs[1].count = 4097; });
     rejects([](Inode& inode) { inode.runs[0].length = (1U << 20) + 1; });
     rejects([](Inode& inode) { inode.runs[0].first = 65536; });
     rejects([](Inode& inode) { inode.runs[1].skip = 1U << 20; });

@@ -8,10 +8,10 @@
 #include <set>
 
 #include "io/progress.h"
-#include "snapshot/pack_ledger.h"
 #include "snapshot/repository/repository.h"
-#include "snapshot/verify_data.h"
-#include "snapshot/verify_findings.h"
+#include "snapshot/verify/data.h"
+#include "snapshot/verify/findings.h"
+#include "snapshot/verify/pack_ledger.h"
 
 namespace nodesnap {
 

@@ -15,7 +15,7 @@
 #include "io/progress.h"
 #include "io/throttle.h"
 #include "snapshot/repository/repository.h"
-#include "snapshot/verify_findings.h"
+#include "snapshot/verify/findings.h"
 
 namespace nodesnap {
 

@@ -1,4 +1,4 @@
-#include "snapshot/pack_ledger.h"
+#include "snapshot/verify/pack_ledger.h"
 
 #include <algorithm>
 #include <cstring>

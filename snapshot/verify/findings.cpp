@@ -1,4 +1,4 @@
-#include "snapshot/verify_findings.h"
+#include "snapshot/verify/findings.h"
 
 #include <algorithm>
 
@@ -29,7 +29,9 @@ bool LostSegments::add(const PackId& pack, const Range& range) {
         return false;
     }
     std::vector<Range>& ranges = packs_[pack];
-    if (!ranges.empty() && (continues(ranges.back(), range) || ranges.size() >= kRangesLimit)) {
+    if (ranges.size() >= kRangesLimit) {
+        ranges.back() = {std::min(ranges.back().first, range.first), std::max(ranges.back().last, range.last), 0, kAll};
+    } else if (!ranges.empty() && continues(ranges.back(), range)) {
         ranges.back().last = range.last;
         ranges.back().to = range.to;
     } else {

@@ -1,4 +1,4 @@
-#include "snapshot/verify_affected.h"
+#include "snapshot/verify/affected.h"
 
 #include <algorithm>
 #include <optional>

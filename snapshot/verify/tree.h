@@ -9,10 +9,10 @@
 #include <string>
 
 #include "io/progress.h"
-#include "snapshot/pack_ledger.h"
 #include "snapshot/repository/external_sorter.h"
 #include "snapshot/repository/repository.h"
-#include "snapshot/verify_findings.h"
+#include "snapshot/verify/findings.h"
+#include "snapshot/verify/pack_ledger.h"
 
 namespace nodesnap {
 

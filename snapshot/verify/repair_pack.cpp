@@ -1,4 +1,4 @@
-#include "snapshot/repair_pack.h"
+#include "snapshot/verify/repair_pack.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,4 +1,4 @@
-#include "snapshot/verify_tree.h"
+#include "snapshot/verify/tree.h"
 
 #include <bit>
 #include <cstring>

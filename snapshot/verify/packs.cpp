@@ -1,4 +1,4 @@
-#include "snapshot/verify_packs.h"
+#include "snapshot/verify/packs.h"
 
 #include <algorithm>
 #include <string>

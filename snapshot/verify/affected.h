@@ -2,7 +2,7 @@
 #pragma once
 
 #include "snapshot/repository/repository.h"
-#include "snapshot/verify_findings.h"
+#include "snapshot/verify/findings.h"
 
 namespace nodesnap {
 

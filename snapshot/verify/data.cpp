@@ -1,4 +1,4 @@
-#include "snapshot/verify_data.h"
+#include "snapshot/verify/data.h"
 
 #include <algorithm>
 

@@ -1,0 +1,269 @@
+#include "snapshot/restore.h"
+
+#include <linux/fs.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "platform/btrfs.h"
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/file.h"
+#include "platform/file_system.h"
+#include "platform/host.h"
+#include "platform/inode_flags.h"
+#include "snapshot/restore/checkpoint.h"
+#include "snapshot/restore/estimate.h"
+#include "snapshot/restore/finish.h"
+#include "snapshot/restore/place.h"
+#include "snapshot/restore/plan.h"
+#include "snapshot/restore/worker.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr unsigned kDefaultWorkers = 4;
+constexpr unsigned kMaximumWorkers = 8;
+constexpr std::size_t kBuffers = 24;  // of 1 MiB, over all workers
+constexpr std::size_t kBuffersPerWorker = 12;
+constexpr std::size_t kPackBytes = 16U << 20;  // of packs' indexes that plans hold, over all workers
+constexpr std::size_t kWorks = 3;
+constexpr std::uint64_t kSpareDescriptors = 256;
+
+// Everything about one restore, from its preconditions to its end.
+class Restoring {
+public:
+    Restoring(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress, Report& report)
+        : repository_(repository),
+          backup_(backup),
+          options_(options),
+          progress_(progress),
+          report_(report),
+          owners_(repository, backup, options.owners, report) {}
+
+    RestoreResult run();
+
+private:
+    void inspect();
+    void restore();
+    void write(RestoreContext& context, RestoreCheckpoint& checkpoint, RestoreQueue& queue, int root);
+    void work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason);
+    void clean_up(RestoreContext& context, int root);
+    RestoreWorker::Options worker_options();
+    std::string links_name() const;
+    void tell_totals();
+
+    Repository& repository_;
+    const Manifest& backup_;
+    const RestoreOptions& options_;
+    Progress& progress_;
+    Report& report_;
+    OwnerMap owners_;
+    RestoreWarnings warnings_;
+    RestoreSelection selection_;
+    RestoreNeeds needs_;
+    RestorePlace place_;
+    RestoreState state_;
+    unsigned workers_ = 1;
+    std::uint64_t descriptors_ = 1024;
+    RestoreResult result_;
+};
+
+RestoreResult Restoring::run() {
+    const auto start = std::chrono::steady_clock::now();
+    progress_.phase = "checking";
+    inspect();
+    if (options_.dry_run) {
+        result_.bytes = needs_.data_bytes;
+        result_.estimate = estimate_restore(repository_, backup_, place_, selection_, needs_, options_.limit_bytes_per_second);
+    } else {
+        restore();
+    }
+    result_.placed_as = place_.placed_as();
+    result_.elapsed = std::chrono::steady_clock::now() - start;
+    return result_;
+}
+
+// All that can be refused; nothing is touched.
+void Restoring::inspect() {
+    if (backup_.damaged && !options_.accept_damaged) {
+        throw Error::refused("backup " + backup_.id.hex() + " is damaged: parts of its source could not be read",
+                             "restore an earlier backup, or accept the damage with --accept-damaged");
+    }
+    selection_ = select_paths(repository_, backup_, options_.paths);
+    auto wanted = new_state(repository_, backup_, options_);
+    place_ = inspect_place(repository_, backup_, options_, wanted);
+    needs_ = needs_of(repository_, backup_, selection_);
+    result_.required_bytes = needs_.required_bytes;
+    result_.files = needs_.files;
+    result_.directories = needs_.directories;
+    result_.others = needs_.inodes - needs_.files - needs_.directories;
+    if (!place_.placed) {
+        require_space(place_, needs_);
+    }
+    state_ = place_.left ? std::move(*place_.left) : std::move(wanted);
+    result_.resumed = place_.left.has_value();
+    state_.run += result_.resumed ? 1 : 0;
+    if (state_.links.empty()) {
+        state_.links = links_name();
+    }
+}
+
+// A name that the restored directory doesn't hold itself.
+std::string Restoring::links_name() const {
+    std::string name = ".nodesnap-links";
+    while (tree_find(repository_.nodes(), backup_.tree, key::dirent(backup_.root_ino, name))) {
+        name += "-";
+    }
+    return name;
+}
+
+RestoreWorker::Options Restoring::worker_options() {
+    workers_ = options_.workers != 0 ? options_.workers : std::min(cpu_count(), kDefaultWorkers);
+    workers_ = std::clamp(workers_, 1U, kMaximumWorkers);
+    RestoreWorker::Options options;
+    options.force_blocking = options_.force_blocking;
+    options.buffers = std::min(kBuffers / workers_, kBuffersPerWorker);
+    options.works = kWorks;
+    options.pack_budget = kPackBytes / workers_ / kWorks;
+    const auto half = descriptors_ / 2 > kSpareDescriptors ? descriptors_ / 2 - kSpareDescriptors : kSpareDescriptors;
+    options.slice_files = std::clamp<std::size_t>(half / workers_ / kWorks, 8, 256);
+    return options;
+}
+
+void Restoring::tell_totals() {
+    progress_.bytes_total = needs_.data_bytes;
+    progress_.files_total = needs_.files;
+    progress_.bytes_done = state_.bytes;
+    progress_.totals_final = true;
+}
+
+void Restoring::restore() {
+    tell_totals();
+    try {
+        const RestoreStaging staging(place_, state_);
+        fault::step("restore.staged");
+        const auto file_system = file_system_of(place_.parent);
+        for (const auto& group : state_.warnings) {
+            warnings_.add(group);
+        }
+        AttributeWriter attributes(repository_, backup_, owners_, warnings_);
+        RestoreLedger ledger(state_);
+        Throttle throttle(options_.limit_bytes_per_second);
+        RestoreLinks links(staging.root(), state_.links, state_.run, warnings_);
+        RestoreContext context{.repository = repository_,
+                               .backup = backup_,
+                               .attributes = attributes,
+                               .warnings = warnings_,
+                               .links = links,
+                               .ledger = ledger,
+                               .throttle = throttle,
+                               .progress = progress_,
+                               .report = report_,
+                               .direct_writes = file_system.type == "ext4" || file_system.type == "xfs",
+                               .preallocates = file_system.type == "ext4" || file_system.type == "xfs",
+                               .going_on = result_.resumed,
+                               .sealed = state_.sealed};
+        if (!place_.placed) {
+            attributes.set_inherited_flags(inode_flags(staging.root()).value_or(0));
+        }
+        descriptors_ = entry::raise_descriptor_limit();
+        const auto batches_waiting = std::clamp<std::size_t>(descriptors_ / 4 / RestorePlan::kGatherDirectories, 1, 8);
+        RestoreQueue queue(batches_waiting);
+        RestoreCheckpoint checkpoint(context, queue, state_, place_.state_path(), open_path(place_.parent, O_RDONLY | O_DIRECTORY),
+                                     options_.checkpoint_interval);
+        if (state_.phase == RestoreState::Phase::kWriting) {
+            write(context, checkpoint, queue, staging.root());
+        }
+        checkpoint.stop();
+        progress_.phase = "putting in place";
+        put_in_place(place_, options_.gate_files);
+        fault::step("restore.placed");
+        const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
+        if (context.sealed) {
+            seal_tree(context, selection_, root.get());
+        }
+        clean_up(context, root.get());
+        result_.bytes = context.bytes + state_.bytes;
+    } catch (const Error& error) {
+        if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
+            throw;
+        }
+        throw Error(error.status(), error.message(),
+                    (error.hint().empty() ? "" : error.hint() + "; ") + "what has been restored is kept in " + place_.staging +
+                        ": the same command goes on with it, or remove it",
+                    error.error_number());
+    }
+    warnings_.tell(report_);
+    progress_.phase = "done";
+}
+
+// All is in place and durable: what fails from here on is told, but the restore has been done.
+void Restoring::clean_up(RestoreContext& context, int root) {
+    try {
+        remove_staging(place_);
+        if (place_.kind == RestorePlace::Kind::kMountRoot) {
+            finish_root(context, root);  // its times have changed
+            sync_directory(root, place_.destination);
+        }
+    } catch (const Error& error) {
+        report_.warn("the restore is complete, but " + place_.staging + " could not be cleared away: " + error.message());
+    }
+}
+
+// Makes and fills everything below the staged root, durably.
+void Restoring::write(RestoreContext& context, RestoreCheckpoint& checkpoint, RestoreQueue& queue, int root) {
+    progress_.phase = "restoring";
+    const auto options = worker_options();
+    std::vector<std::string> fallback_reasons(workers_);
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < workers_; ++i) {
+        threads.emplace_back([this, &context, &queue, &options, &reason = fallback_reasons[i]] { work(context, queue, options, reason); });
+    }
+    RestorePlan plan(context, queue, selection_, root);
+    try {
+        plan.run();
+        queue.close();
+    } catch (...) {
+        queue.abort(std::current_exception());
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    checkpoint.stop();
+    queue.rethrow();
+    result_.io_fallback_reason = fallback_reasons.front();
+    progress_.phase = "making durable";
+    if (context.links.used()) {
+        // Without the directory of links a later run couldn't find the inodes any more, so by then it must have nothing left to link.
+        checkpoint.take();
+        RestoreLinks::remove(root, state_.links);
+    }
+    finish_directories(context, selection_, root);
+    checkpoint.take(RestoreState::Phase::kPlacing);
+}
+
+void Restoring::work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason) {
+    try {
+        RestoreWorker worker(context, queue, options);
+        fallback_reason = worker.fallback_reason();
+        try {
+            worker.run();
+        } catch (...) {
+            queue.abort(std::current_exception());  // before the worker goes, so that what it has in flight ends soon
+        }
+    } catch (...) {
+        queue.abort(std::current_exception());
+    }
+}
+
+}  // namespace
+
+RestoreResult run_restore(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress,
+                          Report& report) {
+    return Restoring(repository, backup, options, progress, report).run();
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,15 @@
+// How long a restore would take, from a sample: some of the data is read and verified, and as much is written to a file without a name at
+// the destination.
+#pragma once
+
+#include <chrono>
+
+#include "snapshot/restore/place.h"
+
+namespace nodesnap {
+
+std::chrono::nanoseconds estimate_restore(const Repository& repository, const Manifest& backup, const RestorePlace& place,
+                                          const RestoreSelection& selection, const RestoreNeeds& needs,
+                                          std::uint64_t limit_bytes_per_second);
+
+}  // namespace nodesnap

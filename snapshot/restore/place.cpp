@@ -1,0 +1,216 @@
+#include "snapshot/restore/place.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "io/units.h"
+#include "platform/btrfs.h"
+#include "platform/directory_stream.h"
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/file_system.h"
+#include "platform/mount.h"
+#include "platform/processes.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr int kDirectory = O_RDONLY | O_DIRECTORY;
+constexpr const char* kLostAndFound = "lost+found";
+constexpr const char* kInsideName = ".nodesnap-restore";
+constexpr std::size_t kNameLimit = 255;
+constexpr const char* kTemporary = ".nodesnap-";  // a state that was being written
+
+bool is_directory(const FileStatus& status) {
+    return S_ISDIR(status.stx_mode);
+}
+
+std::string without_slashes_at_end(std::string path) {
+    while (path.size() > 1 && path.back() == '/') {
+        path.pop_back();
+    }
+    return path;
+}
+
+std::string beside_name(const std::string& name) {
+    const auto full = "." + name + ".nodesnap-restore";
+    if (full.size() <= kNameLimit) {
+        return full;
+    }
+    return "." + Hasher(0)(std::as_bytes(std::span(name))).hex() + ".nodesnap-restore";
+}
+
+void locate(RestorePlace& place, const std::string& destination) {
+    const auto path = without_slashes_at_end(destination);
+    if (path.empty()) {
+        throw Error::usage("the destination is empty");
+    }
+    const auto status = stat_path(path);
+    place.exists = status.has_value();
+    if (place.exists) {
+        if (!is_directory(*status)) {
+            throw Error::refused(path + " isn't a directory", "give a destination that is empty or isn't there");
+        }
+        place.destination = resolve_path(path);
+    } else {
+        const auto slash = path.rfind('/');
+        const auto parent = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+        const auto name = path.substr(slash == std::string::npos ? 0 : slash + 1);
+        const auto parent_status = stat_path(parent);
+        if (!parent_status || !is_directory(*parent_status)) {
+            throw Error::refused("there is no directory " + parent + " to restore into", "make it first");
+        }
+        if (name == "." || name == "..") {
+            throw Error::usage("the destination has no name: " + path);
+        }
+        if (stat_path(path, AT_SYMLINK_NOFOLLOW)) {
+            throw Error::refused(path + " is a symlink to nowhere", "give a destination that is empty or isn't there");
+        }
+        const auto resolved = resolve_path(parent);
+        place.destination = (resolved == "/" ? "" : resolved) + "/" + name;
+    }
+    if (place.exists && is_mount_root(place.destination)) {
+        place.kind = RestorePlace::Kind::kMountRoot;
+        place.parent = place.destination;
+        place.staging = (place.destination == "/" ? "" : place.destination) + "/" + kInsideName;
+        return;
+    }
+    const auto slash = place.destination.rfind('/');
+    place.parent = slash == 0 ? "/" : place.destination.substr(0, slash);
+    place.staging = (slash == 0 ? "" : place.parent) + "/" + beside_name(place.destination.substr(slash + 1));
+}
+
+// The first entry that isn't allowed; empty if there is none.
+template <typename Allowed>
+std::string first_entry(const std::string& directory, Allowed allowed) {
+    DirectoryStream stream(open_path(directory, kDirectory), directory);
+    DirectoryEntry entry;
+    while (stream.next(entry)) {
+        if (!allowed(entry.name)) {
+            return entry.name;
+        }
+    }
+    return {};
+}
+
+bool is_empty(const std::string& directory) {
+    return first_entry(directory, [](const std::string& name) { return name == kLostAndFound; }).empty();
+}
+
+void read_left(RestorePlace& place, const RestoreState& wanted) {
+    const auto status = stat_path(place.staging, AT_SYMLINK_NOFOLLOW);
+    if (!status) {
+        return;
+    }
+    const auto remedy = "remove " + place.staging + " if what it holds is of no use any more, and restore again";
+    if (!is_directory(*status)) {
+        throw Error::refused(place.staging + " is in the way", "remove it");
+    }
+    place.left = load_state(place.state_path(), place.staging);
+    if (!place.left) {
+        if (!first_entry(place.staging, [](const std::string& name) { return name.starts_with(kTemporary); }).empty()) {
+            throw Error::refused(place.staging + " holds something that isn't an interrupted restore", remedy);
+        }
+        return;
+    }
+    if (!place.left->same_restore(wanted)) {
+        throw Error::refused(place.staging + " holds an interrupted restore of backup " + place.left->backup +
+                                 " that was begun with another backup or other options",
+                             "restore that backup with the same options to go on with it, or " + remedy);
+    }
+}
+
+// Whether the run that was cut off had put its content in place already.
+bool was_placed(const RestorePlace& place) {
+    if (!place.exists || !place.left || place.left->phase != RestoreState::Phase::kPlacing) {
+        return false;
+    }
+    const auto there =
+        !first_entry(place.destination, [](const std::string& name) { return name == kLostAndFound || name == kInsideName; }).empty();
+    if (!stat_path(place.content_path())) {
+        return there || place.kind == RestorePlace::Kind::kBeside;
+    }
+    // After the exchange with an empty directory that one is what lies in the staging directory.
+    return place.kind == RestorePlace::Kind::kBeside && there && is_empty(place.content_path());
+}
+
+void require_empty(const RestorePlace& place, const Repository& repository, const Manifest& backup) {
+    const bool inside = place.kind == RestorePlace::Kind::kMountRoot;
+    const bool moving = inside && place.left && place.left->phase == RestoreState::Phase::kPlacing;
+    const auto found = first_entry(place.destination, [&](const std::string& name) {
+        return name == kLostAndFound || (inside && name == kInsideName) ||
+               (moving && tree_find(repository.nodes(), backup.tree, key::dirent(backup.root_ino, name)));
+    });
+    if (!found.empty()) {
+        throw Error::refused(place.destination + " isn't empty: it holds " + found,
+                             "give a destination that is empty or isn't there, or move what is there away first");
+    }
+}
+
+void require_unused(const std::string& directory) {
+    const auto users = users_of_directory(directory, 1);
+    if (!users.empty()) {
+        const auto& user = users.front();
+        throw Error::refused(directory + " is in use: process " + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
+                                 user.what + (user.relative.empty() ? "" : " " + user.relative),
+                             "stop it, then restore");
+    }
+}
+
+void require_writable(const std::string& directory) {
+    if (file_system_of(directory).read_only || mount_of(directory).read_only) {
+        throw Error::refused(directory + " is on a read-only file system", "mount it for writing, or give another destination");
+    }
+    if (!entry::may_write(directory)) {
+        throw Error::refused("nothing can be made in " + directory, "restore as a user who may write there");
+    }
+}
+
+}  // namespace
+
+std::string RestorePlace::placed_as() const {
+    return kind == Kind::kMountRoot ? "into the mount" : subvolume ? "subvolume" : "directory";
+}
+
+RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options,
+                           const RestoreState& wanted) {
+    RestorePlace place;
+    locate(place, options.destination);
+    read_left(place, wanted);
+    place.placed = was_placed(place);
+    if (place.exists && !place.placed) {
+        require_empty(place, repository, backup);
+        require_unused(place.destination);
+    }
+    require_writable(place.parent);
+    const auto content = stat_path(place.content_path(), AT_SYMLINK_NOFOLLOW);
+    if (place.kind == RestorePlace::Kind::kBeside) {
+        const auto& shown = place.placed ? place.destination : content ? place.content_path() : place.parent;
+        place.subvolume = shown == place.parent ? btrfs::is_btrfs(shown) : btrfs::is_subvolume(open_path(shown, kDirectory).get());
+    }
+    if (place.left && !content && !place.placed) {
+        place.left->batches = place.left->bytes = 0;  // it was cut off before anything was staged, or someone has removed that
+        place.left->large.clear();
+        place.left->phase = RestoreState::Phase::kWriting;
+    }
+    return place;
+}
+
+void require_space(const RestorePlace& place, const RestoreNeeds& needs) {
+    const auto file_system = file_system_of(place.parent);
+    const auto there = place.left ? place.left->bytes : 0;
+    const auto missing = needs.required_bytes - std::min(needs.required_bytes, there);
+    if (missing > file_system.free_bytes) {
+        throw Error::refused("not enough space: the restore needs " + human_bytes(missing) + ", but " + place.parent + " has only " +
+                                 human_bytes(file_system.free_bytes) + " free",
+                             "make room, or give another destination");
+    }
+    if (!place.left && file_system.total_inodes != 0 && needs.inodes > file_system.free_inodes) {
+        throw Error::refused("the restore makes " + std::to_string(needs.inodes) + " files and directories, but " + place.parent +
+                                 " has only " + std::to_string(file_system.free_inodes) + " inodes free",
+                             "give another destination");
+    }
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,59 @@
+// RestorePlace: where a restore goes, whether it may go there, and how it gets there.
+//
+// Beside: all is made in `<parent>/.<name>.nodesnap-restore/content` (on btrfs a subvolume) and renamed to the destination when it is
+// complete and durable. At the root of a mount there is no "beside": all is made in `.nodesnap-restore/content` inside, and moved entry by
+// entry, the gate files last. In either case `state` lies next to `content`, and what was staged stays when a restore is cut off, for the
+// next run to go on with.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "platform/file_descriptor.h"
+#include "snapshot/restore/selection.h"
+#include "snapshot/restore/state.h"
+
+namespace nodesnap {
+
+struct RestorePlace {
+    enum class Kind { kBeside, kMountRoot };
+
+    Kind kind = Kind::kBeside;
+    std::string destination;  // absolute, without symlinks
+    std::string parent;       // of the destination; for a mount root the destination itself
+    std::string staging;
+    bool exists = false;  // the destination is there (and empty)
+    bool subvolume = false;
+    std::optional<RestoreState> left;  // by an earlier run of the same restore
+    bool placed = false;               // that one had put it in place already
+
+    std::string state_path() const { return staging + "/state"; }
+    std::string content_path() const { return staging + "/content"; }
+    std::string placed_as() const;
+};
+
+// Looks and touches nothing. Error::refused where a restore must not go: something is there already, it is in use, it can't be written, or
+// an interrupted restore of something else is in the way.
+RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options, const RestoreState& wanted);
+// Error::refused if `needs`, less what is there already, doesn't fit.
+void require_space(const RestorePlace& place, const RestoreNeeds& needs);
+
+// The staging directory in use. One process at a time: it is locked.
+class RestoreStaging {
+public:
+    // Makes it (`state` is stored before anything else), or goes on with what is there.
+    RestoreStaging(const RestorePlace& place, const RestoreState& state);
+    int root() const { return content_.get(); }  // of what is restored
+
+private:
+    FileDescriptor directory_;
+    FileDescriptor content_;
+};
+
+// What has been staged, complete and durable, comes to its place, durably. May be done again after it was cut off.
+void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files);
+// Removes the staging directory with the state. The last step.
+void remove_staging(const RestorePlace& place);
+
+}  // namespace nodesnap

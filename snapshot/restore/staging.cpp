@@ -1,0 +1,179 @@
+// The part of place.h that changes something.
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "platform/btrfs.h"
+#include "platform/directory_stream.h"
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "snapshot/restore/place.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+constexpr const char* kContent = "content";
+constexpr const char* kLostAndFound = "lost+found";
+constexpr std::size_t kMovesAtOnce = 1000;
+
+// Up to `limit` names in a directory, without those that `except` knows: collected first, since they are about to go.
+template <typename Except>
+std::vector<std::string> some_names(int directory, const std::string& path, std::size_t limit, Except except) {
+    DirectoryStream stream(open_at(directory, ".", kDirectory), path);
+    std::vector<std::string> names;
+    DirectoryEntry entry;
+    while (names.size() < limit && stream.next(entry)) {
+        if (!except(entry.name)) {
+            names.push_back(entry.name);
+        }
+    }
+    return names;
+}
+
+FileDescriptor make_staging(const std::string& path) {
+    const int error = entry::make_directory(AT_FDCWD, path, 0700);
+    if (error != 0 && error != EEXIST) {
+        throw Error::system("make the directory", path, error);
+    }
+    auto directory = open_path(path, kDirectory);
+    if (const int busy = entry::lock_exclusive(directory.get()); busy != 0) {
+        throw busy == EWOULDBLOCK ? Error::refused("another restore is at work in " + path, "wait for it to end")
+                                  : Error::system("lock", path, busy);
+    }
+    return directory;
+}
+
+void make_content(int staging, const RestorePlace& place) {
+    if (stat_at(staging, kContent)) {
+        return;
+    }
+    if (place.subvolume) {
+        btrfs::create_subvolume(staging, kContent);
+        return;
+    }
+    if (const int error = entry::make_directory(staging, kContent, 0700); error != 0) {
+        throw Error::system("make the directory", place.content_path(), error);
+    }
+}
+
+// Two directories of one name, as a file system's own lost+found: what is in the one goes into the other.
+void merge_directory(int from_parent, int to_parent, const std::string& name, const std::string& path) {
+    {
+        const auto from = open_at(from_parent, name, kDirectory);
+        const auto to = open_at(to_parent, name, kDirectory);
+        for (const auto& entry : some_names(from.get(), path, ~std::size_t{0}, [](const std::string&) { return false; })) {
+            if (!rename_no_replace(from.get(), entry, to.get(), entry)) {
+                throw Error::failed(path + " holds " + entry + " already", "move it away and run the restore again");
+            }
+        }
+    }
+    if (const int error = entry::remove_directory(from_parent, name); error != 0) {
+        throw Error::system("remove", name, error);
+    }
+}
+
+void move_entry(int from, int to, const std::string& name, const RestorePlace& place) {
+    if (rename_no_replace(from, name, to, name)) {
+        return;
+    }
+    const auto path = place.destination + "/" + name;
+    if (name != kLostAndFound) {
+        throw Error::failed(path + " has appeared while the restore was running", "move it away and run the restore again");
+    }
+    merge_directory(from, to, name, path);
+}
+
+void move_entries(const RestorePlace& place, const std::vector<std::string>& gate_files) {
+    const auto staging = open_path(place.staging, kDirectory);
+    if (!stat_at(staging.get(), kContent)) {
+        return;
+    }
+    const auto from = open_at(staging.get(), kContent, kDirectory);
+    const auto to = open_path(place.destination, kDirectory);
+    const auto is_gate = [&gate_files](const std::string& name) {
+        return std::find(gate_files.begin(), gate_files.end(), name) != gate_files.end();
+    };
+    const auto none = [](const std::string&) { return false; };
+    for (auto names = some_names(from.get(), place.content_path(), kMovesAtOnce, is_gate); !names.empty();
+         names = some_names(from.get(), place.content_path(), kMovesAtOnce, is_gate)) {
+        for (const auto& name : names) {
+            move_entry(from.get(), to.get(), name, place);
+        }
+    }
+    sync_directory(to.get(), place.destination);
+    for (const auto& name : some_names(from.get(), place.content_path(), ~std::size_t{0}, none)) {
+        move_entry(from.get(), to.get(), name, place);
+    }
+    sync_directory(to.get(), place.destination);
+}
+
+void discard_empty(int directory, const std::string& name, const std::string& path) {
+    {
+        const auto old = open_at(directory, name, kDirectory);
+        static_cast<void>(entry::remove_directory(old.get(), kLostAndFound));
+    }
+    if (const int error = entry::remove_directory(directory, name); error != 0) {
+        throw Error::system("remove the empty directory", path, error);
+    }
+}
+
+void rename_content(const RestorePlace& place) {
+    const auto parent = open_path(place.parent, kDirectory);
+    const auto staging = open_path(place.staging, kDirectory);
+    const auto name = place.destination.substr(place.destination.rfind('/') + 1);
+    if (!rename_no_replace(staging.get(), kContent, parent.get(), name)) {
+        // An empty directory. Exchanged rather than removed first, so that one that isn't empty any more is put back.
+        rename_exchange(staging.get(), kContent, parent.get(), name);
+
+        const auto old = open_at(staging.get(), kContent, kDirectory);
+        const auto found = some_names(old.get(), place.destination, 1, [](const std::string& entry) { return entry == kLostAndFound; });
+        if (!found.empty()) {
+            rename_exchange(staging.get(), kContent, parent.get(), name);
+            throw Error::failed(place.destination + " isn't empty any more: it holds " + found.front(),
+                                "move it away and run the restore again");
+        }
+    }
+    sync_directory(staging.get(), place.staging);
+    sync_directory(parent.get(), place.parent);
+}
+
+}  // namespace
+
+RestoreStaging::RestoreStaging(const RestorePlace& place, const RestoreState& state) : directory_(make_staging(place.staging)) {
+    store_state(place.state_path(), state);
+    sync_directory(place.parent);
+    if (place.placed) {
+        return;
+    }
+    make_content(directory_.get(), place);
+    content_ = open_at(directory_.get(), kContent, kDirectory);
+    sync_directory(directory_.get(), place.staging);
+}
+
+void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files) {
+    if (place.kind == RestorePlace::Kind::kMountRoot) {
+        move_entries(place, gate_files);
+    } else if (!place.placed) {
+        rename_content(place);
+    }
+}
+
+void remove_staging(const RestorePlace& place) {
+    {
+        const auto staging = open_path(place.staging, kDirectory);
+        if (stat_at(staging.get(), kContent)) {
+            discard_empty(staging.get(), kContent, place.content_path());
+        }
+        for (const auto& name : some_names(staging.get(), place.staging, ~std::size_t{0}, [](const std::string&) { return false; })) {
+            if (const int error = entry::remove(staging.get(), name); error != 0 && error != ENOENT) {
+                throw Error::system("remove", place.staging + "/" + name, error);
+            }
+        }
+    }
+    remove_directory(place.staging);
+    sync_directory(place.parent);
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,247 @@
+// The subcommands, one after the other, on a real directory.
+#include <unistd.h>
+
+#include "snapshot/command/repository_access.h"
+#include "tests/command/program_fixture.h"
+
+namespace nodesnap {
+namespace {
+
+using test::Outcome;
+
+bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+class Program : public test::ProgramTest {};
+
+TEST_F(Program, BackupListShowRestore) {
+    ASSERT_EQ(init().status, 0);
+    const Outcome made = backup({"--tag", "first", "--json"});
+    ASSERT_EQ(made.status, 0) << made.err;
+    const std::string id = made.json()["backup"]["id"];
+    EXPECT_EQ(made.json()["backup"]["files"], 3);
+    EXPECT_EQ(made.json()["warning_count"], 0);
+
+    const auto list = run({"list", repository(), "--json"}).json();
+    ASSERT_EQ(list["backups"].size(), 1U);
+    EXPECT_EQ(list["backups"][0]["id"], id);
+    EXPECT_TRUE(has(run({"list", repository()}).out, id.substr(0, 12)));
+    EXPECT_EQ(run({"list", repository(), "--tag", "second"}).out, "no backups\n");
+
+    const auto show = run({"show", repository(), id.substr(0, 6), "--files", "--json"}).json();
+    EXPECT_EQ(show["backup"]["id"], id);
+    ASSERT_EQ(show["files"].size(), 5U);
+    EXPECT_EQ(show["files"][0]["path"], ".");
+    EXPECT_EQ(show["files"][0]["type"], "directory");
+
+    const std::string destination = scratch_ / "restored";
+    const Outcome restored = run({"restore", repository(), "latest", destination, "--json"});
+    ASSERT_EQ(restored.status, 0) << restored.err;
+    EXPECT_EQ(restored.json()["files"], 3);
+    EXPECT_EQ(std::filesystem::file_size(destination + "/data/000001.sst"), 300'000U);
+    EXPECT_EQ(run({"restore", repository(), "latest", destination}).status, 3);
+}
+
+TEST_F(Program, ASummaryForPeopleUnlessQuiet) {
+    init();
+    EXPECT_TRUE(has(backup().out, "is made\n"));
+    EXPECT_EQ(backup({"--quiet"}).out, "");
+}
+
+TEST_F(Program, TimesPickBackups) {
+    init();
+    backup();
+    EXPECT_EQ(run({"show", repository(), "--as-of", "2001-01-01"}).status, 3);
+    EXPECT_EQ(run({"show", repository(), "--as-of", "now"}).status, 0);
+    EXPECT_EQ(run({"verify", repository(), "--as-of", "now"}).status, 0);
+    EXPECT_EQ(run({"show", repository(), "--as-of", "now", "data"}).status, 0);
+}
+
+TEST_F(Program, ShowOfWhatIsNotThereFails) {
+    init();
+    backup();
+    const Outcome outcome = run({"show", repository(), "latest", "nothing", "--json"});
+    EXPECT_EQ(outcome.status, 1);
+    const auto document = outcome.json();
+    EXPECT_EQ(document["files"], nlohmann::json::array());
+    EXPECT_TRUE(has(document["error"]["message"], "nothing"));
+}
+
+TEST_F(Program, NamesOfAnyBytesAreShownSafely) {
+    init();
+    write("node/bad\xff\x1b[2Jname", "x");
+    write("node/line\nbreak", "x");
+    backup();
+    const Outcome text = run({"show", repository(), "latest", "."});
+    EXPECT_EQ(text.out.find('\x1b'), std::string::npos);
+    EXPECT_TRUE(has(text.out, "bad\\xff\\x1b[2Jname\n")) << text.out;
+    EXPECT_TRUE(has(text.out, "line\\x0abreak\n")) << text.out;
+    const auto document = run({"show", repository(), "latest", "bad\xff\x1b[2Jname", "--json"}).json();
+    EXPECT_EQ(document["files"][0]["path"], "bad\\xff\\x1b[2Jname");
+    EXPECT_EQ(document["files"][0]["path_base64"], "YmFk/xtbMkpuYW1l");
+    const auto plain = run({"show", repository(), "latest", "line\nbreak", "--json"}).json();
+    EXPECT_EQ(plain["files"][0]["path"], "line\nbreak");
+    EXPECT_FALSE(plain["files"][0].contains("path_base64"));
+}
+
+TEST_F(Program, FindTellsWhichBackupsHoldAPath) {
+    init();
+    backup();
+    write("node/data/later", "12345");
+    backup();
+    EXPECT_EQ(run({"find", repository(), "data/CURRENT", "--json"}).json()["found"].size(), 2U);
+    const auto found = run({"find", repository(), "data/later", "--json"}).json()["found"];
+    ASSERT_EQ(found.size(), 1U);
+    EXPECT_EQ(found[0]["size"], 5);
+    EXPECT_EQ(run({"find", repository(), "*.sst", "--json"}).json()["found"].size(), 2U);
+    EXPECT_EQ(run({"find", repository(), "later", "--json"}).json()["found"].size(), 1U);
+    for (const std::string pattern : {"da*/c*", "data/nothing"}) {
+        const Outcome outcome = run({"find", repository(), pattern});
+        EXPECT_EQ(outcome.status, 0);
+        EXPECT_EQ(outcome.out, "");
+        EXPECT_TRUE(has(outcome.err, "no backup holds")) << outcome.err;
+    }
+}
+
+TEST_F(Program, DumpRefusesATerminal) {
+    init();
+    backup();
+    out_is_terminal_ = true;
+    const Outcome outcome = run({"dump", repository(), "latest", "conf"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_TRUE(has(outcome.err, "--output -"));
+}
+
+TEST_F(Program, DumpWritesANewFileWholeOrNotAtAll) {
+    init();
+    backup();
+    const std::string place = scratch_ / "dumped";
+    ASSERT_EQ(run({"dump", repository(), "latest", "data/000001.sst", "--output", place}).status, 0);
+    EXPECT_EQ(std::filesystem::file_size(place), 300'000U);
+    EXPECT_EQ(run({"dump", repository(), "latest", "data/000001.sst", "--output", place}).status, 1);
+    std::filesystem::remove(place);
+    flip(objects("packs").at(0), 4096 + 200'000);
+    EXPECT_EQ(run({"dump", repository(), "latest", "data/000001.sst", "--output", place}).status, 5);
+    EXPECT_FALSE(std::filesystem::exists(place));
+}
+
+TEST_F(Program, StatusIsForMonitoring) {
+    init();
+    Outcome outcome = run({"status", repository(), "--json"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_TRUE(outcome.json()["last_good"].is_null());
+    backup();
+    outcome = run({"status", repository(), "--max-age", "26h", "--json"});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_FALSE(outcome.json()["too_old"]);
+    EXPECT_TRUE(outcome.json()["lock"].is_null());
+    outcome = run({"status", repository(), "--max-age", "0"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_TRUE(has(outcome.err, "old, more than"));
+}
+
+TEST_F(Program, DamagedManifestsAreListedAsDamaged) {
+    init();
+    backup();
+    backup();
+    const std::string manifest = std::filesystem::path(objects("backups").at(0));
+    std::filesystem::resize_file(manifest, 100);
+    Outcome outcome = run({"list", repository()});
+    EXPECT_EQ(outcome.status, 5);
+    EXPECT_TRUE(has(outcome.out, "damaged")) << outcome.out;
+    EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), 2U);
+    EXPECT_EQ(run({"status", repository()}).status, 5);
+    EXPECT_EQ(run({"find", repository(), "conf"}).status, 5);
+    EXPECT_EQ(run({"verify", repository()}).status, 5);
+    EXPECT_EQ(run({"repair", repository()}).status, 5);
+}
+
+TEST_F(Program, WhatAnotherCopyHealsIsAWarningUntilItIsRepaired) {
+    init();
+    backup();
+    flip(objects("backups").at(0), 200);
+    EXPECT_EQ(run({"show", repository(), "latest"}).status, 4);
+    const Outcome list = run({"list", repository(), "--json"});
+    EXPECT_EQ(list.status, 4);
+    EXPECT_EQ(list.json()["warning_count"], 1);
+    const auto verified = run({"verify", repository(), "--json"});
+    EXPECT_EQ(verified.status, 5);
+    EXPECT_EQ(verified.json()["lost_count"], 0);
+    EXPECT_EQ(verified.json()["damages"][0]["healed"], true);
+    const Outcome repaired = run({"repair", repository(), "--json"});
+    EXPECT_EQ(repaired.status, 0) << repaired.err;
+    EXPECT_EQ(repaired.json()["repaired_count"], 1);
+    EXPECT_EQ(run({"list", repository()}).status, 0);
+    EXPECT_EQ(run({"verify", repository(), "--data"}).status, 0);
+}
+
+TEST_F(Program, RepairClearsWhatAnInterruptedOneLeft) {
+    init();
+    backup();
+    const std::string pack = objects("packs").at(0);
+    flip(pack, -4000);
+    const std::string id = std::filesystem::path(pack).filename().string().substr(0, 32);
+    std::filesystem::create_directories(repository() + "/journal");
+    write("repository/journal/" + id + ".part", "the beginning of a pack");
+    const Outcome outcome = run({"repair", repository()});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_TRUE(objects("journal").empty());
+    EXPECT_EQ(run({"verify", repository(), "--data"}).status, 0);
+}
+
+TEST_F(Program, DamagedDataIsNamed) {
+    init();
+    backup();
+    flip(objects("packs").at(0), 4096 + 100'000);
+    EXPECT_EQ(run({"verify", repository()}).status, 0);
+    const Outcome outcome = run({"verify", repository(), "--data"});
+    EXPECT_EQ(outcome.status, 5);
+    EXPECT_TRUE(has(outcome.out, "DAMAGED: packs/")) << outcome.out;
+    EXPECT_TRUE(has(outcome.out, "data/000001.sst, bytes 65536 to 131071")) << outcome.out;
+}
+
+TEST_F(Program, AHeldLockIsNamed) {
+    init();
+    backup();
+    const Repository repository_object = Repository::open(command::open_target(repository()), [](const Damage&) {});
+    LeaseOptions options;
+    options.command = "backup";
+    Lease lease = Lease::acquire(repository_object.target(), repository_object.info().uuid, options);
+    for (const auto& arguments : {std::vector<std::string>{"repair", repository()}, {"repair", repository(), "--wait-lock", "1s"}}) {
+        const Outcome outcome = run(arguments);
+        EXPECT_EQ(outcome.status, 6);
+        EXPECT_TRUE(has(outcome.err, std::to_string(getpid()))) << outcome.err;
+    }
+    EXPECT_EQ(backup().status, 6);
+    EXPECT_EQ(run({"unlock", repository()}).status, 3);
+    EXPECT_EQ(run({"status", repository(), "--json"}).json()["lock"]["pid"], getpid());
+    EXPECT_EQ(run({"verify", repository(), "--data"}).status, 0);
+    EXPECT_EQ(run({"restore", repository(), "latest", scratch_ / "restored"}).status, 0);
+    lease.release();
+    EXPECT_EQ(run({"unlock", repository()}).out, "the repository isn't locked\n");
+}
+
+TEST_F(Program, InterruptedCommandsSayThat) {
+    init();
+    backup();
+    interrupt::request();
+    for (const auto& outcome :
+         {backup(), run({"verify", repository(), "--data"}), run({"restore", repository(), "latest", scratch_ / "r"})}) {
+        EXPECT_EQ(outcome.status, 1);
+        EXPECT_TRUE(has(outcome.err, "interrupted")) << outcome.err;
+    }
+    interrupt::clear();
+    EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), 1U);
+    EXPECT_EQ(backup().status, 0);
+}
+
+TEST_F(Program, InitRefusesWhatIsNotEmpty) {
+    EXPECT_EQ(run({"init", scratch_ / "node", "--node", "n"}).status, 3);
+    EXPECT_EQ(init().status, 0);
+    EXPECT_EQ(init().status, 3);
+    EXPECT_EQ(run({"init", scratch_ / "no/such/parent", "--node", "n"}).status, 3);
+}
+
+}  // namespace
+}  // namespace nodesnap

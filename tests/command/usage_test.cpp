@@ -1,0 +1,199 @@
+// What wrong usage is answered with, and the help.
+#include "snapshot/command/command.h"
+#include "tests/command/program_fixture.h"
+
+namespace nodesnap {
+namespace {
+
+using test::Outcome;
+
+class Usage : public test::ProgramTest {};
+
+bool has(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+TEST_F(Usage, WithoutArgumentsTheCommandsAreListed) {
+    for (const std::vector<std::string>& arguments : {std::vector<std::string>{}, {"--help"}, {"-h"}, {"help"}}) {
+        const Outcome outcome = run(arguments);
+        EXPECT_EQ(outcome.status, 0);
+        for (const command::Command* command : command::all_commands()) {
+            EXPECT_TRUE(has(outcome.out, std::string("\n  ") + command->name)) << command->name;
+        }
+    }
+}
+
+TEST_F(Usage, EveryCommandHasHelpThatIsComplete) {
+    for (const command::Command* command : command::all_commands()) {
+        const std::string name = command->name;
+        const Outcome outcome = run({"help", name});
+        EXPECT_EQ(outcome.status, 0);
+        EXPECT_EQ(run({name, "--help"}).out, outcome.out);
+        EXPECT_EQ(run({name, "-h", "some", "thing"}).out, outcome.out);
+        for (const char* part : {"Usage:", "Options:", "Examples:", "Exit status:"}) {
+            EXPECT_TRUE(has(outcome.out, part)) << name << ": " << part;
+        }
+        EXPECT_TRUE(has(outcome.out, "nodesnap " + name));
+    }
+}
+
+TEST_F(Usage, UnknownCommandsAreSuggestedANeighbour) {
+    Outcome outcome = run({"bakcup"});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_TRUE(has(outcome.err, "did you mean backup?")) << outcome.err;
+    outcome = run({"xyzzy"});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_FALSE(has(outcome.err, "did you mean")) << outcome.err;
+    EXPECT_EQ(run({"help", "lsit"}).status, 2);
+    EXPECT_TRUE(has(run({"--verson"}).err, "--version"));
+}
+
+TEST_F(Usage, UnknownOptionsAreSuggestedANeighbour) {
+    const Outcome outcome = run({"backup", "a", "b", "--skip-unreadble"});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_TRUE(has(outcome.err, "--skip-unreadable")) << outcome.err;
+}
+
+TEST_F(Usage, AbbreviatedOptionsAreNotGuessed) {
+    EXPECT_EQ(run({"backup", "a", "b", "--lim", "1M"}).status, 2);
+    EXPECT_EQ(run({"verify", "a", "--dat"}).status, 2);
+}
+
+TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
+    const std::vector<std::vector<std::string>> wrong = {
+        {"list"},
+        {"list", ""},
+        {"list", "a", "b"},
+        {"list", "s3://bucket/prefix"},
+        {"show", "a"},
+        {"show", "a", "latest", "p", "q"},
+        {"show", "a", "--as-of", "yesterdayish"},
+        {"dump", "a", "latest"},
+        {"restore", "a", "latest"},
+        {"restore", "a", "--as-of", "now"},
+        {"restore", "a", "latest", "d", "--owner-map", "user:=x"},
+        {"restore", "a", "latest", "d", "--owner-map", "qdb=x"},
+        {"backup", "a"},
+        {"backup", "a", "b", "--limit", "fast"},
+        {"backup", "a", "b", "--limit", "-1"},
+        {"backup", "a", "b", "--limit", "1M", "--limit", "2M"},
+        {"backup", "a", "b", "--limit"},
+        {"backup", "a", "b", "--workers", "0"},
+        {"backup", "a", "b", "--workers", "65"},
+        {"backup", "a", "b", "--workers", "2x"},
+        {"backup", "a", "b", "--snapshot", "zfs"},
+        {"backup", "a", "b", "--tag", "a b"},
+        {"backup", "a", "b", "--exclude", "[a"},
+        {"backup", "a", "b", "--exclude-from", "/nowhere/at/all"},
+        {"backup", "a", "b", "--wait-lock", "soon"},
+        {"backup", "a", "b", "--lock-lease", "0"},
+        {"backup", "a", "b", "--lock-lease", "2d"},
+        {"backup", "a", "b", "--config", "/nowhere/at/all"},
+        {"verify", "a", "b", "c"},
+        {"verify", "a", "b", "--as-of", "now"},
+        {"init", "a"},
+        {"init", "a", "--node", "two words"},
+        {"status", "a", "--max-age", "old"},
+        {"snapshot"},
+        {"snapshot", "explode", "a"},
+        {"snapshot", "remove", "a"},
+        {"snapshot", "create", "a", "../b"},
+        {"snapshot", "create", "a", "b", "--snapshot", "none"},
+    };
+    for (const auto& arguments : wrong) {
+        std::string line;
+        for (const std::string& argument : arguments) {
+            line += argument + " ";
+        }
+        const Outcome outcome = run(arguments);
+        EXPECT_EQ(outcome.status, 2) << line << outcome.err;
+        EXPECT_TRUE(outcome.err.starts_with("nodesnap: ")) << line << outcome.err;
+        EXPECT_TRUE(has(outcome.err, "nodesnap " + arguments[0] + " --help")) << line << outcome.err;
+        EXPECT_EQ(outcome.out, "") << line;
+    }
+}
+
+TEST_F(Usage, ErrorsAreDocumentsWithJson) {
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"lst", "a", "--json"}, {"list", "--json"}, {"list", "/nowhere/at/all", "--json"}}) {
+        const Outcome outcome = run(arguments);
+        const auto document = outcome.json();
+        EXPECT_EQ(document.at("error").at("exit_status"), outcome.status);
+        EXPECT_NE(document.at("error").at("message"), "");
+        EXPECT_NE(outcome.err, "");
+    }
+}
+
+TEST_F(Usage, AnArgumentMayBeginWithADashAfterTwo) {
+    const Outcome outcome = run({"list", "--", "-nowhere"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_TRUE(has(outcome.err, "-nowhere")) << outcome.err;
+}
+
+TEST_F(Usage, MessagesHoldNoControls) {
+    const Outcome outcome = run({"list", "/nowhere/\x1b[31m\nnodesnap: all is well\xff"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_EQ(outcome.err.find('\x1b'), std::string::npos);
+    EXPECT_EQ(outcome.err.find("\nnodesnap: all"), std::string::npos);
+    EXPECT_TRUE(has(outcome.err, "\\x1b[31m\\x0anodesnap")) << outcome.err;
+}
+
+// ---- Configuration files
+
+class Configuration : public test::ProgramTest {
+protected:
+    Outcome with(const std::string& own, const std::string& system = "", std::vector<std::string> more = {}) {
+        write("own.conf", own);
+        if (!system.empty()) {
+            write("system.conf", system);
+            system_configuration_ = scratch_ / "system.conf";
+        }
+        more.insert(more.end(), {"--config", scratch_ / "own.conf", "--json"});
+        return backup(more);
+    }
+};
+
+TEST_F(Configuration, OptionsAreReadFromFiles) {
+    init();
+    const Outcome outcome =
+        with("# a comment\ntag = everywhere\n\n[backup]\nexclude = *.sst\nexclude=conf\n[restore]\nnumeric-ids = yes\n");
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    const auto document = outcome.json();
+    EXPECT_EQ(document["backup"]["tags"], nlohmann::json({"everywhere"}));
+    EXPECT_EQ(document["backup"]["excludes"], nlohmann::json({"*.sst", "conf"}));
+    EXPECT_EQ(document["backup"]["files"], 1);
+}
+
+TEST_F(Configuration, TheCommandLineCountsBeforeOwnBeforeSystem) {
+    // Each of the lesser ones is wrong: it must not be looked at.
+    EXPECT_EQ(init().status, 0);
+    EXPECT_EQ(with("workers = 99\n", "", {}).status, 0) << "fixture gives --workers";
+    EXPECT_EQ(with("limit = 1G\n", "limit = nonsense\n").status, 0);
+    const Outcome outcome = with("", "limit = nonsense\n");
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_TRUE(has(outcome.err, "system.conf, line 1: limit: ")) << outcome.err;
+}
+
+TEST_F(Configuration, ASectionCountsBeforeWhatIsForAll) {
+    init();
+    EXPECT_EQ(with("limit = nonsense\n[backup]\nlimit = 1G\n").status, 0);
+    EXPECT_EQ(with("limit = 1G\n[backup]\nlimit = nonsense\n").status, 2);
+}
+
+TEST_F(Configuration, ListsAreJoined) {
+    init();
+    const auto document = with("tag = b\n", "tag = c\n", {"--tag", "a"}).json();
+    EXPECT_EQ(document["backup"]["tags"], nlohmann::json({"a", "b", "c"}));
+}
+
+TEST_F(Configuration, WhatNobodyKnowsIsAnError) {
+    for (const std::string text : {"exlude = *.tmp\n", "[backup]\nnumeric-ids = yes\n", "[bakcup]\ntag = a\n", "just words\n", "= x\n",
+                                   "config = /etc/other\n", "skip-unreadable = perhaps\n"}) {
+        const Outcome outcome = with(text);
+        EXPECT_EQ(outcome.status, 2) << text;
+    }
+    EXPECT_TRUE(has(with("exlude = *.tmp\n").err, "own.conf, line 1: unknown option \"exlude\"")) << with("exlude = *.tmp\n").err;
+}
+
+}  // namespace
+}  // namespace nodesnap

@@ -1,0 +1,319 @@
+// What only the directory target has: files, folders, a lock that a stopped process may hold, disks that are full or read-only.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "io/target/directory.h"
+#include "tests/io/target_fixture.h"
+#include "tests/support/fault_hooks.h"
+#include "tests/support/loop_mount.h"
+
+namespace nodesnap::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class DirectoryTarget : public testing::Test {
+protected:
+    std::string path() const { return scratch_ / "target"; }
+    std::shared_ptr<Target> open() const { return open_directory_target(path(), true); }
+    std::vector<std::string> files(const std::string& folder) const {
+        std::vector<std::string> found;
+        if (fs::exists(path() + "/" + folder)) {
+            for (const auto& entry : fs::directory_iterator(path() + "/" + folder)) {
+                found.push_back(entry.path().filename());
+            }
+        }
+        return found;
+    }
+
+    ScratchDirectory scratch_{"nodesnap-target"};
+};
+
+// A process that runs `work` and is killed when it isn't needed any more.
+class Child {
+public:
+    template <typename Work>
+    explicit Child(Work work) : pid_(::fork()) {
+        if (pid_ == 0) {
+            int status = 99;
+            try {
+                status = work();
+            } catch (const std::exception&) {
+            }
+            ::_exit(status);
+        }
+    }
+    ~Child() {
+        if (pid_ > 0) {
+            ::kill(pid_, SIGKILL);
+            ::waitpid(pid_, nullptr, 0);
+        }
+    }
+    Child(const Child&) = delete;
+    Child& operator=(const Child&) = delete;
+    void wait_until_stopped() const {
+        int status = 0;
+        ASSERT_EQ(::waitpid(pid_, &status, WUNTRACED), pid_);
+        ASSERT_TRUE(WIFSTOPPED(status)) << status;
+    }
+    void go_on() const { ::kill(pid_, SIGCONT); }
+    int exit_status() {
+        int status = 0;
+        EXPECT_EQ(::waitpid(std::exchange(pid_, -1), &status, 0) > 0, true);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
+
+private:
+    pid_t pid_;
+};
+
+TEST_F(DirectoryTarget, MustExistUnlessItIsToBeMade) {
+    EXPECT_EQ(status_of([&] { open_directory_target(path()); }), ExitStatus::kRefused);
+    open();
+    EXPECT_NO_THROW(open_directory_target(path()));
+    struct stat status {};
+    ASSERT_EQ(::stat(path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, 0700U);
+    EXPECT_EQ(status_of([&] { open_directory_target(scratch_ / "no/such/parent", true); }), ExitStatus::kFailed);
+    std::ofstream(scratch_ / "file");
+    EXPECT_EQ(status_of([&] { open_directory_target(scratch_ / "file"); }), ExitStatus::kRefused);
+}
+
+TEST_F(DirectoryTarget, FoldersAreForTheOwnerOnly) {
+    const auto target = open();
+    target->create("packs/0a/x", bytes_of("x"));
+    struct stat status {};
+    ASSERT_EQ(::stat((path() + "/packs/0a").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, 0700U);
+    ASSERT_EQ(::stat((path() + "/packs/0a/x").c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 07777, 0600U);
+}
+
+TEST_F(DirectoryTarget, StaysTheSameDirectoryWhenItIsRenamed) {
+    const auto target = open();
+    fs::rename(path(), scratch_ / "elsewhere");
+    EXPECT_TRUE(target->create("a", bytes_of("a")));
+    EXPECT_TRUE(fs::exists(scratch_ / "elsewhere/a"));
+}
+
+TEST_F(DirectoryTarget, ListsForeignNamesButNotItsOwnHelpers) {
+    const auto target = open();
+    target->swap("locks/exclusive", std::nullopt, bytes_of("l"));
+    fs::create_directory(path() + "/lost+found");
+    std::ofstream(path() + "/lost+found/#1");
+    std::ofstream(path() + "/a file of the operator");
+    std::ofstream(path() + "/.bashrc");
+    fs::create_symlink("/nowhere", path() + "/link");
+    const auto part = target->begin("packs/x", "part");
+    std::vector<std::string> names;
+    target->list("", [&](const ObjectEntry& entry) { names.push_back(entry.name); });
+    EXPECT_EQ(names, (std::vector<std::string>{".bashrc", "a file of the operator", "link", "locks/exclusive"}));
+}
+
+TEST_F(DirectoryTarget, SymlinksAndFoldersAreNoObjects) {
+    const auto target = open();
+    std::ofstream(scratch_ / "secret") << "secret";
+    fs::create_symlink(scratch_ / "secret", path() + "/link");
+    EXPECT_THROW(target->open("link"), Error);
+    EXPECT_THROW(target->load("link", 100), Error);
+    fs::create_directory(path() + "/folder");
+    EXPECT_EQ(status_of([&] { target->load("folder", 100); }), ExitStatus::kDamaged);
+    ::mkfifo((path() + "/fifo").c_str(), 0600);
+    EXPECT_EQ(status_of([&] { target->load("fifo", 100); }), ExitStatus::kDamaged);
+    EXPECT_EQ(status_of([&] { target->open("fifo"); }), ExitStatus::kDamaged);
+}
+
+TEST_F(DirectoryTarget, KilledWriterLeavesAPartThatAbandonRemoves) {
+    open();
+    Child child([&] {
+        Ring ring({.entries = 8});
+        AlignedBuffer data(8192);
+        const auto writer = open()->begin("packs/0a/x", "0aaa");
+        ring.wait(writer->write(ring, data.span(), 0));
+        ::raise(SIGKILL);
+        return 0;
+    });
+    EXPECT_EQ(child.exit_status(), 128 + SIGKILL);
+    EXPECT_EQ(files("journal"), std::vector<std::string>{"0aaa.part"});
+    open()->abandon("0b");
+    EXPECT_EQ(files("journal").size(), 1U);
+    open()->abandon("0a");
+    EXPECT_TRUE(files("journal").empty());
+}
+
+TEST_F(DirectoryTarget, WhatAKilledSwapLeftIsCleanedByTheNext) {
+    const auto target = open();
+    target->swap("l", std::nullopt, bytes_of("one"));
+    Child child([&] {
+        FaultHooks hooks;
+        hooks.kill_at_step("target.compared");
+        const auto now = target->load("l", 10);
+        target->swap("l", now->version, bytes_of("two"));
+        return 0;
+    });
+    EXPECT_EQ(child.exit_status(), 128 + SIGKILL);
+    EXPECT_EQ(files("locks").size(), 2U);
+    EXPECT_EQ(text_of(target->load("l", 10)->content), "one");
+    EXPECT_TRUE(target->create("other", {}));
+    EXPECT_EQ(files("locks"), std::vector<std::string>{".swap"});
+}
+
+// It compared, and is stopped before it replaces. Nobody may wait for it, and it must not overwrite what came after it.
+TEST_F(DirectoryTarget, StoppedHolderOfTheLockNeitherBlocksOthersNorOverwritesThem) {
+    const auto target = open();
+    target->swap("l", std::nullopt, bytes_of("one"));
+    target->create("taken-later", {});
+    const auto stop_in = [&](const std::function<bool()>& change) {
+        return [=] {
+            FaultHooks hooks;
+            hooks.signal_at_step("target.compared", SIGSTOP);
+            return change() ? 1 : 0;
+        };
+    };
+    Child swapper(stop_in([&] { return target->swap("l", target->load("l", 10)->version, bytes_of("late")); }));
+    swapper.wait_until_stopped();
+    EXPECT_TRUE(target->swap("l", target->load("l", 10)->version, bytes_of("two")));
+    Child creator(stop_in([&] { return target->create("new", bytes_of("late")); }));
+    creator.wait_until_stopped();
+    EXPECT_TRUE(target->create("new", bytes_of("early")));
+    swapper.go_on();
+    creator.go_on();
+    EXPECT_EQ(swapper.exit_status(), 0);
+    EXPECT_EQ(creator.exit_status(), 0);
+    EXPECT_EQ(text_of(target->load("l", 10)->content), "two");
+    EXPECT_EQ(text_of(target->load("new", 10)->content), "early");
+}
+
+TEST_F(DirectoryTarget, SwapsOfManyProcessesLoseNothing) {
+    constexpr int kEach = 25;
+    open()->create("counter", bytes_of("0"));
+    const auto work = [&] {
+        const auto target = open();
+        for (int done = 0; done < kEach;) {
+            const auto now = target->load("counter", 100);
+            done += target->swap("counter", now->version, bytes_of(std::to_string(std::stoi(text_of(now->content)) + 1))) ? 1 : 0;
+        }
+        return 0;
+    };
+    Child one(work);
+    Child two(work);
+    Child three(work);
+    EXPECT_EQ(one.exit_status() + two.exit_status() + three.exit_status(), 0);
+    EXPECT_EQ(text_of(open()->load("counter", 100)->content), std::to_string(3 * kEach));
+}
+
+TEST_F(DirectoryTarget, ReadsFromAReadOnlyMount) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    LoopMount mount("ext4", std::uint64_t{64} << 20);
+    Ring ring({.entries = 8});
+    AlignedBuffer data(8192, 5);
+    {
+        const auto target = open_directory_target(mount / "r", true);
+        EXPECT_TRUE(target->writable());
+        put_object(*target, ring, "packs/0a/x", "x", data.span(), 4096);
+        target->create("small", bytes_of("small"));
+    }
+    mount.remount("ro");
+    const auto target = open_directory_target(mount / "r");
+    EXPECT_FALSE(target->writable());
+    AlignedBuffer back(8192);
+    ring.wait(target->open("packs/0a/x")->read(ring, back.span(), 0));
+    EXPECT_TRUE(back == data);
+    EXPECT_EQ(text_of(target->load("small", 10)->content), "small");
+    EXPECT_THROW(target->create("new", {}), Error);
+    EXPECT_THROW(target->begin("new", "new"), Error);
+    EXPECT_THROW(target->remove("small"), Error);
+}
+
+TEST_F(DirectoryTarget, FullDiskIsNamedAndLeavesNothing) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    LoopMount mount("ext4", std::uint64_t{16} << 20);
+    const auto target = open_directory_target(mount / "r", true);
+    Ring ring({.entries = 8});
+    AlignedBuffer data(std::size_t{32} << 20);
+    try {
+        put_object(*target, ring, "packs/0a/x", "x", data.span(), std::size_t{1} << 20);
+        FAIL() << "it can't fit";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.error_number(), ENOSPC);
+        EXPECT_NE(error.message().find(mount.path()), std::string::npos) << error.message();
+        EXPECT_NE(error.hint().find("free space"), std::string::npos) << error.hint();
+    }
+    EXPECT_EQ(target->open("packs/0a/x"), nullptr);
+    const Bytes small(std::size_t{20} << 20);
+    EXPECT_THROW(target->create("small", small), Error);
+    EXPECT_FALSE(target->load("small", small.size()));
+    EXPECT_TRUE(fs::is_empty(mount / "r/journal"));
+    put_object(*target, ring, "packs/0a/x", "x", data.part(0, 4096), 4096);
+    EXPECT_GT(*target->free_bytes(), 0U);
+}
+
+// Each operation fails once at each point that it passes, and then for good; what is stored must be the old or the new, and the next try
+// works.
+TEST_F(DirectoryTarget, FaultAtAnyPointLeavesTheOldOrTheNew) {
+    const auto target = open();
+    Ring ring({.entries = 8, .force_blocking = true});
+    AlignedBuffer data(12288, 9);
+    FaultHooks hooks;
+    std::uint64_t injected = 0;
+    for (const bool for_good : {false, true}) {
+        for (std::uint64_t nth = 1;; ++nth) {
+            const std::string tag = std::to_string(nth) + (for_good ? "-for-good" : "-once");
+            target->swap("l", std::nullopt, bytes_of("old"));
+            const auto version = target->load("l", 10)->version;
+            const std::uint64_t before = hooks.injected();
+            hooks.fail_nth(nth, EIO, for_good);
+            EXPECT_NO_THROW({
+                try {
+                    target->swap("l", version, bytes_of("new"));
+                    target->create("new-" + tag, bytes_of("created"));
+                    put_object(*target, ring, "large/" + tag, tag, data.span(), 4096);
+                    target->remove("l");
+                } catch (const Error&) {
+                    // Told; that is all that it must do.
+                }
+            });
+            hooks.stop_failing();
+            const auto l = target->load("l", 10);
+            EXPECT_TRUE(!l || text_of(l->content) == "old" || text_of(l->content) == "new");
+            const auto created = target->load("new-" + tag, 10);
+            EXPECT_TRUE(!created || text_of(created->content) == "created");
+            const auto large = target->open("large/" + tag);
+            EXPECT_TRUE(large == nullptr || large->size() == data.span().size());
+            EXPECT_TRUE(files("journal").empty());
+            target->remove("l");
+            if (hooks.injected() == before) {
+                break;
+            }
+            ++injected;
+        }
+    }
+    std::cout << "points injected: " << injected << '\n';
+    EXPECT_GT(injected, 40U);
+}
+
+// Removals are made durable before what comes after them.
+TEST_F(DirectoryTarget, RemovalsAreSyncedByTheNextChange) {
+    const auto target = open();
+    target->create("packs/0a/x", {});
+    target->create("packs/0b/x", {});
+    target->create("warm", {});
+    FaultHooks hooks;
+    target->create("once", {});
+    const std::uint64_t usual = hooks.count("fsync");
+    target->remove("packs/0a/x");
+    target->remove("packs/0b/x");
+    target->create("twice", {});
+    EXPECT_EQ(hooks.count("fsync"), usual + usual + 2);
+}
+
+}  // namespace
+}  // namespace nodesnap::test

@@ -1,0 +1,292 @@
+// What run_repair() heals, what it leaves, and what an interruption at each step leaves.
+#include <gtest/gtest.h>
+
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "snapshot/verify.h"
+#include "tests/snapshot/made_repository.h"
+
+namespace nodesnap {
+namespace {
+
+using test::MadeBackup;
+using test::MadeRepository;
+
+VerifyResult verify(const MadeRepository& made) {
+    Repository repository = made.open();
+    VerifyOptions options;
+    options.data = true;
+    Progress progress;
+    return run_verify(repository, options, progress);
+}
+
+RepairResult repair(const MadeRepository& made) {
+    Repository repository = made.open();
+    LeaseOptions options;
+    options.command = "repair";
+    Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
+    Progress progress;
+    RepairResult result = run_repair(repository, lease, progress);
+    lease.release();
+    return result;
+}
+
+// Damages one place, expects that it is told and that nothing is lost, repairs, expects that all is whole.
+void damage_and_repair(const MadeRepository& made, const std::string& object, std::uint64_t offset) {
+    SCOPED_TRACE(object + " at " + std::to_string(offset));
+    made.flip(object, offset);
+    const VerifyResult damaged = verify(made);
+    EXPECT_GT(damaged.damage_count, 0U);
+    EXPECT_EQ(damaged.lost_count, 0U);
+    EXPECT_TRUE(damaged.affected.empty());
+    const RepairResult repaired = repair(made);
+    EXPECT_EQ(repaired.repaired_count, 1U);
+    EXPECT_EQ(repaired.lost_count, 0U);
+    EXPECT_FALSE(verify(made).needs_repair());
+    EXPECT_EQ(repair(made).repaired_count, 0U);
+}
+
+TEST(Repair, LeavesAWholeRepositoryAlone) {
+    MadeRepository made;
+    made.add_backup();
+    const auto before = made.names("");
+    const RepairResult result = repair(made);
+    EXPECT_EQ(result.repaired_count, 0U);
+    EXPECT_EQ(result.lost_count, 0U);
+    auto after = made.names("");
+    std::erase_if(after, [](const std::string& name) { return name.starts_with("locks/"); });
+    auto expected = before;
+    std::erase_if(expected, [](const std::string& name) { return name.starts_with("locks/"); });
+    EXPECT_EQ(after, expected);
+}
+
+TEST(Repair, HealsEitherCopyOfTheDescription) {
+    MadeRepository made;
+    made.add_backup();
+    damage_and_repair(made, "repository.json", 30);
+    damage_and_repair(made, "repository.json.copy", 30);
+}
+
+TEST(Repair, RewritesAMissingDescription) {
+    MadeRepository made;
+    made.add_backup();
+    made.target->erase("repository.json");
+    EXPECT_TRUE(verify(made).needs_repair());
+    EXPECT_EQ(repair(made).repaired, (std::vector<std::string>{"repository.json"}));
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, RewritesADamagedManifestAsTheNextRevision) {
+    MadeRepository made;
+    const Manifest manifest = made.add_backup();
+    const std::string first = made.names("backups/").at(0);
+    damage_and_repair(made, first, 200);
+    const std::string second = made.names("backups/").at(0);
+    EXPECT_EQ(made.names("backups/"), (std::vector<std::string>{first.substr(0, first.size() - 1) + "1"}));
+    damage_and_repair(made, second, made.size(second) / 2 + 200);
+    EXPECT_EQ(made.open().find_backup("latest").id, manifest.id);
+    EXPECT_EQ(made.names("backups/"), (std::vector<std::string>{first.substr(0, first.size() - 1) + "2"}));
+}
+
+TEST(Repair, RewritesPacksAsTheNextGeneration) {
+    MadeRepository made;
+    made.add_backup();
+    for (const bool nodes : {false, true}) {
+        const auto object = [&] { return nodes ? made.node_pack() : made.data_pack(); };
+        for (const std::uint64_t from_end : {4000U, 8100U}) {  // in either trailer
+            damage_and_repair(made, object(), made.size(object()) - from_end);
+        }
+        damage_and_repair(made, object(), 20);                           // in the head
+        damage_and_repair(made, object(), made.size(object()) - 12200);  // in a footer
+        damage_and_repair(made, object(), made.size(object()) - 16300);
+    }
+    EXPECT_TRUE(made.data_pack().ends_with(".5.pack"));
+    EXPECT_EQ(made.names("packs/").size(), 1U);
+    EXPECT_EQ(made.names("nodes/").size(), 1U);
+}
+
+TEST(Repair, HealsEitherCopyOfANode) {
+    MadeRepository made;
+    made.add_backup();
+    damage_and_repair(made, made.node_pack(), 4096 + 60);
+    damage_and_repair(made, made.node_pack(), 8192 + 60);
+}
+
+TEST(Repair, KeepsDamagedDataAsItIs) {
+    MadeRepository made;
+    made.add_backup();
+    made.flip(made.data_pack(), 4096 + 10);
+    EXPECT_EQ(repair(made).repaired_count, 0U);  // it doesn't read data
+    made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
+    EXPECT_EQ(repair(made).repaired_count, 1U);
+    const VerifyResult result = verify(made);
+    EXPECT_EQ(result.damage_count, 1U);
+    EXPECT_EQ(result.lost_count, 1U);
+    ASSERT_EQ(result.affected.size(), 1U);
+    EXPECT_TRUE(result.affected[0].ends_with("data/first, bytes 0 to 65535")) << result.affected[0];
+}
+
+TEST(Repair, ReportsWhatNoCopyCanHeal) {
+    MadeRepository made;
+    made.add_backup();
+    made.flip(made.node_pack(), 4096 + 60);
+    made.flip(made.node_pack(), 8192 + 60);
+    const RepairResult result = repair(made);
+    EXPECT_EQ(result.repaired_count, 0U);
+    EXPECT_EQ(result.lost_count, 1U);
+    EXPECT_EQ(made.names("nodes/").size(), 1U);
+}
+
+TEST(Repair, ReportsAPackThatIsMissing) {
+    MadeRepository made;
+    made.add_backup();
+    made.target->erase(made.data_pack());
+    const RepairResult result = repair(made);
+    ASSERT_EQ(result.lost.size(), 1U);
+    EXPECT_EQ(result.lost[0].what, "it is missing, and a backup needs it");
+}
+
+TEST(Repair, KeepsAManifestThatIsLost) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string object = made.names("backups/").at(0);
+    made.flip(object, 200);
+    made.flip(object, made.size(object) / 2 + 200);
+    EXPECT_EQ(repair(made).lost_count, 1U);
+    EXPECT_EQ(made.names("backups/"), (std::vector<std::string>{object}));
+}
+
+TEST(Repair, PutsAWholeRevisionAboveADamagedOne) {
+    MadeRepository made;
+    const Manifest manifest = made.add_backup();
+    const std::string lower = made.names("backups/").at(0);
+    Manifest revised = manifest;
+    revised.name.revision = 3;
+    const std::string higher = layout::manifest(revised.name);
+    Bytes object = encode_manifest(made.open().info().uuid, revised);
+    object.at(200) ^= std::byte{1};
+    object.at(object.size() / 2 + 200) ^= std::byte{1};
+    made.target->poke(higher, object);
+    const VerifyResult damaged = verify(made);
+    EXPECT_GT(damaged.damage_count, 0U);
+    EXPECT_EQ(damaged.lost_count, 0U);
+    EXPECT_EQ(repair(made).repaired_count, 1U);
+    revised.name.revision = 4;
+    EXPECT_EQ(made.names("backups/"), (std::vector<std::string>{layout::manifest(revised.name)}));
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, LeavesTheMarkOfAnAbandonedBackup) {
+    MadeRepository made;
+    Manifest manifest = made.add_backup();
+    manifest.name.sequence = 9;
+    const std::string mark = layout::manifest(manifest.name);
+    made.target->poke(mark, encode_void_manifest(made.open().info().uuid, manifest.id, 0));
+    EXPECT_EQ(repair(made).repaired_count, 0U);
+    EXPECT_TRUE(made.target->contains(mark));
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, FinishesWhatAnInterruptedRepairBegan) {
+    MadeRepository made;
+    made.add_backup();
+    // As if it had stopped after it had written the next generation and revision.
+    const std::string pack = made.data_pack();
+    const Bytes old_pack = made.target->peek(pack);
+    made.flip(pack, made.size(pack) - 4000);
+    const std::string manifest = made.names("backups/").at(0);
+    const Bytes old_manifest = made.target->peek(manifest);
+    made.flip(manifest, 200);
+    repair(made);
+    made.target->poke(pack, old_pack);
+    made.target->poke(manifest, old_manifest);
+    ASSERT_EQ(made.names("packs/").size(), 2U);
+    repair(made);
+    EXPECT_EQ(made.names("packs/").size(), 1U);
+    EXPECT_EQ(made.names("backups/").size(), 1U);
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+// Stops the repair at the nth step.
+class StopAtStep : public fault::Hooks {
+public:
+    explicit StopAtStep(std::function<void(const std::string&)> act) : act_(std::move(act)) { fault::install(this); }
+    ~StopAtStep() override { fault::install(nullptr); }
+    int on_operation(const char*) noexcept override { return 0; }
+    void on_step(const char* name) noexcept override { act_(name); }
+
+private:
+    std::function<void(const std::string&)> act_;
+};
+
+TEST(Repair, RemovesNothingBeforeItsReplacementIsThere) {
+    MadeRepository made;
+    made.add_backup();
+    made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
+    made.flip(made.node_pack(), made.size(made.node_pack()) - 4000);
+    made.flip(made.names("backups/").at(0), 200);
+    std::vector<std::string> steps;
+    {
+        const StopAtStep stop([&](const std::string& name) {
+            if (name.starts_with("repair.")) {
+                steps.push_back(name);
+                // At each of these instants all can be read, from what is there.
+                EXPECT_EQ(verify(made).lost_count, 0U) << name;
+            }
+        });
+        repair(made);
+    }
+    EXPECT_EQ(steps, (std::vector<std::string>{"repair.written", "repair.removed", "repair.written", "repair.removed", "repair.written",
+                                               "repair.removed"}));
+}
+
+TEST(Repair, RemovesNothingAfterItsLeaseWasTakenOver) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string pack = made.data_pack();
+    made.flip(pack, made.size(pack) - 4000);
+    {
+        const StopAtStep stop([&](const std::string& name) {
+            if (name == "repair.written") {
+                made.target->erase(std::string(layout::kExclusiveLock));
+            }
+        });
+        try {
+            repair(made);
+            FAIL() << "it went on";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.status(), ExitStatus::kLocked);
+        }
+    }
+    EXPECT_TRUE(made.target->contains(pack));
+}
+
+TEST(Repair, AFailingTargetLosesNothing) {
+    using Op = test::StrictTarget::Op;
+    for (const Op op : {Op::kCreate, Op::kBegin, Op::kWrite, Op::kFinish, Op::kRead, Op::kRemove}) {
+        for (std::uint64_t nth = 1; nth < 100; ++nth) {
+            MadeRepository made;
+            made.add_backup();
+            made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
+            made.flip(made.node_pack(), made.size(made.node_pack()) - 4000);
+            made.flip(made.names("backups/").at(0), 200);
+            made.target->fail(op, nth, ENOSPC);
+            bool failed = false;
+            try {
+                repair(made);
+            } catch (const Error&) {
+                failed = true;
+            }
+            made.target->clear_faults();
+            EXPECT_EQ(verify(made).lost_count, 0U) << static_cast<int>(op) << ", " << nth;
+            repair(made);
+            EXPECT_FALSE(verify(made).needs_repair()) << static_cast<int>(op) << ", " << nth;
+            if (!failed) {
+                break;
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace nodesnap

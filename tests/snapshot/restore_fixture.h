@@ -1,0 +1,138 @@
+// What the tests of restore share: a scratch directory, real backups of it, and a way to see whether two trees are the same.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "platform/error.h"
+#include "platform/interrupt.h"
+#include "snapshot/backup.h"
+#include "snapshot/restore.h"
+#include "support/loop_mount.h"
+#include "tests/snapshot/made_repository.h"
+
+namespace nodesnap::test {
+
+namespace fs = std::filesystem;
+
+inline std::string random_content(std::mt19937_64& random, std::size_t size) {
+    std::string content(size, '\0');
+    for (char& c : content) {
+        c = static_cast<char>(random());
+    }
+    return content;
+}
+
+inline void write_file(const fs::path& path, const std::string& content) {
+    std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+}
+
+inline std::string read_file(const fs::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    std::ostringstream content;
+    content << in.rdbuf();
+    return content.str();
+}
+
+// One line for each entry: path, mode, owner, links, size, modification time, content or target.
+inline std::map<std::string, std::string> picture_of(const fs::path& root) {
+    std::map<std::string, std::string> picture;
+    const auto add = [&](const fs::path& path) {
+        struct stat status {};
+        EXPECT_EQ(::lstat(path.c_str(), &status), 0) << path;
+        std::ostringstream line;
+        line << std::oct << status.st_mode << std::dec << ' ' << status.st_uid << ':' << status.st_gid << ' ' << status.st_mtim.tv_sec
+             << '.' << status.st_mtim.tv_nsec;
+        if (S_ISREG(status.st_mode)) {
+            line << " links " << status.st_nlink << " size " << status.st_size << ' ' << std::hash<std::string>()(read_file(path));
+        } else if (S_ISLNK(status.st_mode)) {
+            line << " -> " << fs::read_symlink(path);
+        }
+        picture[path.lexically_relative(root).string()] = line.str();
+    };
+    add(root);
+    for (const auto& entry : fs::recursive_directory_iterator(root)) {
+        add(entry.path());
+    }
+    return picture;
+}
+
+class RestoreTest : public testing::Test {
+protected:
+    void SetUp() override {
+        interrupt::clear();
+        fs::create_directory(node());
+    }
+    void TearDown() override { interrupt::clear(); }
+
+    fs::path base() const { return scratch_.path(); }
+    fs::path node() const { return base() / "node"; }
+    fs::path place() const { return base() / "place"; }
+    fs::path staging() const { return base() / ".place.nodesnap-restore"; }
+
+    Manifest back_up() {
+        auto repository = open();
+        BackupOptions options;
+        options.node_directory = node().string();
+        options.backend.kind = "none";
+        options.backend.accept_inconsistent = true;
+        options.state_directory = (base() / "state").string();
+        options.scratch_directory = base().string();
+        Progress progress;
+        Report report;
+        return run_backup(repository, options, progress, report).manifest;
+    }
+    Repository open() { return made_.open(); }
+
+    RestoreOptions options() const {
+        RestoreOptions options;
+        options.destination = place().string();
+        return options;
+    }
+    RestoreResult restore(const Manifest& backup, const RestoreOptions& options) {
+        auto repository = open();
+        Progress progress;
+        return run_restore(repository, backup, options, progress, report_);
+    }
+    RestoreResult restore(const Manifest& backup) { return restore(backup, options()); }
+
+    // The status of the error that it ends with; kDone if it succeeds. The message is kept.
+    ExitStatus failure_of(const Manifest& backup, const RestoreOptions& options) {
+        try {
+            restore(backup, options);
+            message_.clear();
+            return ExitStatus::kDone;
+        } catch (const Error& error) {
+            message_ = error.message() + " / " + error.hint();
+            return error.status();
+        }
+    }
+    ExitStatus failure_of(const Manifest& backup) { return failure_of(backup, options()); }
+
+    // Names in the scratch directory.
+    std::set<std::string> names() const {
+        std::set<std::string> names;
+        for (const auto& entry : fs::directory_iterator(base())) {
+            names.insert(entry.path().filename().string());
+        }
+        return names;
+    }
+
+    ScratchDirectory scratch_{"nodesnap-restore-test"};
+    MadeRepository made_;
+    Report report_;
+    std::string message_;
+};
+
+}  // namespace nodesnap::test
