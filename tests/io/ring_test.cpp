@@ -125,6 +125,33 @@ TEST_P(RingInFlightTest, OtherTasksGoOnWhileAReadWaits) {
     EXPECT_TRUE(ring.idle());
 }
 
+TEST_P(RingInFlightTest, ADescriptorThatDoesNotBlockIsWaitedForToo) {
+    Ring ring(options());
+    const Pipe pipe(O_NONBLOCK);
+    std::string got;
+    ring.spawn(read_into(ring, pipe.reader.get(), &got));
+    EXPECT_EQ(result_of(ring, ring.sleep(1ms)), 0);  // the read has been tried by then
+    pipe.write("late");
+    ring.run();
+    EXPECT_EQ(got, "late");
+}
+
+Task<void> sleep_and_note(Ring& ring, std::chrono::nanoseconds time, int id, std::vector<int>* order) {
+    co_await ring.sleep(time);
+    order->push_back(id);
+}
+
+TEST_P(RingInFlightTest, NoMoreThanItsEntriesAreInFlight) {
+    Ring ring(options(2));
+    std::vector<int> order;
+    ring.spawn(sleep_and_note(ring, 20ms, 1, &order));
+    ring.spawn(sleep_and_note(ring, 40ms, 2, &order));
+    ring.spawn(sleep_and_note(ring, 0ms, 3, &order));  // must wait for the first
+    ring.run();
+    ASSERT_EQ(order.size(), 3U);
+    EXPECT_EQ(order[0], 1);
+}
+
 TEST_P(RingTest, SleepsAtLeastAsLongAsAsked) {
     Ring ring(options());
     const auto begin = std::chrono::steady_clock::now();
@@ -173,10 +200,14 @@ TEST_P(RingTest, RegisteredBuffersReadAndWriteTheSame) {
     EXPECT_EQ(result_of(ring, ring.read(fd.get(), std::span(region).subspan(100, 9100), 0)), 9003);
     EXPECT_EQ(text_of(std::span(region).subspan(9100, 3)), "end");
     EXPECT_EQ(result_of(ring, ring.write(fd.get(), std::span(region).subspan(9100, 3), 0)), 3);
-    // Half inside, half outside the region: must not be taken for a registered buffer.
+    // Outside the region: must not be taken for a registered buffer.
     std::array<std::byte, 4> other{};
     EXPECT_EQ(result_of(ring, ring.read(fd.get(), other, 0)), 4);
     EXPECT_EQ(text_of(other), "enda");
+    // Partly inside it.
+    ring.register_region(std::span(region).first(8192));
+    EXPECT_EQ(result_of(ring, ring.read(fd.get(), std::span(region).subspan(8000, 400), 8700)), 303);
+    EXPECT_EQ(text_of(std::span(region).subspan(8300, 3)), "end");
     ring.register_region({});
     EXPECT_FALSE(ring.region_registered());
     EXPECT_EQ(result_of(ring, ring.read(fd.get(), std::span(region).first(4), 0)), 4);

@@ -1,0 +1,120 @@
+// Valid objects for each parser: what fuzzing begins with. tests/fuzz/corpus holds them as files; a test compares, and writes them when
+// NODESNAP_WRITE_CORPUS is set.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/fuzz/parsers.h"
+
+namespace nodesnap::test {
+
+struct Seed {
+    std::string name;
+    Bytes bytes;
+};
+
+inline Bytes sample_footer(layout::PackKind kind, bool encoded) {
+    PackIndex index(kind, sample_pack(1), 0);
+    const bool nodes = kind == layout::PackKind::kNodes;
+    const Checksum sum{1, 2};
+    std::uint64_t offset = 4096;
+    for (std::uint32_t i = 0; i < 5; ++i) {
+        const Codec codec = encoded ? Codec::kZstd : Codec::kNone;
+        index.add({offset, nodes ? offset + (1U << 20) : 0, 1000, 1000, codec}, std::span(&sum, 1), sum);
+        offset += 4096;
+    }
+    index.drop(3);
+    return PackFooter::encode(index);
+}
+
+inline std::vector<Seed> header_seeds() {
+    const Bytes head = pack_head(sample_uuid(), layout::PackKind::kData, sample_pack(1), 0);
+    const Bytes tail = pack_tail(sample_uuid(), PackIndex(layout::PackKind::kNodes, sample_pack(1), 3), 8192);
+    return {{"head", Bytes(head.begin(), head.begin() + 256)}, {"trailer", Bytes(tail.end() - 4096, tail.end() - 4096 + 256)}};
+}
+
+inline std::vector<Seed> pack_seeds() {
+    MemoryTarget target;
+    const auto name = put_data_pack(target, sample_pack(1), 2, 16);
+    return {{"data-footer", sample_footer(layout::PackKind::kData, false)},
+            {"encoded-footer", sample_footer(layout::PackKind::kData, true)},
+            {"node-footer", sample_footer(layout::PackKind::kNodes, true)},
+            {"pack", target.objects[name]}};
+}
+
+inline std::vector<Seed> node_seeds() {
+    EntryColumns entries;
+    entries.add(key::inode(256), encode(sample_inode()));
+    entries.add(key::xattr(256, "user.a"), encode(Xattr{}));
+    entries.add(key::dirent(256, "name"), encode(Dirent{257, FileType::kFifo}));
+    ChildColumns children;
+    children.add("a", {{sample_pack(1), 3}, 10});
+    children.add("b", {{sample_pack(2), 4}, 1});
+    RunColumns runs;
+    for (const Run& run : sample_inode().runs) {
+        runs.add(run);
+    }
+    RunColumns plain;
+    plain.add({4096, 4096, sample_pack(1), 5, 0, 1, Run::kNone});
+    plain.add({8192, 4096, sample_pack(1), 9, 0, 1, Run::kNone});
+    return {{"entries", entries.encode()}, {"children", children.encode(2)}, {"runs", runs.encode()}, {"plain-runs", plain.encode()}};
+}
+
+inline std::vector<Seed> record_seeds() {
+    Inode tree = sample_inode();
+    tree.runs.clear();
+    tree.map = NodeRef{{sample_pack(3), 8}, 2};
+    tree.run_count = 1000;
+    Inode symlink;
+    symlink.type = FileType::kSymlink;
+    symlink.content = to_bytes("../target");
+    const Xattr large{{}, {{0, 5000, sample_pack(1), 3, 0, 1, Run::kNone}}, 5000};
+    return {{"inode", encode(sample_inode())},
+            {"inode-tree", encode(tree)},
+            {"symlink", encode(symlink)},
+            {"dirent", encode(Dirent{257, FileType::kDirectory})},
+            {"xattr", encode(Xattr{to_bytes("value"), {}, 5})},
+            {"xattr-runs", encode(large)},
+            {"owner", encode_owner_name("postgres")},
+            {"key", to_bytes(key::dirent(256, "name"))}};
+}
+
+inline std::vector<Seed> manifest_seeds() {
+    return {{"fields", encode_manifest_fields(sample_manifest())},
+            {"object", encode_manifest(sample_uuid(), sample_manifest())},
+            {"void", encode_void_manifest(sample_uuid(), sample_session(), 0)}};
+}
+
+inline std::vector<Seed> json_object_seeds() {
+    JsonObject object;
+    object.kind = "session";
+    object.repository = sample_uuid();
+    object.members["path"] = member::from_path("/srv/\xff");
+    object.members["seed"] = member::to_hex64(kSampleSeed);
+    object.members["number"] = -5;
+    object.members["nested"] = {{"list", {1, 2.5, true, nullptr, "text"}}};
+    return {{"session", encode_json_object(object)}};
+}
+
+inline std::vector<Seed> seeds_of(const std::string& parser) {
+    if (parser == "header_fuzz") {
+        return header_seeds();
+    }
+    if (parser == "inner_part_fuzz") {
+        return {{"plain", seal_inner_part(kFooterMagic, Bytes(100, std::byte{7}))},
+                {"compressed", seal_inner_part(kFooterMagic, Bytes(100'000, std::byte{7}))}};
+    }
+    if (parser == "pack_fuzz") {
+        return pack_seeds();
+    }
+    if (parser == "node_fuzz") {
+        return node_seeds();
+    }
+    if (parser == "record_fuzz") {
+        return record_seeds();
+    }
+    return parser == "manifest_fuzz" ? manifest_seeds() : json_object_seeds();
+}
+
+}  // namespace nodesnap::test
