@@ -44,6 +44,8 @@ public:
             drain();
             publish();
         } catch (...) {
+            // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran into.
+            throw_if_taken_over();
             abandon();
             throw;
         }
@@ -184,13 +186,22 @@ private:
         }
     }
 
+    void throw_if_taken_over() {
+        try {
+            lease_.check();
+        } catch (const Error& error) {
+            if (error.status() == ExitStatus::kLocked) {
+                throw;
+            }
+        }
+    }
+
     // After a failure: gives the space back at once. What this can't do, the next backup does.
     void abandon() noexcept {
         try {
             if (snapshot_) {
                 snapshot_->remove();
             }
-            lease_.check();
             repository_.abandon_session(lease_, session_);
         } catch (const std::exception& error) {
             try {

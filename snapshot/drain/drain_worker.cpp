@@ -206,6 +206,7 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
 Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
     // What is larger may have holes or unwritten extents, and is worth asking for them.
     constexpr std::uint64_t kPlainSmallFile = 16U << 10;
+    constexpr std::uint64_t kSlack = 8U << 10;  // the last block's, and one of attributes; more lies beyond the end of the file
     count(inode);
     const std::uint64_t size = inode.size;
     const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
@@ -215,7 +216,7 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, In
         state_.catalog.add_inode(ino, inode);
     } else if (size != 0 && size <= kInlineContentLimit) {
         co_await drain_inline(file.get(), ino, std::move(inode), std::move(path));
-    } else if (size != 0 && size <= kPlainSmallFile && allocated >= size) {
+    } else if (size != 0 && size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack) {
         co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(path));
     } else {
         state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog), size);

@@ -81,7 +81,7 @@ const char* NodeView::parse_entries(const void* table) {
     key_ends_ = column(entries.key_ends(), size_);
     values_ = reinterpret_cast<const std::byte*>(entries.values()->Data());
     value_ends_ = column(entries.value_ends(), size_);
-    if (value_ends_ == nullptr || !ends_hold(key_ends_, size_, entries.keys()->size(), false, kKeyLimit) ||
+    if (key_ends_ == nullptr || value_ends_ == nullptr || !ends_hold(key_ends_, size_, entries.keys()->size(), false, kKeyLimit) ||
         !ends_hold(value_ends_, size_, entries.values()->size(), true, kValueLimit)) {
         return "a node's columns don't agree";
     }
@@ -100,7 +100,7 @@ const char* NodeView::parse_children(const void* table) {
     pack_indexes_ = column(children.packs(), size_);
     numbers_ = column(children.numbers(), size_);
     counts_ = column(children.counts(), size_);
-    if (pack_indexes_ == nullptr || numbers_ == nullptr || counts_ == nullptr ||
+    if (key_ends_ == nullptr || pack_indexes_ == nullptr || numbers_ == nullptr || counts_ == nullptr ||
         !ends_hold(key_ends_, size_, children.keys()->size(), false, kKeyLimit)) {
         return "a node's columns don't agree";
     }
@@ -132,7 +132,7 @@ const char* NodeView::parse_runs(const void* table) {
     lengths_ = column(runs.lengths(), size_);
     pack_indexes_ = column(runs.packs(), size_);
     numbers_ = column(runs.firsts(), size_);
-    if (pack_indexes_ == nullptr || numbers_ == nullptr || !optional_column(runs.gaps(), size_, gaps_) ||
+    if (lengths_ == nullptr || pack_indexes_ == nullptr || numbers_ == nullptr || !optional_column(runs.gaps(), size_, gaps_) ||
         !optional_column(runs.skips(), size_, skips_) || !optional_column(runs.counts(), size_, counts32_) ||
         !optional_column(runs.flags(), size_, flags_)) {
         return "a node's columns don't agree";

@@ -1,6 +1,7 @@
 #include "snapshot/restore/attributes.h"
 
 #include <linux/fs.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 
@@ -81,10 +82,11 @@ void AttributeWriter::set_flags(int fd, std::uint32_t mask, std::uint32_t wanted
 
 void AttributeWriter::apply(int fd, std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const PathSource& path) {
     // A new owner clears setuid and capabilities, so it goes first; an ACL changes the mode, so that goes after it.
-    check(entry::set_owner(fd, owners_.user(inode.uid), owners_.group(inode.gid)), "the owner", path);
+    const int owner = entry::set_owner(fd, owners_.user(inode.uid), owners_.group(inode.gid));
+    check(owner, "the owner", path);
     set_xattrs(
         ino, inode, xattrs, [fd](const std::string& name, std::span<const std::byte> value) { xattr::set(fd, name, value); }, path);
-    check(entry::set_mode(fd, inode.mode), "the mode", path);
+    check(entry::set_mode(fd, mode_of(inode, owner == 0, path)), "the mode", path);
     check(entry::set_times(fd, times_of(inode)), "the times", path);
     auto late = kAfterData;
     if (inode.type == FileType::kDirectory) {
@@ -97,7 +99,8 @@ void AttributeWriter::apply(int fd, std::uint64_t ino, const Inode& inode, const
 
 void AttributeWriter::apply_at(int directory, const std::string& name, std::uint64_t ino, const Inode& inode,
                                const std::vector<NamedXattr>* xattrs, const PathSource& path) {
-    check(entry::set_owner_at(directory, name, owners_.user(inode.uid), owners_.group(inode.gid)), "the owner", path);
+    const int owner = entry::set_owner_at(directory, name, owners_.user(inode.uid), owners_.group(inode.gid));
+    check(owner, "the owner", path);
     set_xattrs(
         ino, inode, xattrs,
         [directory, &name](const std::string& attribute, std::span<const std::byte> value) {
@@ -105,9 +108,19 @@ void AttributeWriter::apply_at(int directory, const std::string& name, std::uint
         },
         path);
     if (inode.type != FileType::kSymlink) {
-        check(entry::set_mode_at(directory, name, inode.mode), "the mode", path);
+        check(entry::set_mode_at(directory, name, mode_of(inode, owner == 0, path)), "the mode", path);
     }
     check(entry::set_times_at(directory, name, times_of(inode)), "the times", path);
+}
+
+// A program that ran as its owner must not become one that runs as whoever restores it.
+std::uint16_t AttributeWriter::mode_of(const Inode& inode, bool owned, const PathSource& path) {
+    constexpr std::uint16_t kSetIds = S_ISUID | S_ISGID;
+    if (owned || inode.type == FileType::kDirectory || (inode.mode & kSetIds) == 0) {
+        return inode.mode;
+    }
+    warnings_.add("the setuid and setgid bits", EPERM, path());
+    return static_cast<std::uint16_t>(inode.mode & ~kSetIds);
 }
 
 void AttributeWriter::set_xattrs(std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const SetXattr& set,

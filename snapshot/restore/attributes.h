@@ -40,6 +40,7 @@ public:
 private:
     using SetXattr = std::function<void(const std::string& name, std::span<const std::byte> value)>;
     void check(int error_number, const char* what, const PathSource& path);
+    std::uint16_t mode_of(const Inode& inode, bool owned, const PathSource& path);
     void set_flags(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path);
     void set_xattrs(std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const SetXattr& set,
                     const PathSource& path);

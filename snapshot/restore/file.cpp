@@ -181,8 +181,8 @@ void restore_other(RestoreContext& context, const RestoreEntry& entry, const Ino
             remove_left(directory, entry);
         }
         const int error = make_other(inode, directory, entry.name);
-        if (error == EPERM && type_bits(inode.type) != 0) {
-            context.warnings.add("special files", error, entry.path());
+        if (error == EPERM || error == EOPNOTSUPP) {
+            context.warnings.add(inode.type == FileType::kSymlink ? "symlinks" : "special files", error, entry.path());
             return;
         }
         if (error != 0) {

@@ -8,6 +8,7 @@
 #include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
+#include "platform/xattr.h"
 #include "snapshot/restore/place.h"
 
 namespace nodesnap {
@@ -45,7 +46,17 @@ FileDescriptor make_staging(const std::string& path) {
     return directory;
 }
 
+// What a directory has inherited from the one above would go on to all that is made in it.
+void drop_acls(int directory, const std::string& path) {
+    for (const auto* name : {"system.posix_acl_default", "system.posix_acl_access"}) {
+        if (xattr::get(directory, name, path)) {
+            xattr::remove(directory, name, path);
+        }
+    }
+}
+
 void make_content(int staging, const RestorePlace& place) {
+    drop_acls(staging, place.staging);
     if (stat_at(staging, kContent)) {
         return;
     }

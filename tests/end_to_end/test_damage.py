@@ -59,7 +59,7 @@ class Damage(harness.Case):
             for copy in (0, half):
                 yield "manifest header", manifest, copy + 40
                 yield "manifest outer part", manifest, copy + 130
-                yield "manifest inner part", manifest, copy + 128 + 64 + 10
+                yield "manifest inner part", manifest, copy + 128 + 128 + 10
         for kind in ("packs", "nodes"):
             pack = self.objects(kind, "*.pack")[0]
             size = pack.stat().st_size
@@ -143,9 +143,15 @@ class Damage(harness.Case):
                     result = self.run_program("verify", self.repository_path, "--data", expect=harness.DONE if gone else harness.DAMAGED)
                     self.assertNotIn("terminate", result.err)
                     self.number += 1
-                    result = self.run_program("restore", self.repository_path, "latest", self.mount / f"restored{self.number}")
+                    place = self.mount / f"restored{self.number}"
+                    result = self.run_program("restore", self.repository_path, "latest", place)
+                    if victim.parent.name == "backups" and name == "cut in half":  # what is left is one whole copy
+                        self.assertEqual(result.status, harness.WARNINGS, str(result))
+                        self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(place)), [])
+                        harness.tool("btrfs", "subvolume", "delete", place)
+                        continue
                     self.assertIn(result.status, (harness.FAILED, harness.DAMAGED, harness.REFUSED), str(result))
-                    self.assertFalse((self.mount / f"restored{self.number}").exists())
+                    self.assertFalse(place.exists())
 
     def test_the_next_backup_works_beside_a_damaged_one(self):
         os.truncate(self.objects("backups")[0], 5000)

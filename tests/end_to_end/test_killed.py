@@ -37,7 +37,9 @@ class Killed(harness.Case):
 
     def killed(self, step, nth, name, *arguments):
         result = self.run_program(name, *arguments, program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": f"{step}:{nth}"})
-        self.assertEqual(result.status, -9, f"was not killed at {step}: {result}")
+        # How often the lease is renewed differs from run to run, so a later passing of a step may not come.
+        self.assertIn(result.status, (-9,) if nth == 1 else (-9, harness.DONE), f"was not killed at {step}: {result}")
+        return result.status != harness.DONE
 
     def remains(self, mount, repository):
         """Snapshots of backups, sessions and unfinished packs that are still there."""
@@ -58,7 +60,9 @@ class Killed(harness.Case):
         for step, nth in self.kills(steps):
             with self.subTest(step=step, nth=nth):
                 points += 1
-                self.killed(step, nth, "backup", node, repository)
+                if not self.killed(step, nth, "backup", node, repository):
+                    good += 1
+                    continue
                 seen = len(self.backups(repository))
                 self.assertIn(seen, (good, good + 1))
                 self.ok("verify", repository)
@@ -92,7 +96,8 @@ class Killed(harness.Case):
         for number, (step, nth) in enumerate(self.kills(steps)):
             with self.subTest(step=step, nth=nth):
                 place = mount / f"place{number}"
-                self.killed(step, nth, "restore", repository, "latest", place)
+                if not self.killed(step, nth, "restore", repository, "latest", place):
+                    continue
                 if place.exists() and (place / "CURRENT").exists():
                     # It is there only when all of it is.
                     self.assertEqual(compare.differences(wanted, compare.snapshot_of(place)), [])
@@ -143,7 +148,7 @@ class Killed(harness.Case):
                 damage()
                 result = self.run_program("repair", repository, program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": f"{step}:{nth}"})
                 self.assertIn(result.status, (-9, harness.DONE), str(result))
-                self.ok("show", repository, "latest")
+                self.run_program("show", repository, "latest", expect=(harness.DONE, harness.WARNINGS))
                 self.ok("repair", repository)
                 self.ok("verify", repository, "--data")
 

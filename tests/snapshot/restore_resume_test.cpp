@@ -3,8 +3,8 @@
 #include <iostream>
 
 #include "snapshot/restore.h"
-#include "tests/support/fault_hooks.h"
 #include "tests/snapshot/restore_fixture.h"
+#include "tests/support/fault_hooks.h"
 
 namespace nodesnap::test {
 namespace {
@@ -12,7 +12,7 @@ namespace {
 class RestoreResume : public RestoreTest {
 protected:
     // Several batches, large files in several windows, hard links between batches.
-    void fill(int files = 900, std::size_t large = 40U << 20) {
+    void fill(int files = 600, std::size_t large = 24U << 20) {
         fs::create_directories(node() / "d" / "e");
         write_file(node() / "d" / "first", random_content(random_, 6U << 20));
         for (int i = 0; i < files; ++i) {
@@ -89,7 +89,7 @@ TEST_F(RestoreResume, KilledAgainAndAgainItComesToAnEnd) {
     fill(700);
     const auto backup = back_up();
     int runs = 0;
-    for (std::uint64_t nth = 2; !fs::exists(place()); ++runs, nth += 3) {
+    for (std::uint64_t nth = 2; !fs::exists(place()); ++runs, nth += 5) {
         ASSERT_LT(runs, 100);
         status_in_child(backup, [nth](FaultHooks& hooks) { hooks.kill_at_step("restore.checkpoint", nth); });
     }

@@ -26,13 +26,13 @@ protected:
         ASSERT_EQ(::mkfifo((node() / "pipe").c_str(), 0640), 0);
         ASSERT_EQ(::chmod((node() / "a").c_str(), 01750), 0);
         const int fd = ::open((node() / "sparse").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-        ASSERT_EQ(::pwrite(fd, "end", 3, 50'000'000), 3);
-        ASSERT_EQ(::ftruncate(fd, 100'000'000), 0);
+        ASSERT_EQ(::pwrite(fd, "end", 3, 20'000'000), 3);
+        ASSERT_EQ(::ftruncate(fd, 30'000'000), 0);
         ::close(fd);
         ASSERT_EQ(::lsetxattr((node() / "CURRENT").c_str(), "user.test", "value", 5, 0), 0);
         ASSERT_EQ(::utimensat(AT_FDCWD, (node() / "a" / "b").c_str(), kOld, 0), 0);
     }
-    static constexpr timespec kOld[2] = {{1'000'000'000, 123'456'789}, {1'100'000'000, 987'654'321}};
+    static constexpr timespec kOld[2] = {{1'000'000'000, 123'456'789}, {1'30'000'000, 987'654'321}};
     std::mt19937_64 random_{1};
 };
 
