@@ -1,5 +1,6 @@
 #include "platform/processes.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,10 +11,11 @@
 #include <charconv>
 #include <climits>
 #include <map>
+#include <memory>
 
-#include "platform/directory_stream.h"
 #include "platform/error.h"
 #include "platform/file.h"
+#include "platform/file_descriptor.h"
 #include "platform/mount.h"
 
 namespace nodesnap {
@@ -52,6 +54,39 @@ std::optional<std::string> try_read_link(const std::string& path) {
     return std::string(target.data(), static_cast<std::size_t>(length));
 }
 
+// What is read here has no fault points: how much there is depends on what else runs on the machine, and a process that can't be read is
+// skipped anyway.
+std::string read_or_empty(const std::string& path, std::size_t limit = 4096) {
+    const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string content;
+    std::array<char, 4096> buffer;
+    while (file && content.size() < limit) {
+        const ssize_t count = ::read(file.get(), buffer.data(), buffer.size());
+        if (count <= 0) {
+            break;
+        }
+        content.append(buffer.data(), static_cast<std::size_t>(count));
+    }
+    return content;
+}
+
+// Calls back with each name in a directory of /proc that is a number; an errno if it can't be read.
+template <typename Each>
+int for_each_number(const std::string& directory, Each each) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), &::closedir);
+    if (!stream) {
+        return errno;
+    }
+    while (const dirent* entry = ::readdir(stream.get())) {
+        int number = 0;
+        const std::string_view name = entry->d_name;
+        if (std::from_chars(name.data(), name.data() + name.size(), number).ptr == name.data() + name.size()) {
+            each(number);
+        }
+    }
+    return 0;
+}
+
 // One name under which some mount shows the directory, or a part of it.
 struct Alias {
     std::string path;
@@ -85,7 +120,7 @@ private:
 
     std::vector<Alias> find(const std::string& process, const std::string& root) const {
         std::vector<Alias> aliases;
-        for (const Mount& mount : parse_mountinfo(read_small_file(process + "/mountinfo", kMountinfoLimit).value_or(""))) {
+        for (const Mount& mount : parse_mountinfo(read_or_empty(process + "/mountinfo", kMountinfoLimit))) {
             if (mount.device != mount_.device || mount.type != mount_.type) {
                 continue;
             }
@@ -104,14 +139,6 @@ private:
     std::string in_file_system_;  // the directory's path from the file system's own root
     std::map<std::string, std::vector<Alias>> known_;
 };
-
-std::string read_or_empty(const std::string& path, std::size_t limit = 4096) {
-    try {
-        return read_small_file(path, limit).value_or("");
-    } catch (const Error&) {
-        return "";  // the process ended, or isn't ours to look at
-    }
-}
 
 // Collects the uses by one process after another, at most `limit` of either kind.
 class Search {
@@ -177,23 +204,19 @@ private:
     }
 
     void look_at_descriptors(pid_t pid, const std::vector<Alias>& names) {
-        const int fd = ::open((process_ + "/fd").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0) {
-            count_hidden(pid, errno);
-            return;
-        }
-        DirectoryStream stream{FileDescriptor(fd), process_ + "/fd"};
-        DirectoryEntry entry;
-        while (stream.next(entry)) {
-            const std::string link = process_ + "/fd/" + entry.name;
+        const int error = for_each_number(process_ + "/fd", [&](int number) {
+            const std::string link = process_ + "/fd/" + std::to_string(number);
             if (const auto path = try_read_link(link); path && path->starts_with('/')) {
-                note("open file", *path, names, [&] { return opened_for_writing(entry.name) && has_name(link); });
+                note("open file", *path, names, [&] { return opened_for_writing(number) && has_name(link); });
             }
+        });
+        if (error != 0) {
+            count_hidden(pid, error);
         }
     }
 
-    bool opened_for_writing(const std::string& number) const {
-        const std::string text = read_or_empty(process_ + "/fdinfo/" + number);
+    bool opened_for_writing(int number) const {
+        const std::string text = read_or_empty(process_ + "/fdinfo/" + std::to_string(number));
         const std::size_t at = text.find("flags:\t");
         unsigned flags = 0;
         if (at != std::string::npos) {
@@ -287,19 +310,14 @@ std::optional<ProcessStat> process_stat(pid_t pid) {
 
 std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit, std::size_t* hidden) {
     Search search(directory, limit);
-    DirectoryStream processes(open_path("/proc", O_RDONLY | O_DIRECTORY), "/proc");
-    DirectoryEntry entry;
-    while (processes.next(entry)) {
-        pid_t pid = 0;
-        const char* const end = entry.name.data() + entry.name.size();
-        if (std::from_chars(entry.name.data(), end, pid).ptr != end || pid == ::getpid()) {
-            continue;
-        }
-        try {
+    const pid_t own = ::getpid();
+    const int error = for_each_number("/proc", [&](pid_t pid) {
+        if (pid != own) {
             search.look_at(pid);
-        } catch (const Error&) {
-            // It ended while it was looked at.
         }
+    });
+    if (error != 0) {
+        throw Error::system("read directory", "/proc", error);
     }
     if (hidden != nullptr) {
         // With hidepid the others aren't even listed.

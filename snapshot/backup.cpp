@@ -44,7 +44,8 @@ public:
             drain();
             publish();
         } catch (...) {
-            // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran into.
+            // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran
+            // into.
             throw_if_taken_over();
             abandon();
             throw;
@@ -65,6 +66,7 @@ private:
     }
 
     void identify() {
+        repository_.refresh(lease_);  // it may have got its node while we waited for the lease
         const auto identity = resolve_identity(repository_.info(), options_.state_directory, machine_id(), backend_->file_system_uuid(),
                                                resolve_path(options_.node_directory), options_.adopt_node);
         if (!(identity == repository_.info().node)) {
@@ -199,10 +201,10 @@ private:
     // After a failure: gives the space back at once. What this can't do, the next backup does.
     void abandon() noexcept {
         try {
+            repository_.abandon_session(lease_, session_);  // its packs first: the target may be full
             if (snapshot_) {
                 snapshot_->remove();
             }
-            repository_.abandon_session(lease_, session_);
         } catch (const std::exception& error) {
             try {
                 report_.warn(std::string("remains are left for the next backup to clear up: ") + error.what());

@@ -48,7 +48,7 @@ public:
 private:
     void inspect();
     void restore();
-    void write(RestoreContext& context, RestoreCheckpoint& checkpoint, RestoreQueue& queue, int root);
+    void write(RestoreContext& context, RestoreQueue& queue, int root);
     void work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason);
     void clean_up(RestoreContext& context, int root);
     RestoreWorker::Options worker_options();
@@ -172,18 +172,18 @@ void Restoring::restore() {
         descriptors_ = entry::raise_descriptor_limit();
         const auto batches_waiting = std::clamp<std::size_t>(descriptors_ / 4 / RestorePlan::kGatherDirectories, 1, 8);
         RestoreQueue queue(batches_waiting);
-        RestoreCheckpoint checkpoint(context, queue, state_, place_.state_path(), open_path(place_.parent, O_RDONLY | O_DIRECTORY),
-                                     options_.checkpoint_interval);
         if (state_.phase == RestoreState::Phase::kWriting) {
-            write(context, checkpoint, queue, staging.root());
+            write(context, queue, staging.root());
         }
-        checkpoint.stop();
         progress_.phase = "putting in place";
         put_in_place(place_, options_.gate_files);
         fault::step("restore.placed");
         const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
         if (context.sealed) {
             seal_tree(context, selection_, root.get());
+        }
+        if (place_.kind == RestorePlace::Kind::kBeside) {
+            seal_root(context, root.get());
         }
         clean_up(context, root.get());
         result_.bytes = context.bytes + state_.bytes;
@@ -206,6 +206,7 @@ void Restoring::clean_up(RestoreContext& context, int root) {
         remove_staging(place_);
         if (place_.kind == RestorePlace::Kind::kMountRoot) {
             finish_root(context, root);  // its times have changed
+            seal_root(context, root);
             sync_directory(root, place_.destination);
         }
     } catch (const Error& error) {
@@ -214,8 +215,10 @@ void Restoring::clean_up(RestoreContext& context, int root) {
 }
 
 // Makes and fills everything below the staged root, durably.
-void Restoring::write(RestoreContext& context, RestoreCheckpoint& checkpoint, RestoreQueue& queue, int root) {
+void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
     progress_.phase = "restoring";
+    RestoreCheckpoint checkpoint(context, queue, state_, place_.state_path(), open_path(place_.parent, O_RDONLY | O_DIRECTORY),
+                                 options_.checkpoint_interval);
     const auto options = worker_options();
     std::vector<std::string> fallback_reasons(workers_);
     std::vector<std::thread> threads;

@@ -67,7 +67,7 @@ std::optional<BackupEntry> Repository::load_backup(const Names& revisions) const
                 continue;  // removed meanwhile
             }
             if (!*stored) {
-                return std::nullopt;
+                continue;  // a mark voids its own revision only
             }
             if (!entry.damage.empty()) {
                 sink_({entry.object, entry.damage, true});

@@ -23,22 +23,22 @@ flatbuffers::Offset<ByteVector> bytes_of(Builder& builder, const std::array<std:
     return builder.CreateVector(bytes.data(), bytes.size());
 }
 
-// What a stored field gives; notes when it isn't what a writer may have written.
+// What a stored field gives; notes when it isn't what a writer may have written. All texts together can't be longer than what holds them,
+// unless some are given many times over.
 class Fields {
 public:
+    explicit Fields(std::size_t text_budget) : text_left_(text_budget) {}
     std::string text(const flatbuffers::String* from) {
         if (from == nullptr) {
             return {};
         }
-        ok_ &= from->size() <= kTextLimit;
-        return ok_ ? from->str() : std::string();
+        return spend(from->size()) ? from->str() : std::string();
     }
     std::string text(const ByteVector* from) {
         if (from == nullptr) {
             return {};
         }
-        ok_ &= from->size() <= kTextLimit;
-        return ok_ ? std::string(reinterpret_cast<const char*>(from->Data()), from->size()) : std::string();
+        return spend(from->size()) ? std::string(reinterpret_cast<const char*>(from->Data()), from->size()) : std::string();
     }
     template <typename Id>
     Id id(const ByteVector* from) {
@@ -53,6 +53,13 @@ public:
     bool ok() const { return ok_; }
 
 private:
+    bool spend(std::size_t bytes) {
+        ok_ &= bytes <= kTextLimit && bytes <= text_left_;
+        text_left_ -= ok_ ? bytes : 0;
+        return ok_;
+    }
+
+    std::size_t text_left_;
     bool ok_ = true;
 };
 
@@ -228,7 +235,7 @@ Parsed<Manifest> parse_manifest_fields(std::span<const std::byte> inner) {
     if (from.packs_tree() != nullptr || from.tombstones() != nullptr) {
         return Result::bad("uses fields of a newer version");
     }
-    Fields fields;
+    Fields fields(inner.size());
     Manifest manifest;
     manifest.id = fields.id<SessionId>(from.id());
     manifest.name = {from.sequence(), from.utc_seconds(), from.revision()};

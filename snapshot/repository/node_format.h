@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "snapshot/repository/object_header.h"
@@ -135,6 +136,7 @@ private:
 };
 
 struct VerifiedNode {
+    VerifiedNode(Bytes content, const NodeView& of_content) : bytes(std::move(content)), view(of_content) {}
     Bytes bytes;
     NodeView view;  // of `bytes`
 };

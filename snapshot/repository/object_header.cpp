@@ -15,9 +15,8 @@ constexpr char kMagic[9] = "nodesnap";
 constexpr std::size_t kKind = 8, kLength = 12, kRepositoryId = 16, kObjectId = 32, kPayloadLength = 48, kIncompat = 56,
                       kReadOnlyCompat = 64, kCompat = 72, kGeneration = 80, kZero = 84, kPayloadChecksum = 96, kHeaderChecksum = 112;
 
-// Offsets in the outer part.
-constexpr std::size_t kCodec = 4, kCipher = 8, kKey = 12, kStoredLength = 16, kPlainLength = 24, kInnerChecksum = 32, kSalt = 48,
-                      kOuterZero = 80, kOuterChecksum = 112;
+// Offsets in the outer part. Behind the cipher is its key's slot, behind the salt are zeros: a reader only looks whether all are zero.
+constexpr std::size_t kCodec = 4, kCipher = 8, kStoredLength = 16, kPlainLength = 24, kInnerChecksum = 32, kSalt = 48, kOuterChecksum = 112;
 
 // An inner part that fits one block beside its outer part is kept plain: compressing it would save nothing.
 constexpr std::size_t kSmallInnerPart = 4096 - kOuterBytes - kHeaderBytes;

@@ -75,6 +75,17 @@ Repository Repository::open(std::shared_ptr<Target> target, DamageSink sink) {
     return repository;
 }
 
+void Repository::refresh(const Lease& lease) {
+    lease.check();
+    const Description description = load_description(*target_, sink_);
+    if (!(description.info.uuid == info_.uuid)) {
+        throw Error::refused(target_->describe() + " has become another repository meanwhile", "run it again");
+    }
+    info_ = description.info;
+    newer_writer_needed_ = (description.ro_compat & ~kKnownReadOnlyCompatFeatures) != 0;
+    require_writable();
+}
+
 void Repository::require_writable() const {
     if (newer_writer_needed_) {
         throw Error::refused("the repository " + target_->describe() + " has features that this version of nodesnap can read but not write",
@@ -93,6 +104,10 @@ void Repository::set_node(const Lease& lease, const NodeIdentity& node) {
         if (stored->description && stored->description->revision >= changed.revision) {
             changed = *stored->description;
         }
+    }
+    // Another node may have made its first backup since this repository was opened.
+    if (!(changed.info.node == info_.node)) {
+        throw Error::refused("the node of the repository " + target_->describe() + " was changed by another process", "run it again");
     }
     changed.info.node = node;
     changed.revision += 1;

@@ -65,6 +65,9 @@ public:
     Manifest find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns = {}) const;
     std::uint64_t next_sequence() const;  // highest + 1, over manifests, abandoned ones and sessions
 
+    // Reads repository.json again: what another holder of the lease has changed since open() counts.
+    void refresh(const Lease& lease);
+
     // Stores the node's identity (both copies, compare-and-swap). Needs the lease.
     void set_node(const Lease& lease, const NodeIdentity& node);
     // Writes those copies of repository.json anew that are missing, damaged or behind; returns their names.
@@ -98,7 +101,6 @@ private:
     void end_finished(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
     void forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
     void remove_packs_of(const SessionId& session);
-    void drop_old_marks(const Lease& lease);
 
     std::shared_ptr<Target> target_;
     RepositoryInfo info_;

@@ -154,7 +154,6 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
             end_finished(session, remove_snapshot);
         }
     }
-    drop_old_marks(lease);
     return given_up;
 }
 
@@ -178,9 +177,17 @@ bool Repository::clear_session(const Lease& lease, const SessionRecord& session,
     const std::string manifest = layout::manifest(session.manifest);
     if (!target_->create(manifest, encode_void_manifest(info_.uuid, session.id, session.manifest.revision))) {
         try {
-            if (holder_of_name(*target_, info_.uuid, session.manifest, session.id) == Held::kPublished) {
-                end_finished(session, remove_snapshot);
-                return false;
+            switch (holder_of_name(*target_, info_.uuid, session.manifest, session.id)) {
+                case Held::kPublished:
+                    end_finished(session, remove_snapshot);
+                    return false;
+                case Held::kMark:
+                    break;
+                case Held::kNothing:  // the name is taken, but what has it can't be seen: nothing may be removed on such grounds
+                case Held::kForeign:
+                    throw Error::failed("cannot tell what became of session " + session.id.hex() + ": " + target_->describe(manifest) +
+                                            " is there, but isn't its manifest or mark",
+                                        "run it again; if this stays, run `nodesnap verify`");
             }
         } catch (const Error& error) {
             if (error.status() != ExitStatus::kDamaged) {
@@ -235,39 +242,6 @@ void Repository::remove_packs_of(const SessionId& session) {
             });
             for (const std::string& pack : packs) {
                 target_->remove(pack);
-            }
-        }
-    }
-}
-
-void Repository::drop_old_marks(const Lease& lease) {
-    const std::int64_t before = utc_now_ns() / kSecondNs - kMarkLifeSeconds;
-    std::vector<layout::ManifestName> old;
-    std::uint64_t highest = 0;
-    target_->list(layout::kBackups, [&](const ObjectEntry& entry) {
-        const auto name = layout::parse_manifest(entry.name);
-        if (name) {
-            highest = std::max(highest, name->sequence);
-            if (entry.size <= kMarkSizeLimit && name->utc_seconds < before) {
-                old.push_back(*name);
-            }
-        }
-    });
-    for (const layout::ManifestName& name : old) {
-        // The highest keeps its number from being given again.
-        if (name.sequence == highest) {
-            continue;
-        }
-        lease.check();
-        const std::string object = layout::manifest(name);
-        try {
-            const auto stored = load_manifest(*target_, object, info_.uuid, [](const Damage&) {});
-            if (stored && !*stored) {
-                target_->remove(object);
-            }
-        } catch (const Error& error) {
-            if (error.status() != ExitStatus::kDamaged) {  // which `verify` tells of
-                throw;
             }
         }
     }

@@ -44,6 +44,13 @@ void AttributeWriter::check(int error_number, const char* what, const PathSource
     }
 }
 
+void AttributeWriter::before_entries(int directory, const PathSource& path) {
+    check(entry::set_mode(directory, 0700), "the mode", path);
+    xattr::remove(directory, "system.posix_acl_default", path());
+    xattr::remove(directory, "system.posix_acl_access", path());
+    set_flags(directory, kBeforeData, inherited_flags_, path);
+}
+
 void AttributeWriter::before_data(int fd, const Inode& inode, const PathSource& path) {
     if (((inode.flags ^ inherited_flags_) & kBeforeData) != 0) {
         set_flags(fd, kBeforeData, inode.flags, path);

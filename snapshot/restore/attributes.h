@@ -25,6 +25,8 @@ public:
     // What new files inherit from the directory that they are made in; to be set before the first file.
     void set_inherited_flags(std::uint32_t flags) { inherited_flags_ = flags; }
 
+    // Takes off a directory what a run that was cut off had given it already, and what files made in it would inherit.
+    void before_entries(int directory, const PathSource& path);
     // Flags that must be there before the first byte of data. `fd` is an empty regular file.
     void before_data(int fd, const Inode& inode, const PathSource& path);
     // All but the seal; of a regular file or directory. `xattrs` may be null: then they are looked up.

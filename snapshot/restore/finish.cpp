@@ -47,7 +47,7 @@ void visit_part(RestoreContext& context, const RestoreSelection::Part& part, int
     }
 }
 
-// All directories of the selection, and those above, from below.
+// All directories of the selection, and those above, from below; not the root.
 void visit(RestoreContext& context, const RestoreSelection& selection, int root, const Visitor& visitor) {
     for (const auto& part : selection.parts) {
         visit_part(context, part, root, visitor);
@@ -60,7 +60,10 @@ void visit(RestoreContext& context, const RestoreSelection& selection, int root,
             visitor.directory(fd.get(), found->first, [&path] { return path; });
         }
     }
-    visitor.directory(root, context.backup.root_ino, [] { return std::string("the node directory"); });
+}
+
+std::string root_name() {
+    return "the node directory";
 }
 
 }  // namespace
@@ -78,12 +81,18 @@ void finish_directories(RestoreContext& context, const RestoreSelection& selecti
         }
     };
     visit(context, selection, root, visitor);
+    visitor.directory(root, context.backup.root_ino, root_name);
 }
 
 void finish_root(RestoreContext& context, int root) {
     const auto ino = context.backup.root_ino;
     const auto inode = load_inode(context.repository, context.backup, ino, FileType::kDirectory);
-    context.attributes.apply(root, ino, inode, nullptr, [] { return std::string("the node directory"); });
+    context.attributes.apply(root, ino, inode, nullptr, root_name);
+}
+
+void seal_root(RestoreContext& context, int root) {
+    const auto inode = load_inode(context.repository, context.backup, context.backup.root_ino, FileType::kDirectory);
+    context.attributes.seal(root, inode, root_name);
 }
 
 void seal_tree(RestoreContext& context, const RestoreSelection& selection, int root) {

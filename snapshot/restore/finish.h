@@ -12,7 +12,8 @@ namespace nodesnap {
 void finish_directories(RestoreContext& context, const RestoreSelection& selection, int root);
 // Only those of `root`, whose times change when entries are moved into it.
 void finish_root(RestoreContext& context, int root);
-// Makes append-only and immutable what is to be.
+// Makes append-only and immutable what is to be; below the root, and the root itself.
 void seal_tree(RestoreContext& context, const RestoreSelection& selection, int root);
+void seal_root(RestoreContext& context, int root);
 
 }  // namespace nodesnap

@@ -19,7 +19,7 @@ void RestorePlan::run() {
 bool RestorePlan::run_part(const RestoreSelection::Part& part) {
     RestoreTrail trail(open_at(root_, ".", O_RDONLY | O_DIRECTORY));
     for (std::size_t i = 0; i + 1 < part.components.size(); ++i) {
-        trail.enter(part.components[i], true);
+        enter(trail, part.components[i]);
     }
     const auto name = part.components.empty() ? std::string() : part.components.back();
     if (part.type != FileType::kDirectory) {
@@ -32,7 +32,7 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
         switch (step.kind) {
             case TreeStep::Kind::kEnter:
                 if (!called.empty()) {
-                    trail.enter(called, true);
+                    enter(trail, called);
                 }
                 break;
             case TreeStep::Kind::kEntry:
@@ -48,6 +48,14 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
         }
     }
     return true;
+}
+
+void RestorePlan::enter(RestoreTrail& trail, const std::string& name) {
+    trail.enter(name, true);
+    if (context_.going_on) {
+        const auto& directory = trail.top();
+        context_.attributes.before_entries(directory->fd.get(), [&directory] { return directory->name->path(); });
+    }
 }
 
 bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry) {

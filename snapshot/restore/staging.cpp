@@ -48,18 +48,15 @@ FileDescriptor make_staging(const std::string& path) {
 
 // What a directory has inherited from the one above would go on to all that is made in it.
 void drop_acls(int directory, const std::string& path) {
-    for (const auto* name : {"system.posix_acl_default", "system.posix_acl_access"}) {
-        if (xattr::get(directory, name, path)) {
-            xattr::remove(directory, name, path);
-        }
-    }
+    xattr::remove(directory, "system.posix_acl_default", path);
+    xattr::remove(directory, "system.posix_acl_access", path);
 }
 
 void make_content(int staging, const RestorePlace& place) {
-    drop_acls(staging, place.staging);
     if (stat_at(staging, kContent)) {
         return;
     }
+    drop_acls(staging, place.staging);
     if (place.subvolume) {
         btrfs::create_subvolume(staging, kContent);
         return;
@@ -160,6 +157,7 @@ RestoreStaging::RestoreStaging(const RestorePlace& place, const RestoreState& st
     }
     make_content(directory_.get(), place);
     content_ = open_at(directory_.get(), kContent, kDirectory);
+    drop_acls(content_.get(), place.content_path());  // one that a run before had given it already
     sync_directory(directory_.get(), place.staging);
 }
 

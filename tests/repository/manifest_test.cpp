@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "metadata_generated.h"
+#include "snapshot/repository/manifest_fields.h"
 #include "snapshot/repository/object_header.h"
 #include "tests/repository/sample.h"
 
@@ -153,6 +155,29 @@ TEST(Manifest, MarkOfAnAbandonedOneSurvivesAFlippedBit) {
         EXPECT_FALSE(decode(object, damages));
     }
     EXPECT_EQ(damages.list.size(), sound.size());
+}
+
+// One long text that a list names `times` times.
+Bytes fields_with_shared_text(std::size_t times) {
+    flatbuffers::FlatBufferBuilder builder;
+    const std::vector<std::uint8_t> text(60'000, 'x'), id(11), uuid(16);
+    const auto shared = format::CreateByteString(builder, builder.CreateVector(text));
+    const auto excludes = builder.CreateVector(std::vector<flatbuffers::Offset<format::ByteString>>(times, shared));
+    const auto node = format::CreateNodeIdentity(builder, builder.CreateVector(uuid));
+    const auto session = builder.CreateVector(id);
+    format::ManifestBuilder fields(builder);
+    fields.add_id(session);
+    fields.add_consistency(2);
+    fields.add_excludes(excludes);
+    fields.add_node(node);
+    builder.Finish(fields.Finish());
+    const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+    return Bytes(begin, begin + builder.GetSize());
+}
+
+TEST(Manifest, TextGivenManyTimesOverIsRefusedBeforeItFillsTheMemory) {
+    EXPECT_TRUE(parse_manifest_fields(fields_with_shared_text(1)));
+    EXPECT_FALSE(parse_manifest_fields(fields_with_shared_text(60'000)));
 }
 
 TEST(Manifest, OfANewerVersionIsRefused) {

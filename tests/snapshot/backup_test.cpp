@@ -221,7 +221,12 @@ TEST_F(BackupTest, UnreadableFileFailsTheBackupOrMarksItDamaged) {
     write_file(node() / "bad", random_content(random, 3 << 20));
     write_file(node() / "good", random_content(random, 4096));
     test::FaultHooks hooks;
-    hooks.fail_nth(1, EIO, true, "read");
+    bool for_good = true;
+    hooks.on_each_step([&](const std::string& step) {
+        if (step == "backup.snapshot-recorded") {  // what is read from here on is the node's
+            hooks.fail_nth(1, EIO, for_good, "read");
+        }
+    });
     try {
         backup(options());
         FAIL() << "a backup of an unreadable file succeeded";
@@ -232,7 +237,7 @@ TEST_F(BackupTest, UnreadableFileFailsTheBackupOrMarksItDamaged) {
     hooks.stop_failing();
     EXPECT_EQ(visible_backups(), 0U);
 
-    hooks.fail_nth(1, EIO, false, "read");
+    for_good = false;
     BackupOptions with = options();
     with.skip_unreadable = true;
     const auto result = backup(with);

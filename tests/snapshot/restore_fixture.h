@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -21,7 +22,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/backup.h"
 #include "snapshot/restore.h"
-#include "support/loop_mount.h"
+#include "tests/support/loop_mount.h"
 #include "tests/snapshot/made_repository.h"
 
 namespace nodesnap::test {
@@ -46,7 +47,15 @@ inline std::string read_file(const fs::path& path) {
     return content;
 }
 
-// One line for each entry: path, mode, owner, links, size, modification time, content or target.
+inline std::set<std::string> split(const char* names, ssize_t length) {
+    std::set<std::string> result;
+    for (ssize_t at = 0; at < length; at += static_cast<ssize_t>(std::strlen(names + at)) + 1) {
+        result.insert(names + at);
+    }
+    return result;
+}
+
+// One line for each entry: path, mode, owner, modification time, links, size, content or target, names of attributes.
 inline std::map<std::string, std::string> picture_of(const fs::path& root) {
     std::map<std::string, std::string> picture;
     const auto add = [&](const fs::path& path) {
@@ -59,6 +68,11 @@ inline std::map<std::string, std::string> picture_of(const fs::path& root) {
             line << " links " << status.st_nlink << " size " << status.st_size << ' ' << std::hash<std::string>()(read_file(path));
         } else if (S_ISLNK(status.st_mode)) {
             line << " -> " << fs::read_symlink(path);
+        }
+        char names[1024];
+        const auto length = ::llistxattr(path.c_str(), names, sizeof names);
+        for (const auto& name : split(names, length)) {
+            line << ' ' << name;
         }
         picture[path.lexically_relative(root).string()] = line.str();
     };

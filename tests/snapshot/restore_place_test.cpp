@@ -6,7 +6,7 @@
 
 #include "platform/btrfs.h"
 #include "snapshot/restore.h"
-#include "support/fault_hooks.h"
+#include "tests/support/fault_hooks.h"
 #include "tests/snapshot/restore_fixture.h"
 
 namespace nodesnap::test {
@@ -188,9 +188,7 @@ TEST_F(RestorePlaceTest, WithoutPrivilegesWhatCannotBeSetIsToldAndSetuidIsDroppe
         restore(backup, options_to((base() / "theirs" / "node").string()));
         std::string all;
         for (const auto& warning : report_.warnings()) {
-            all += warning +
-                   "
-                   ";
+            all += warning + '\n';
         }
         good = good && all.find("owner") != std::string::npos && all.find("special files") != std::string::npos &&
                all.find("setuid") != std::string::npos;

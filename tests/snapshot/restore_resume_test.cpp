@@ -55,6 +55,11 @@ protected:
 
 TEST_F(RestoreResume, KilledAtAnyStepItIsNoRestoreUntilTheNextRunEndsIt) {
     fill();
+    // What is made in a directory with a default ACL inherits it, unless that comes last, also when the restore is gone on with.
+    const unsigned char acl[] = {2, 0,    0,    0,    1,    0,    7,  0, 0xff, 0xff, 0xff, 0xff, 2,    0,   7,
+                                 0, 0xd2, 4,    0,    0,    4,    0,  5, 0,    0xff, 0xff, 0xff, 0xff, 16,  0,
+                                 7, 0,    0xff, 0xff, 0xff, 0xff, 32, 0, 0,    0,    0xff, 0xff, 0xff, 0xff};
+    ASSERT_EQ(::setxattr((node() / "d").c_str(), "system.posix_acl_default", acl, sizeof acl, 0), 0);
     const auto backup = back_up();
     const auto wanted = picture_of(node());
     std::map<std::string, std::uint64_t> steps;
@@ -69,7 +74,7 @@ TEST_F(RestoreResume, KilledAtAnyStepItIsNoRestoreUntilTheNextRunEndsIt) {
         ASSERT_TRUE(steps.contains(step)) << step;
     }
     for (const auto& [step, times] : steps) {
-        for (const std::uint64_t nth : std::set<std::uint64_t>{1, (times + 1) / 2, times > 2 ? times - 1 : 1}) {
+        for (const std::uint64_t nth : std::set<std::uint64_t>{1, (times + 1) / 2, times}) {
             const int status = status_in_child(backup, [&step = step, nth](FaultHooks& hooks) { hooks.kill_at_step(step, nth); });
             if (fs::exists(place())) {
                 EXPECT_EQ(picture_of(place()), wanted) << step << ' ' << nth;
