@@ -75,7 +75,7 @@ Bytes parse_hexdump(const std::string& text) {
 
 // ```hexdump NAME ... ``` in the document.
 std::string from_document(const std::string& name) {
-    std::ifstream file(std::filesystem::path(__FILE__).parent_path() / "../../docs/format.md");
+    std::ifstream file(std::filesystem::path(NODESNAP_SOURCE_DIR) / "docs/format.md");
     const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
     const std::string opening = "```hexdump " + name + "\n";
     const std::size_t begin = text.find(opening);

@@ -78,7 +78,7 @@ TEST_P(HostileBytes, RandomMutationsAreTakenOrRefused) {
 }
 
 TEST_P(HostileBytes, CorpusHoldsTheValidObjects) {
-    const auto folder = std::filesystem::path(__FILE__).parent_path() / "../fuzz/corpus" / GetParam().name;
+    const auto folder = std::filesystem::path(NODESNAP_SOURCE_DIR) / "tests/fuzz/corpus" / GetParam().name;
     for (const Seed& seed : seeds_of(GetParam().name)) {
         const auto path = folder / seed.name;
         if (std::getenv("NODESNAP_WRITE_CORPUS") != nullptr) {
