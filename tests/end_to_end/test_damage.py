@@ -27,7 +27,7 @@ def footer_places(pack):
 class Damage(harness.Case):
     def setUp(self):
         super().setUp()
-        self.mount = self.file_system("btrfs", 1024)
+        self.mount = self.file_system("btrfs", 4096)
         self.node = self.subvolume(self.mount / "node")
         fill_with_files(self.node / "files", 400, 3000)
         (self.node / "large").write_bytes(os.urandom(9 << 20))

@@ -25,7 +25,8 @@ class RocksDb(harness.Case):
     def check(self, store, keys):
         harness.tool(harness.WRITER, "check", store, keys)
         self.assertIn("OK", harness.tool("ldb", f"--db={store}", "checkconsistency"))
-        for table in store.glob("*.sst"):
+        # A writer that was killed leaves the table that it had only begun, which the store doesn't refer to.
+        for table in (path for path in store.glob("*.sst") if path.stat().st_size > 0):
             harness.tool("sst_dump", f"--file={table}", "--command=verify")
 
     def test_under_load_three_times_and_restored(self):
