@@ -22,8 +22,8 @@
 #include "platform/interrupt.h"
 #include "snapshot/backup.h"
 #include "snapshot/restore.h"
-#include "tests/support/loop_mount.h"
 #include "tests/snapshot/made_repository.h"
+#include "tests/support/loop_mount.h"
 
 namespace nodesnap::test {
 

@@ -6,8 +6,8 @@
 
 #include "platform/btrfs.h"
 #include "snapshot/restore.h"
-#include "tests/support/fault_hooks.h"
 #include "tests/snapshot/restore_fixture.h"
+#include "tests/support/fault_hooks.h"
 
 namespace nodesnap::test {
 namespace {
