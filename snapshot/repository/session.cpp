@@ -21,7 +21,6 @@ namespace {
 constexpr std::string_view kKind = "session";
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kMarkLifeSeconds = 30 * 24 * 3600;
-constexpr std::uint64_t kMarkSizeLimit = 8192;
 
 Bytes encode_session(const Uuid& repository, const SessionRecord& session) {
     JsonObject object;
