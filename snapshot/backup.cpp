@@ -8,7 +8,6 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
-#include "snapshot/drain/drain.h"
 #include "snapshot/repository/identity.h"
 
 namespace nodesnap {
@@ -124,6 +123,7 @@ private:
         drain_options.still_ours = [this] { lease_.check(); };
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
         drain_options.scratch_directory = scratch_directory(options_);
+        drain_options.sizes = options_.sizes;
         drained_ = run_drain(snapshot_->root(), repository_.target(), repository_.info().uuid, repository_.hasher(), session_.id, excludes_,
                              drain_options, progress_, report_);
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);

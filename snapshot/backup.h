@@ -8,6 +8,7 @@
 
 #include "io/progress.h"
 #include "snapshot/backend/backend.h"
+#include "snapshot/drain/drain.h"
 #include "snapshot/report.h"
 #include "snapshot/repository/repository.h"
 
@@ -26,6 +27,7 @@ struct BackupOptions {
     unsigned workers = 0;         // 0: one per CPU that this process may use
     std::string state_directory = "/var/lib/nodesnap";
     std::string scratch_directory;  // empty: $TMPDIR or /var/tmp
+    DrainSizes sizes;
     LeaseOptions lease;
 };
 

@@ -58,7 +58,8 @@ DrainResult run_drain(int source, Target& target, const Uuid& repository, const 
     fault::step("drain.data-durable");
 
     progress.phase = "storing metadata";
-    NodeWriter nodes(target, repository, hasher, [&state] { return state.next_pack_id(); });
+    NodeWriter nodes(
+        target, repository, hasher, [&state] { return state.next_pack_id(); }, options.sizes.entries_per_node);
     result.tree = state.catalog.build(nodes);
     nodes.finish();
     fault::step("drain.metadata-durable");

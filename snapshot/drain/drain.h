@@ -15,11 +15,18 @@
 #include "snapshot/exclude.h"
 #include "snapshot/report.h"
 #include "snapshot/repository/manifest.h"
+#include "snapshot/repository/tree.h"
 
 namespace nodesnap {
 
 inline constexpr unsigned kDefaultWorkers = 4;
 inline constexpr unsigned kMaximumWorkers = 8;  // of four buffers each
+
+// How much goes into one pack and one metadata node. Smaller ones make several packs and high trees of little data, for tests.
+struct DrainSizes {
+    std::uint64_t data_pack_bytes = kDataPackBytes;  // at least kSegmentLimit
+    std::size_t entries_per_node = kEntriesPerNodeLimit;
+};
 
 struct DrainOptions {
     unsigned workers = 0;  // 0: one per CPU, up to kDefaultWorkers; at most kMaximumWorkers
@@ -29,6 +36,7 @@ struct DrainOptions {
     bool tolerate_changes = false;  // but one that the operator has accepted
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
+    DrainSizes sizes;
     std::function<void()> still_ours = [] {};  // asked before a pack becomes visible; throws when the lease is lost; any thread
 };
 

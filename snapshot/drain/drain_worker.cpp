@@ -70,7 +70,8 @@ DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
       packs_(PackStream::Environment{ring_, buffers_, state.target, state.repository, state.hasher, state.write_throttle,
-                                     [&state] { return state.next_pack_id(); }, state.options.still_ours}) {
+                                     state.options.sizes.data_pack_bytes, [&state] { return state.next_pack_id(); },
+                                     state.options.still_ours}) {
     if (!ring_.uses_io_uring()) {
         state_.set_fallback_reason(ring_.fallback_reason());
     }

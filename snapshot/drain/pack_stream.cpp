@@ -88,7 +88,7 @@ Task<PackStream::Reservation> PackStream::reserve(std::uint32_t length) {
     if (!fits(rounded)) {
         if (current_) {
             close_buffer(current_);
-            const bool full = current_->end + rounded > kDataPackBytes || current_->index.size() >= kSegmentsPerPackLimit;
+            const bool full = current_->end + rounded > env_.pack_bytes || current_->index.size() >= kSegmentsPerPackLimit;
             if (full) {
                 auto slot = co_await seals_.acquire();
                 env_.ring.spawn(seal(std::exchange(current_, nullptr), std::move(slot)));

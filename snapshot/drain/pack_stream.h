@@ -36,6 +36,7 @@ public:
         Uuid repository;
         const Hasher& hasher;
         Throttle& write_throttle;
+        std::uint64_t pack_bytes;              // where a pack is closed
         std::function<PackId()> next_pack_id;  // any thread
         std::function<void()> still_ours;      // throws when the repository was taken over; any thread
     };

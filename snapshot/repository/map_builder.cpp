@@ -35,7 +35,7 @@ void merge(Run& run, const Run& next) {
 }  // namespace
 
 struct MapBuilder::Impl {
-    explicit Impl(NodeWriter& nodes_) : nodes(nodes_), levels(nodes_) {}
+    explicit Impl(NodeWriter& nodes_) : nodes(nodes_), levels(nodes_), leaf(nodes_.entries_per_node()) {}
 
     void put(const Run& run) {
         ++count;

@@ -84,7 +84,7 @@ void NodePacks::clear() {
 
 bool EntryColumns::add(std::string_view key, std::span<const std::byte> value) {
     const std::size_t bytes = keys_.size() + key.size() + values_.size() + value.size() + (size() + 1) * 4;
-    if (bytes > kNodeContentLimit || size() == kEntriesPerNodeLimit) {
+    if (bytes > kNodeContentLimit || size() == limit_) {
         return false;
     }
     keys_.append(key);
@@ -116,7 +116,7 @@ void EntryColumns::clear() {
 bool ChildColumns::add(std::string_view key, const NodeChild& child) {
     constexpr std::size_t kFixed = 2 + 2 + 4 + 8;
     const std::size_t packs = (packs_.list().size() * sizeof(PackId)) + packs_.cost(child.at.pack);
-    if (keys_.size() + key.size() + (size() + 1) * kFixed + packs > kNodeContentLimit || size() == kEntriesPerNodeLimit) {
+    if (keys_.size() + key.size() + (size() + 1) * kFixed + packs > kNodeContentLimit || size() == limit_) {
         return false;
     }
     keys_.append(key);
@@ -159,7 +159,7 @@ bool RunColumns::add(const Run& run) {
     const std::size_t fixed = 8 + 2 + 4 + (any_gap_ || gap != 0 ? 8 : 0) + (any_skip_ || run.skip != 0 ? 4 : 0) +
                               (any_count_ || run.count != 1 ? 4 : 0) + (any_flag_ || run.flags != 0 ? 1 : 0);
     const std::size_t packs = (packs_.list().size() * sizeof(PackId)) + (has_pack ? packs_.cost(run.pack) : 0);
-    if ((size() + 1) * fixed + packs > kNodeContentLimit || size() == kEntriesPerNodeLimit) {
+    if ((size() + 1) * fixed + packs > kNodeContentLimit || size() == limit_) {
         return false;
     }
     any_gap_ |= gap != 0;

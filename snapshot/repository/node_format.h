@@ -11,12 +11,12 @@
 
 #include "snapshot/repository/object_header.h"
 #include "snapshot/repository/records.h"
+#include "snapshot/repository/tree.h"
 
 namespace nodesnap {
 
 inline constexpr std::uint8_t kHeightLimit = 16;         // levels of a tree
 inline constexpr std::size_t kNodeContentLimit = 65000;  // bytes in a node's columns; tables and lengths take less than the rest of 64 KiB
-inline constexpr std::size_t kEntriesPerNodeLimit = 16384;
 
 struct PackIdHash {
     std::size_t operator()(const PackId& id) const noexcept;
@@ -42,9 +42,10 @@ struct NodeChild {
     std::uint64_t count = 0;  // entries below it
 };
 
-// Each holds one node's content; add() is false when it doesn't fit any more.
+// Each holds one node's content; add() is false when it doesn't fit any more. `limit`: entries, at most kEntriesPerNodeLimit.
 class EntryColumns {
 public:
+    explicit EntryColumns(std::size_t limit = kEntriesPerNodeLimit) : limit_(limit) {}
     bool add(std::string_view key, std::span<const std::byte> value);
     std::size_t size() const { return key_ends_.size(); }
     std::string first_key() const { return keys_.substr(0, key_ends_.front()); }
@@ -52,12 +53,14 @@ public:
     void clear();
 
 private:
+    std::size_t limit_;
     std::string keys_, values_;
     std::vector<std::uint16_t> key_ends_, value_ends_;
 };
 
 class ChildColumns {
 public:
+    explicit ChildColumns(std::size_t limit = kEntriesPerNodeLimit) : limit_(limit) {}
     bool add(std::string_view key, const NodeChild& child);
     std::size_t size() const { return key_ends_.size(); }
     std::string first_key() const { return keys_.substr(0, key_ends_.front()); }
@@ -67,6 +70,7 @@ public:
     void clear();
 
 private:
+    std::size_t limit_;
     std::string keys_;
     std::vector<std::uint16_t> key_ends_, pack_indexes_;
     std::vector<std::uint32_t> numbers_;
@@ -77,6 +81,7 @@ private:
 
 class RunColumns {
 public:
+    explicit RunColumns(std::size_t limit = kEntriesPerNodeLimit) : limit_(limit) {}
     bool add(const Run& run);
     std::size_t size() const { return lengths_.size(); }
     std::uint64_t first_offset() const { return offset_; }
@@ -84,6 +89,7 @@ public:
     void clear();
 
 private:
+    std::size_t limit_;
     std::uint64_t offset_ = 0, end_ = 0;
     std::vector<std::uint64_t> gaps_, lengths_;
     std::vector<std::uint16_t> pack_indexes_;

@@ -55,8 +55,8 @@ Task<void> write_and_finish(Ring& ring, ObjectWriter* writer, std::span<const st
 }  // namespace
 
 struct NodeWriter::Impl {
-    Impl(Target& target_, const Uuid& repository_, const Hasher& hasher_, PackIdSource ids_)
-        : target(target_), repository(repository_), hasher(hasher_), ids(std::move(ids_)) {}
+    Impl(Target& target_, const Uuid& repository_, const Hasher& hasher_, PackIdSource ids_, std::size_t entries_per_node_)
+        : target(target_), repository(repository_), hasher(hasher_), ids(std::move(ids_)), entries_per_node(entries_per_node_) {}
 
     void begin_pack() {
         index.emplace(layout::PackKind::kNodes, ids(), 0);
@@ -112,6 +112,7 @@ struct NodeWriter::Impl {
     const Uuid repository;
     const Hasher hasher;
     const PackIdSource ids;
+    const std::size_t entries_per_node;
     PackBuffer buffer;
     Compressor compressor;
     std::optional<PackIndex> index;  // of the pack that is being filled
@@ -121,8 +122,8 @@ struct NodeWriter::Impl {
     std::uint64_t stored = 0;
 };
 
-NodeWriter::NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids)
-    : impl_(std::make_unique<Impl>(target, repository, hasher, std::move(ids))) {}
+NodeWriter::NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids, std::size_t entries_per_node)
+    : impl_(std::make_unique<Impl>(target, repository, hasher, std::move(ids), entries_per_node)) {}
 
 NodeWriter::~NodeWriter() = default;
 
@@ -153,6 +154,10 @@ void NodeWriter::finish() {
     if (impl_->index) {
         impl_->write_pack();
     }
+}
+
+std::size_t NodeWriter::entries_per_node() const {
+    return impl_->entries_per_node;
 }
 
 std::uint64_t NodeWriter::stored_bytes() const {

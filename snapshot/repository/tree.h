@@ -21,13 +21,17 @@
 namespace nodesnap {
 
 inline constexpr std::size_t kNodeLimit = 64U << 10;
+inline constexpr std::size_t kEntriesPerNodeLimit = 16384;
 
 // Writes nodes into metadata packs (up to 16 MiB a copy, two copies), several if need be. One thread. Memory: one pack's nodes.
 class NodeWriter {
 public:
     using PackIdSource = std::function<PackId()>;
-    NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids);
+    // `entries_per_node`: fewer than the limit makes high trees of few entries, for tests.
+    NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids,
+               std::size_t entries_per_node = kEntriesPerNodeLimit);
     ~NodeWriter();
+    std::size_t entries_per_node() const;
     SegmentRef put(std::span<const std::byte> node);  // plain FlatBuffer, at most kNodeLimit
     void finish();                                    // the last pack is complete and durable
     std::uint64_t stored_bytes() const;

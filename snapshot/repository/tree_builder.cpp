@@ -18,7 +18,7 @@ void TreeLevels::add(std::size_t child_height, std::string_view key, const NodeC
         if (child_height + 1 == kHeightLimit) {
             misused("a metadata tree is too high");
         }
-        levels_.emplace_back();
+        levels_.emplace_back(nodes_.entries_per_node());
     }
     if (!levels_[child_height].add(key, child)) {
         flush(child_height);
@@ -49,7 +49,7 @@ NodeRef TreeLevels::finish() {
 // ---- Names and inodes
 
 struct TreeBuilder::Impl {
-    explicit Impl(NodeWriter& nodes_) : nodes(nodes_), levels(nodes_) {}
+    explicit Impl(NodeWriter& nodes_) : nodes(nodes_), levels(nodes_), leaf(nodes_.entries_per_node()) {}
 
     void flush() {
         levels.add_leaf(leaf.first_key(), {nodes.put(leaf.encode()), leaf.size()});
