@@ -1,6 +1,7 @@
 """What the end-to-end tests share: file systems on loop devices, running the program, RocksDB stores.
 
-Each test file is a program of its own that ctest runs; the programs to test come in the environment (NODESNAP, NODESNAP_FAULTS, ROCKSDB_WRITER).
+Each test file is a program of its own that ctest runs; the programs to test come in the environment (NODESNAP, NODESNAP_FAULTS, ROCKSDB_WRITER,
+SYNTHETIC_MAP).
 """
 
 import contextlib
@@ -21,6 +22,7 @@ sys.dont_write_bytecode = True
 
 PROGRAM = os.environ.get("NODESNAP", "nodesnap")
 FAULTS = os.environ.get("NODESNAP_FAULTS", "nodesnap_faults")
+SYNTHETIC_MAP = os.environ.get("SYNTHETIC_MAP", "synthetic_map")
 WRITER = os.environ.get("ROCKSDB_WRITER", "rocksdb_writer")
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 

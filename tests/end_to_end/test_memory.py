@@ -1,36 +1,45 @@
-"""Resident memory stays below 128 MiB whatever the node holds. NODESNAP_SMALL_FILES and NODESNAP_SPARSE_BYTES set the counts; scripts/bench-memory
-runs it in full (1,000,000 files, 1 TiB)."""
+"""Resident memory stays below 128 MiB whatever the node holds. NODESNAP_SMALL_FILES, NODESNAP_SPARSE_BYTES and NODESNAP_RUNS set the counts;
+scripts/bench-memory runs it in full (1,000,000 files, 1 TiB, 100,000,000 runs)."""
 
 import os
+import subprocess
 
 import harness
 
 LIMIT = 128 << 20
 FILES = int(os.environ.get("NODESNAP_SMALL_FILES", "60000"))
+RUNS = int(os.environ.get("NODESNAP_RUNS", "1000000"))
 SPARSE_BYTES = int(os.environ.get("NODESNAP_SPARSE_BYTES", str(1 << 40)))
 
 
 class Memory(harness.Case):
     def peak(self, name, *arguments):
-        """Runs a command, returns its peak resident memory; a thin shell in between so that Python's own peak isn't inherited."""
-        import resource
-        import subprocess
-        command = self.command(name, *arguments)
-        pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.children.append(pid)
-        output = pid.stdout.read()
-        _, status, usage = os.wait4(pid.pid, 0)
-        pid.returncode = os.waitstatus_to_exitcode(status)
-        self.assertEqual(pid.returncode, 0, output[-2000:])
-        del resource
+        """Runs a command of the program."""
+        self.peak_of(name, self.command(name, *arguments))
+
+    def peak_of(self, name, command):
+        """Runs a command, prints its peak resident memory, and fails when that is above the limit."""
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.children.append(child)
+        last = b""
+        while output := child.stdout.read(1 << 20):
+            last = output[-2000:]
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(child.returncode, 0, last)
         peak = usage.ru_maxrss * 1024
-        print(f"{name}: {peak / (1 << 20):.0f} MiB")
+        print(f"{name}: {peak / (1 << 20):.0f} MiB", flush=True)
         self.assertLess(peak, LIMIT, f"{name} took {peak >> 20} MiB")
 
     def everything(self, mount, node):
         repository = mount / "repository"
         self.ok("init", repository, "--node", "node1")
         self.peak("backup", node, repository)
+        self.read(mount, repository)
+
+    def read(self, mount, repository):
+        self.peak("list", repository)
+        self.peak("status", repository)
         self.peak("verify", repository, "--data")
         self.peak("show", repository, "latest", "--files")
         self.peak("find", repository, "nothing")
@@ -71,6 +80,20 @@ class Memory(harness.Case):
             for number in range(FILES):
                 os.pwrite(file.fileno(), os.urandom(4096), number * 8192)
         self.everything(mount, node)
+
+    def test_map_of_very_many_runs(self):
+        mount = self.file_system("btrfs", 1024 + RUNS // 20000)
+        repository = mount / "repository"
+        self.ok("init", repository, "--node", "node1")
+        self.peak_of("backup's catalog", [harness.SYNTHETIC_MAP, str(repository), str(RUNS)])
+        self.read(mount, repository)
+        self.peak("dump", repository, "latest", "mapped", "--output", mount / "dumped")
+        with open(mount / "restored" / "mapped", "rb") as restored, open(mount / "dumped", "rb") as dumped:
+            period = bytes(1 + 7 * number % 6 for number in range(6)) * 100_000
+            for begin in range(0, RUNS, len(period)):
+                wanted = period[:min(len(period), RUNS - begin)]
+                self.assertEqual(restored.read(len(period)), wanted)
+                self.assertEqual(dumped.read(len(period)), wanted)
 
 
 if __name__ == "__main__":

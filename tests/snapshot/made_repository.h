@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -68,14 +69,20 @@ public:
     }
 
     Manifest publish(Repository& repository) {
+        return publish(repository, [this](NodeWriter& nodes) {
+            TreeBuilder tree(nodes);
+            for (const auto& [key, value] : entries_) {
+                tree.add(key, value);
+            }
+            return tree.finish();
+        });
+    }
+    // The same with a tree of the caller's making, instead of what was put.
+    Manifest publish(Repository& repository, const std::function<TreeRoot(NodeWriter&)>& build) {
         Manifest manifest;
         NodeWriter nodes(repository.target(), repository.info().uuid, repository.hasher(),
                          [this] { return PackId::of(session_, counter_++); });
-        TreeBuilder tree(nodes);
-        for (const auto& [key, value] : entries_) {
-            tree.add(key, value);
-        }
-        manifest.tree = tree.finish();
+        manifest.tree = build(nodes);
         nodes.finish();
         manifest.packs = packs_;
         for (const PackId& pack : nodes.packs()) {

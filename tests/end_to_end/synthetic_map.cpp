@@ -1,0 +1,77 @@
+// Makes a repository whose only backup holds one file with a map of any number of runs: more than a file system here could be given in
+// the time of a test.
+//
+//   synthetic_map REPOSITORY RUNS      REPOSITORY was made by init, and is empty
+//
+// The file is called "mapped" and has a byte for each run; byte i is 1 + 7 * i mod 6. The map goes through the drain's own catalog, so that
+// the memory of this program is that of a backup which finds as many runs.
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+
+#include "io/target/directory.h"
+#include "snapshot/drain/catalog.h"
+#include "tests/snapshot/made_repository.h"
+
+namespace {
+
+using namespace nodesnap;
+
+constexpr std::uint64_t kFile = 2;
+constexpr std::uint32_t kSegments = 6;
+
+std::uint32_t segment_of(std::uint64_t number) {
+    return static_cast<std::uint32_t>(7 * number % kSegments);
+}
+
+// Runs that follow each other lie in different segments, so that no two can be merged.
+void add_runs(Catalog& catalog, const PackId& pack, std::uint64_t runs) {
+    for (std::uint64_t number = 0; number < runs; ++number) {
+        Run run;
+        run.offset = number;
+        run.length = 1;
+        run.pack = pack;
+        run.first = segment_of(number);
+        run.skip = static_cast<std::uint32_t>(number * 4099 % test::MadeBackup::kSegmentBytes);
+        run.count = 1;
+        catalog.add_run(kFile, run);
+    }
+}
+
+void make(const std::string& place, std::uint64_t runs) {
+    auto repository = Repository::open(open_directory_target(place), [](const Damage&) {});
+    const char* scratch = std::getenv("TMPDIR");
+    Catalog catalog(scratch == nullptr ? "/var/tmp" : scratch);
+    test::MadeBackup backup;
+    const PackId pack = backup.data_pack(repository, kSegments);
+    Inode root;
+    root.type = FileType::kDirectory;
+    root.mode = 0755;
+    catalog.add_inode(test::MadeBackup::kRoot, root);
+    Inode file;
+    file.mode = 0644;
+    file.size = runs;
+    catalog.add_inode(kFile, file);
+    catalog.add_dirent(test::MadeBackup::kRoot, "mapped", Dirent{kFile, FileType::kRegular});
+    add_runs(catalog, pack, runs);
+    backup.publish(repository, [&](NodeWriter& nodes) { return catalog.build(nodes); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 3) {
+        std::fprintf(stderr, "usage: synthetic_map REPOSITORY RUNS\n");
+        return 2;
+    }
+    try {
+        make(argv[1], std::strtoull(argv[2], nullptr, 10));
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "synthetic_map: %s\n", error.what());
+        return 1;
+    }
+    return 0;
+}
