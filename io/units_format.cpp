@@ -77,7 +77,7 @@ std::string human_duration(std::chrono::nanoseconds duration) {
     if (value < 59.95e9) {
         return print("%.1f s", value / 1e9);
     }
-    const auto seconds = static_cast<long long>(nanoseconds / kNanoseconds + (nanoseconds % kNanoseconds >= kNanoseconds / 2 ? 1 : 0));
+    const long long seconds = nanoseconds / kNanoseconds + (nanoseconds % kNanoseconds >= kNanoseconds / 2 ? 1 : 0);
     if (seconds < 3600) {
         return print("%lldm %02llds", seconds / 60, seconds % 60);
     }

@@ -247,7 +247,7 @@ private:
             }
             pending.append(buffer.data(), static_cast<std::size_t>(length));
             std::size_t begin = 0;
-            for (std::size_t end; (end = pending.find('\n', begin)) != std::string::npos; begin = end + 1) {
+            for (std::size_t end = 0; (end = pending.find('\n', begin)) != std::string::npos; begin = end + 1) {
                 look_at_mapping(std::string_view(pending).substr(begin, end - begin), last, names);
             }
             pending.erase(0, begin);

@@ -1,11 +1,11 @@
 #include "io/target/folders.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 
 #include "io/target/object_name.h"
 #include "platform/fault.h"
