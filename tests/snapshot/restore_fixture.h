@@ -84,14 +84,20 @@ inline std::map<std::string, std::string> picture_of(const fs::path& root) {
 }
 
 // Lets scratch directories lie in memory where that can hold attributes: these tests sync a lot, and syncfs() waits for everyone who writes
-// to a disk.
+// to a disk. NODESNAP_TEST_IMAGES names the place (scripts/test); otherwise a TMPDIR that is set is left alone.
 struct ScratchInMemory {
     ScratchInMemory() {
-        const char* const memory = "/dev/shm";
-        const fs::path probe = fs::path(memory) / ("nodesnap-probe-" + std::to_string(::getpid()));
+        const char* place = std::getenv("NODESNAP_TEST_IMAGES");
+        if (place == nullptr && std::getenv("TMPDIR") == nullptr) {
+            place = "/dev/shm";
+        }
+        if (place == nullptr) {
+            return;
+        }
+        const fs::path probe = fs::path(place) / ("nodesnap-probe-" + std::to_string(::getpid()));
         write_file(probe, "");
-        if (std::getenv("TMPDIR") == nullptr && ::lsetxattr(probe.c_str(), "user.probe", "", 0, 0) == 0) {
-            ::setenv("TMPDIR", memory, 0);
+        if (::lsetxattr(probe.c_str(), "user.probe", "", 0, 0) == 0) {
+            ::setenv("TMPDIR", place, 1);
         }
         std::error_code ignored;
         fs::remove(probe, ignored);
