@@ -94,15 +94,24 @@ double rate_of(const BackupResult& result) {
     return seconds > 0 ? static_cast<double>(result.manifest.totals.read_bytes) / seconds : 0;
 }
 
+std::string how_it_was_taken(const BackupResult& result) {
+    const Manifest& manifest = result.manifest;
+    const std::string when = utc(manifest.snapshot_time_ns) + " UTC";
+    const std::string why = " (" + printable_text(result.backend_reason) + ")";
+    if (result.backend == "none") {
+        return "no snapshot, read from " + when + " on" + why;
+    }
+    return "snapshot: " + when + ", taken in " + human_duration(std::chrono::nanoseconds(manifest.snapshot_duration_ns)) + " by " +
+           result.backend + why;
+}
+
 void print_summary(std::ostream& out, const BackupResult& result) {
     const Manifest& manifest = result.manifest;
     const Manifest::Totals& totals = manifest.totals;
     out << "backup " << manifest.id.hex() << (manifest.damaged ? " is made, but incomplete" : " is made") << '\n'
-        << "  snapshot: " << utc(manifest.snapshot_time_ns) << " UTC, taken in "
-        << human_duration(std::chrono::nanoseconds(manifest.snapshot_duration_ns)) << " by " << result.backend << " ("
-        << printable_text(result.backend_reason) << ")\n"
+        << "  " << how_it_was_taken(result) << '\n'
         << "  consistency: " << to_string(manifest.consistency) << '\n'
-        << "  files: " << totals.files << ", and " << totals.directories << " directories, " << totals.others << " others\n"
+        << "  " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
         << human_bytes(totals.stored_bytes) << '\n'
         << "  drained in " << human_duration(result.drain_time) << " at " << human_rate(rate_of(result)) << "; "

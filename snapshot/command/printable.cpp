@@ -95,6 +95,15 @@ std::string printable_text(std::string_view text) {
     return escape(text, false);
 }
 
+std::string counted(std::uint64_t count, std::string_view singular, std::string_view plural) {
+    return std::to_string(count) + " " + std::string(count == 1 ? singular : plural);
+}
+
+std::string counts_of(std::uint64_t files, std::uint64_t directories, std::uint64_t others) {
+    return counted(files, "file", "files") + ", " + counted(directories, "directory", "directories") + ", " +
+           counted(others, "other", "others");
+}
+
 std::string base64(std::string_view bytes) {
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     std::string text;

@@ -2,6 +2,7 @@
 // backwards and invalid UTF-8 are written as \xNN, so that no name can move the cursor, hide itself or look like another line.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -12,6 +13,10 @@ bool is_utf8(std::string_view bytes) noexcept;
 std::string printable_name(std::string_view name);
 // A sentence that may hold names; backslashes stay as they are.
 std::string printable_text(std::string_view text);
+// "1 file", "2 files".
+std::string counted(std::uint64_t count, std::string_view singular, std::string_view plural);
+// "3 files, 1 directory, 0 others"
+std::string counts_of(std::uint64_t files, std::uint64_t directories, std::uint64_t others);
 // RFC 4648, with padding.
 std::string base64(std::string_view bytes);
 

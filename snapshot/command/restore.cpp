@@ -64,7 +64,7 @@ double rate_of(const RestoreResult& result) {
 }
 
 void print_counts(std::ostream& out, const RestoreResult& result) {
-    out << "  files: " << result.files << ", and " << result.directories << " directories, " << result.others << " others\n";
+    out << "  " << counts_of(result.files, result.directories, result.others) << '\n';
 }
 
 void print_plan(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {

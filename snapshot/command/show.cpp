@@ -33,7 +33,7 @@ void print_backup(Call& call, const Manifest& manifest) {
         << "node:           " << printable_name(manifest.node.name) << '\n'
         << "node directory: " << printable_name(manifest.node.path) << " on " << printable_name(manifest.host_name) << '\n'
         << "backend:        " << printable_text(manifest.proof.backend) << '\n'
-        << "files:          " << totals.files << " (and " << totals.directories << " directories, " << totals.others << " others)\n"
+        << "holds:          " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "size:           " << human_bytes(totals.logical_bytes) << " (" << human_bytes(totals.data_bytes) << " without holes)\n"
         << "read:           " << human_bytes(totals.read_bytes) << '\n'
         << "stored:         " << human_bytes(totals.stored_bytes) << " in " << manifest.packs.size() << " packs\n";

@@ -45,9 +45,9 @@ void print_result(Call& call, const VerifyResult& result, std::chrono::nanosecon
     for (const std::string& line : result.information) {
         out << "note: " << printable_text(line) << '\n';
     }
-    out << "checked " << result.backups << " backups: " << result.objects << " objects, " << result.nodes << " metadata nodes, "
-        << result.segments << " segments" << (data ? "" : " (not their data)") << ", " << human_bytes(result.bytes_read) << " in "
-        << human_duration(elapsed) << '\n';
+    out << "checked " << counted(result.backups, "backup", "backups") << ": " << counted(result.objects, "object", "objects") << ", "
+        << counted(result.nodes, "metadata node", "metadata nodes") << ", " << counted(result.segments, "segment", "segments")
+        << (data ? "" : " (not their data)") << ", " << human_bytes(result.bytes_read) << " in " << human_duration(elapsed) << '\n';
     if (!result.needs_repair()) {
         out << (data ? "all is whole\n" : "the structure is whole; --data reads the data too\n");
     } else if (result.lost_count == 0) {

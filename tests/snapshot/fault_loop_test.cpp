@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <functional>
 #include <iostream>
 #include <new>
@@ -21,6 +22,7 @@ class FaultLoop : public testing::TestWithParam<bool> {
 protected:
     static constexpr std::size_t kPages = 80;  // of one file, with holes between them
     static constexpr std::size_t kPage = 4096;
+    static constexpr std::uint64_t kMostOperations = 5000;  // far more than any attempt makes
 
     void SetUp() override {
         interrupt::clear();
@@ -53,12 +55,7 @@ protected:
     }
     Manifest back_up() {
         auto repository = open();
-        BackupOptions options;
-        options.node_directory = node().string();
-        options.backend.kind = "none";
-        options.backend.accept_inconsistent = true;
-        options.state_directory = (base() / "state").string();
-        options.scratch_directory = base().string();
+        BackupOptions options = plain_backup_of(base());
         options.workers = 2;
         options.sizes.data_pack_bytes = kSegmentLimit;
         options.sizes.entries_per_node = 8;
@@ -135,6 +132,7 @@ protected:
     void loop(const std::string& what, const std::function<std::uint64_t()>& attempt, const std::function<void(const Outcome&)>& check) {
         std::uint64_t points = 0;
         for (std::uint64_t nth = 1;; ++nth) {
+            ASSERT_LT(nth, kMostOperations) << what << " never came to its end";
             const Outcome outcome = run(nth, attempt);
             ASSERT_TRUE(outcome.ended) << "at operation " << nth << " of " << what;
             if (outcome.injected == 0) {
@@ -199,11 +197,16 @@ TEST_P(FaultLoop, BackupLosesNothing) {
 
 TEST_P(FaultLoop, VerifyNeverCallsWholeWhatItCouldNotRead) {
     back_up();
+    const VerifyResult whole = verify();
     loop(
         "verify",
-        [this] {
+        [&] {
             const auto result = verify();
-            return result.damage_count + result.information.size();
+            const auto told = result.damage_count + result.information.size();
+            if (told == 0 && (result.objects != whole.objects || result.nodes != whole.nodes || result.segments != whole.segments)) {
+                std::abort();  // nothing was told, and not everything was looked at
+            }
+            return told;
         },
         [&](const Outcome& outcome) {
             // What fails once may be repeated, or the other copy serve; what fails for good is told.

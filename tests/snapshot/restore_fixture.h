@@ -104,6 +104,17 @@ struct ScratchInMemory {
     }
 };
 
+// A backup of base/node as it lies there, by whoever runs the tests.
+inline BackupOptions plain_backup_of(const fs::path& base) {
+    BackupOptions options;
+    options.node_directory = (base / "node").string();
+    options.backend.kind = "none";
+    options.backend.accept_inconsistent = true;
+    options.state_directory = (base / "state").string();
+    options.scratch_directory = base.string();
+    return options;
+}
+
 class RestoreTest : public testing::Test {
 protected:
     void SetUp() override {
@@ -119,15 +130,9 @@ protected:
 
     Manifest back_up() {
         auto repository = open();
-        BackupOptions options;
-        options.node_directory = node().string();
-        options.backend.kind = "none";
-        options.backend.accept_inconsistent = true;
-        options.state_directory = (base() / "state").string();
-        options.scratch_directory = base().string();
         Progress progress;
         Report report;
-        return run_backup(repository, options, progress, report).manifest;
+        return run_backup(repository, plain_backup_of(base()), progress, report).manifest;
     }
     Repository open() { return made_.open(); }
 
