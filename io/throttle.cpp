@@ -1,6 +1,7 @@
 #include "io/throttle.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace nodesnap {
 namespace {
@@ -18,6 +19,11 @@ std::chrono::nanoseconds time_for(std::uint64_t bytes, std::uint64_t bytes_per_s
 
 Throttle::Throttle(std::uint64_t bytes_per_second) : Throttle(bytes_per_second, &Clock::now) {}
 Throttle::Throttle(std::uint64_t bytes_per_second, Clock::time_point (*now)()) : bytes_per_second_(bytes_per_second), now_(now) {}
+
+std::size_t Throttle::smooth_bytes() const noexcept {
+    constexpr std::uint64_t kPage = 4096;
+    return limited() ? std::max(kPage, bytes_per_second_ / 10 / kPage * kPage) : std::numeric_limits<std::size_t>::max();
+}
 
 // A reservation may go when the clock reaches the end of its own place in the queue. The queue's end is never further back than the burst:
 // time in which nobody asked doesn't add up.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
 
@@ -22,6 +23,8 @@ public:
 
     std::chrono::nanoseconds reserve(std::uint64_t bytes);
     bool limited() const noexcept { return bytes_per_second_ != 0; }
+    // How much to move at once for the cap to be smooth: a tenth of a second's worth, in whole pages; all there is without a cap.
+    std::size_t smooth_bytes() const noexcept;
 
 private:
     std::uint64_t bytes_per_second_;

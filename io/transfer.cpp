@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+
+#include "platform/interrupt.h"
 
 namespace nodesnap {
 namespace {
@@ -57,6 +60,14 @@ Task<std::int64_t> write_full(Ring& ring, int fd, std::span<const std::byte> fro
         done = reached;
     }
     co_return static_cast<std::int64_t>(done);
+}
+
+Task<void> pace(Ring& ring, Throttle& throttle, std::uint64_t bytes) {
+    constexpr std::chrono::nanoseconds kSlice = std::chrono::seconds(1);
+    for (auto left = throttle.reserve(bytes); left.count() > 0; left -= kSlice) {
+        throw_if_interrupted();
+        co_await ring.sleep(std::min(left, kSlice));
+    }
 }
 
 }  // namespace nodesnap

@@ -8,6 +8,7 @@
 
 #include "io/ring.h"
 #include "io/task.h"
+#include "io/throttle.h"
 
 namespace nodesnap {
 
@@ -20,5 +21,8 @@ Task<std::int64_t> read_full(Ring& ring, int fd, std::span<std::byte> into, std:
 
 // Writes all of `from` at `offset`. Returns from.size() or a negative errno; a write that makes no progress is an EIO.
 Task<std::int64_t> write_full(Ring& ring, int fd, std::span<const std::byte> from, std::uint64_t offset);
+
+// Waits for the turn of `bytes` under the cap. An interrupt is seen within a second (throws Error::failed).
+Task<void> pace(Ring& ring, Throttle& throttle, std::uint64_t bytes);
 
 }  // namespace nodesnap

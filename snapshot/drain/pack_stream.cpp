@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "io/target/paced_write.h"
+#include "io/transfer.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 
@@ -151,14 +153,16 @@ Task<void> PackStream::write_ready(std::shared_ptr<OpenPack> pack) {
     if (!pack->head_written) {
         pack->head_written = true;
         const AlignedBytes head(pack_head(env_.repository, layout::PackKind::kData, pack->index.id(), 0));
-        co_await pack->writer->write(env_.ring, head.span(), 0);
+        co_await write_paced(env_.ring, *pack->writer, head.span(), 0, env_.write_throttle);
     }
     while (!pack->queue.empty() && pack->queue.front()->closed && pack->queue.front()->awaited == 0) {
         auto buffer = std::move(pack->queue.front());
         pack->queue.pop_front();
-        if (env_.write_throttle.limited()) {
-            co_await env_.ring.sleep(env_.write_throttle.reserve(buffer->used));
+        if (env_.write_throttle.smooth_bytes() < buffer->used) {
+            co_await write_paced(env_.ring, *pack->writer, buffer->memory.span().first(buffer->used), buffer->offset, env_.write_throttle);
+            continue;
         }
+        co_await pace(env_.ring, env_.write_throttle, buffer->used);
         ++pack->writes;
         env_.ring.spawn(write_one(pack, std::move(buffer)));
     }
@@ -175,7 +179,7 @@ Task<void> PackStream::write_one(std::shared_ptr<OpenPack> pack, std::unique_ptr
 
 Task<void> PackStream::write_tail(OpenPack& pack) {
     const AlignedBytes tail(pack_tail(env_.repository, pack.index, pack.end));
-    co_await pack.writer->write(env_.ring, tail.span(), pack.end);
+    co_await write_paced(env_.ring, *pack.writer, tail.span(), pack.end, env_.write_throttle);
     stored_bytes_ += pack.end + tail.span().size();
 }
 

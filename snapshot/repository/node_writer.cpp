@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <new>
 
+#include "io/target/paced_write.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "snapshot/repository/pack_codec.h"
@@ -10,8 +11,7 @@ namespace nodesnap {
 namespace {
 
 constexpr std::size_t kPackBytes = 16U << 20;  // of one copy
-constexpr std::size_t kWriteBytes = 1U << 20;
-constexpr std::size_t kSmallNode = 1024;  // isn't compressed: a pack is rounded up to whole blocks anyway
+constexpr std::size_t kSmallNode = 1024;       // isn't compressed: a pack is rounded up to whole blocks anyway
 
 std::size_t round_up(std::size_t value, std::uint64_t unit) {
     return (value + unit - 1) / unit * unit;
@@ -34,29 +34,25 @@ private:
 };
 
 // By value or pointer only: the frame outlives the call.
-Task<void> write_and_finish(Ring& ring, ObjectWriter* writer, std::span<const std::byte> first, std::span<const std::byte> second,
-                            std::span<const std::byte> tail) {
-    std::uint64_t offset = 0;
-    for (int part = 0; part < 3; ++part) {
-        std::span<const std::byte> rest = first;
-        if (part != 0) {
-            rest = part == 1 ? second : tail;
-        }
-        while (!rest.empty()) {
-            const auto piece = rest.first(std::min(rest.size(), kWriteBytes));
-            co_await writer->write(ring, piece, offset);
-            offset += piece.size();
-            rest = rest.subspan(piece.size());
-        }
-    }
+Task<void> write_and_finish(Ring& ring, ObjectWriter* writer, Throttle* throttle, std::span<const std::byte> first,
+                            std::span<const std::byte> second, std::span<const std::byte> tail) {
+    co_await write_paced(ring, *writer, first, 0, *throttle);
+    co_await write_paced(ring, *writer, second, first.size(), *throttle);
+    co_await write_paced(ring, *writer, tail, first.size() + second.size(), *throttle);
     co_await writer->finish(ring);
 }
 
 }  // namespace
 
 struct NodeWriter::Impl {
-    Impl(Target& target_, const Uuid& repository_, const Hasher& hasher_, PackIdSource ids_, std::size_t entries_per_node_)
-        : target(target_), repository(repository_), hasher(hasher_), ids(std::move(ids_)), entries_per_node(entries_per_node_) {}
+    Impl(Target& target_, const Uuid& repository_, const Hasher& hasher_, PackIdSource ids_, std::size_t entries_per_node_,
+         Throttle* throttle_)
+        : target(target_),
+          repository(repository_),
+          hasher(hasher_),
+          ids(std::move(ids_)),
+          entries_per_node(entries_per_node_),
+          throttle(throttle_ != nullptr ? throttle_ : &no_cap) {}
 
     void begin_pack() {
         index.emplace(layout::PackKind::kNodes, ids(), 0);
@@ -101,7 +97,7 @@ struct NodeWriter::Impl {
         const std::string name = layout::pack({layout::PackKind::kNodes, index->id(), 0});
         const auto writer = target.begin(name, index->id().hex());
         const std::span<const std::byte> first = buffer.bytes().first(end);
-        ring.wait(write_and_finish(ring, writer.get(), first, first.subspan(kPackAlignment), tail));
+        ring.wait(write_and_finish(ring, writer.get(), throttle, first, first.subspan(kPackAlignment), tail));
         fault::step("nodes.pack-written");
         stored += data_end + tail.size();
         written.push_back(index->id());
@@ -113,6 +109,8 @@ struct NodeWriter::Impl {
     const Hasher hasher;
     const PackIdSource ids;
     const std::size_t entries_per_node;
+    Throttle no_cap;
+    Throttle* const throttle;
     PackBuffer buffer;
     Compressor compressor;
     std::optional<PackIndex> index;  // of the pack that is being filled
@@ -122,8 +120,9 @@ struct NodeWriter::Impl {
     std::uint64_t stored = 0;
 };
 
-NodeWriter::NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids, std::size_t entries_per_node)
-    : impl_(std::make_unique<Impl>(target, repository, hasher, std::move(ids), entries_per_node)) {}
+NodeWriter::NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids, std::size_t entries_per_node,
+                       Throttle* throttle)
+    : impl_(std::make_unique<Impl>(target, repository, hasher, std::move(ids), entries_per_node, throttle)) {}
 
 NodeWriter::~NodeWriter() = default;
 

@@ -15,6 +15,7 @@
 
 #include "io/checksum.h"
 #include "io/target/target.h"
+#include "io/throttle.h"
 #include "snapshot/repository/pack.h"
 #include "snapshot/repository/records.h"
 
@@ -27,9 +28,10 @@ inline constexpr std::size_t kEntriesPerNodeLimit = 16384;
 class NodeWriter {
 public:
     using PackIdSource = std::function<PackId()>;
-    // `entries_per_node`: fewer than the limit makes high trees of few entries, for tests.
+    // `entries_per_node`: fewer than the limit makes high trees of few entries, for tests. `throttle` caps the writes and must outlive
+    // this; none: no cap.
     NodeWriter(Target& target, const Uuid& repository, const Hasher& hasher, PackIdSource ids,
-               std::size_t entries_per_node = kEntriesPerNodeLimit);
+               std::size_t entries_per_node = kEntriesPerNodeLimit, Throttle* throttle = nullptr);
     ~NodeWriter();
     std::size_t entries_per_node() const;
     SegmentRef put(std::span<const std::byte> node);  // plain FlatBuffer, at most kNodeLimit

@@ -79,6 +79,13 @@ TEST_F(ThrottleTest, IsSharedByThreadsWithoutLosingAByte) {
     EXPECT_EQ(throttle.reserve(0), 4s - 100ms);
 }
 
+TEST_F(ThrottleTest, PiecesAreATenthOfASecondInWholePages) {
+    EXPECT_EQ(Throttle(10'000'000).smooth_bytes(), 999'424U);
+    EXPECT_EQ(Throttle(100'000).smooth_bytes(), 8192U);
+    EXPECT_EQ(Throttle(1).smooth_bytes(), 4096U);
+    EXPECT_GT(Throttle().smooth_bytes(), std::size_t{1} << 40);
+}
+
 TEST_F(ThrottleTest, AbsurdSizesDoNotOverflow) {
     Throttle throttle(1, &read_moment);
     for (int i = 0; i < 1000; ++i) {

@@ -46,6 +46,23 @@ std::map<std::string, Bytes> random_entries(Random& random, std::size_t count) {
     return entries;
 }
 
+Throttle::Clock::time_point still() {
+    return Throttle::Clock::time_point(std::chrono::hours(1));
+}
+
+TEST(Tree, WritesAreBookedUnderTheCap) {
+    MemoryTarget target;
+    Throttle throttle(1'000'000, &still);
+    NodeWriter nodes(
+        target, sample_uuid(), Hasher(kSampleSeed), [] { return sample_pack(0); }, kEntriesPerNodeLimit, &throttle);
+    Random random;
+    const std::string node = random.text(60'000);
+    nodes.put(as_bytes(node));
+    nodes.finish();
+    ASSERT_GT(nodes.stored_bytes(), 120'000U);
+    EXPECT_EQ(throttle.reserve(0), std::chrono::microseconds(nodes.stored_bytes()) - std::chrono::milliseconds(100));
+}
+
 TEST(Tree, AnEmptyOneHasNoRoot) {
     NodeStore store;
     const TreeRoot root = build(store, {});
