@@ -16,6 +16,16 @@ std::int64_t now_ns(clockid_t clock) {
 std::int64_t utc_now_ns() {
     return now_ns(CLOCK_REALTIME);
 }
+std::int64_t next_stamp_ns() {
+    const std::int64_t before = now_ns(CLOCK_REALTIME_COARSE);
+    std::int64_t now = before;
+    while (now == before) {
+        const timespec pause{0, 500'000};
+        ::nanosleep(&pause, nullptr);
+        now = now_ns(CLOCK_REALTIME_COARSE);
+    }
+    return now;
+}
 std::int64_t monotonic_ns() {
     return now_ns(CLOCK_MONOTONIC);
 }

@@ -34,7 +34,10 @@ DirectoryStream::DirectoryStream(FileDescriptor directory, std::string path)
 
 bool DirectoryStream::fill() {
     const int injected = fault::inject("getdents");
-    const long count = injected != 0 ? -1 : ::syscall(SYS_getdents64, directory_.get(), buffer_.data(), buffer_.size());
+    long count = -1;
+    do {
+        count = injected != 0 ? -1 : ::syscall(SYS_getdents64, directory_.get(), buffer_.data(), buffer_.size());
+    } while (count < 0 && injected == 0 && errno == EINTR);  // some file systems are interrupted (FUSE, NFS)
     if (count < 0) {
         throw Error::system("read directory", path_, injected != 0 ? injected : errno);
     }

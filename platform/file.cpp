@@ -169,6 +169,11 @@ FileDescriptor open_long(int root, std::string_view relative_path, int flags, mo
     return FileDescriptor(fd);
 }
 
+bool clear_status_flag(int fd, int flag) noexcept {
+    const int flags = ::fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & flag) != 0 && ::fcntl(fd, F_SETFL, flags & ~flag) == 0;
+}
+
 std::size_t pread_some(int fd, std::span<std::byte> into, std::uint64_t offset, const std::string& path) {
     std::size_t done = 0;
     while (done < into.size()) {

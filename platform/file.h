@@ -25,6 +25,8 @@ FileDescriptor open_path(const std::string& path, int flags, mode_t mode = 0);
 FileDescriptor open_long(int root, std::string_view relative_path, int flags, mode_t mode = 0);
 // As open_long, but a failure is an errno (negative result) instead of an exception: for walks that expect ENOENT.
 int try_open_long(int root, std::string_view relative_path, int flags, mode_t mode = 0) noexcept;
+// Takes a status flag (O_DIRECT, O_NONBLOCK) off an open descriptor. False if it wasn't set.
+bool clear_status_flag(int fd, int flag) noexcept;
 
 // Reads up to into.size() bytes at `offset`, fewer only at the end of the file. Returns the number read.
 std::size_t pread_some(int fd, std::span<std::byte> into, std::uint64_t offset, const std::string& path);

@@ -50,11 +50,6 @@ bool set_inode_flags(int fd, std::uint32_t flags, const std::string& path_for_er
     return true;
 }
 
-bool clear_direct(int fd) noexcept {
-    const int flags = ::fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_DIRECT) != 0 && ::fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0;
-}
-
 std::uint64_t inode_generation(int fd) {
     int generation = 0;
     if (::ioctl(fd, FS_IOC_GETVERSION, &generation) != 0) {

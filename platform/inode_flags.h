@@ -13,7 +13,5 @@ std::optional<std::uint32_t> inode_flags(int fd, const std::string& path_for_err
 bool set_inode_flags(int fd, std::uint32_t flags, const std::string& path_for_errors = "");
 // 0 where the file system doesn't tell.
 std::uint64_t inode_generation(int fd);
-// Takes O_DIRECT off an open descriptor. False if it wasn't set.
-bool clear_direct(int fd) noexcept;
 
 }  // namespace nodesnap

@@ -138,7 +138,7 @@ private:
         manifest.snapshot_time_ns = snapshot_->taken_ns();
         manifest.finished_time_ns = utc_now_ns();
         manifest.snapshot_duration_ns = snapshot_->duration_ns();
-        manifest.consistency = snapshot_->consistency();
+        manifest.consistency = drained_.changed_meanwhile ? Consistency::kInconsistent : snapshot_->consistency();
         manifest.damaged = drained_.damaged;
         manifest.host_name = host_name();
         manifest.tool_version = NODESNAP_VERSION;

@@ -4,15 +4,39 @@
 #include <functional>
 #include <thread>
 
+#include "platform/clock.h"
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/drain/change_scan.h"
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/drain_worker.h"
 #include "snapshot/drain/source_walk.h"
 
 namespace nodesnap {
 namespace {
+
+// From the walk's thread to the workers.
+class DrainSink : public SourceSink {
+public:
+    explicit DrainSink(DrainState& state) : state_(state) {}
+
+    void found(std::uint64_t directory, const std::string& name, const Dirent& dirent) override {
+        state_.catalog.add_dirent(directory, name, dirent);
+    }
+    void take(std::unique_ptr<Batch> batch) override { state_.queue.push(std::move(batch)); }
+    void unreadable(const std::string& path, const Error& error) override { state_.unreadable(path, error); }
+    void lost(std::uint64_t directory) override {
+        Inode inode;
+        inode.type = FileType::kDirectory;
+        inode.damaged = true;
+        state_.catalog.add_inode(directory, inode);
+    }
+    bool stopped() const override { return state_.queue.aborted(); }
+
+private:
+    DrainState& state_;
+};
 
 // Runs `work` on a thread of its own; what it throws becomes the drain's failure.
 std::jthread start(DrainState& state, std::function<void()> work) {
@@ -26,14 +50,15 @@ std::jthread start(DrainState& state, std::function<void()> work) {
 }
 
 void read_source(DrainState& state, int source, std::uint64_t root_ino, const ExcludeRules& excludes, unsigned workers) {
-    SourceWalk walk(source, root_ino, excludes, state.catalog, state.queue,
-                    [&state](const std::string& path, const Error& error) { state.unreadable(path, error); });
+    DrainSink sink(state);
+    SourceWalk walk(source, root_ino, excludes, sink);
     std::vector<std::jthread> threads;
     threads.reserve(workers + 1);
     try {
         threads.push_back(start(state, [&state, &walk] {
             walk.run();
             state.progress.totals_final = true;
+            state.queue.close();
         }));
         for (unsigned index = 0; index < workers; ++index) {
             threads.push_back(start(state, [&state, index, workers] { DrainWorker(state, index, workers).run(); }));
@@ -45,21 +70,35 @@ void read_source(DrainState& state, int source, std::uint64_t root_ino, const Ex
     state.rethrow_failure();
 }
 
+bool changed_meanwhile(int source, std::uint64_t root_ino, const ExcludeRules& excludes, std::int64_t since_ns, bool tolerated) {
+    const auto path = changed_since(source, root_ino, excludes, since_ns);
+    if (path && !tolerated) {
+        throw Error::failed("the node directory changed while it was read: " + *path,
+                            "stop all that writes to it before a backup without snapshots, or keep the node on btrfs");
+    }
+    return path.has_value();
+}
+
 }  // namespace
 
 DrainResult run_drain(int source, Target& target, const Uuid& repository, const Hasher& hasher, const SessionId& session,
                       const ExcludeRules& excludes, const DrainOptions& options, Progress& progress, Report& report) {
     DrainState state(target, repository, hasher, session, options, progress, report);
     DrainResult result;
+    const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
     result.root_ino = stat_fd(source).stx_ino;
     progress.phase = "draining";
     read_source(state, source, result.root_ino, excludes,
                 options.workers != 0 ? std::min(options.workers, kMaximumWorkers) : std::min(cpu_count(), kDefaultWorkers));
+    if (options.source_is_live) {
+        progress.phase = "looking for changes";
+        result.changed_meanwhile = changed_meanwhile(source, result.root_ino, excludes, begun_ns, options.tolerate_changes);
+    }
     fault::step("drain.data-durable");
 
     progress.phase = "storing metadata";
     NodeWriter nodes(
-        target, repository, hasher, [&state] { return state.next_pack_id(); }, options.sizes.entries_per_node);
+        target, repository, hasher, [&state] { return state.next_pack_id(); }, options.sizes.entries_per_node, &state.write_throttle);
     result.tree = state.catalog.build(nodes);
     nodes.finish();
     fault::step("drain.metadata-durable");

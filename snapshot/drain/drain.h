@@ -32,7 +32,7 @@ struct DrainOptions {
     unsigned workers = 0;  // 0: one per CPU, up to kDefaultWorkers; at most kMaximumWorkers
     bool force_blocking = false;
     bool skip_unreadable = false;
-    bool source_is_live = false;    // not a snapshot: a file that changes while it is read is an error
+    bool source_is_live = false;    // not a snapshot: whatever changes while it is read is an error
     bool tolerate_changes = false;  // but one that the operator has accepted
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
@@ -44,6 +44,7 @@ struct DrainResult {
     TreeRoot tree;
     std::uint64_t root_ino = 0;
     bool damaged = false;
+    bool changed_meanwhile = false;  // a live source, whose changes were tolerated
     Manifest::Totals totals;
     std::vector<PackId> packs;
     std::string io_fallback_reason;

@@ -1,7 +1,9 @@
 #include "snapshot/drain/drain_state.h"
 
+#include <algorithm>
 #include <cerrno>
 
+#include "platform/entry.h"
 #include "platform/host.h"
 
 namespace nodesnap {
@@ -17,7 +19,14 @@ DrainState::DrainState(Target& target_, const Uuid& repository_, const Hasher& h
       report(report_),
       catalog(options_.scratch_directory),
       read_throttle(options_.limit_bytes_per_second),
-      write_throttle(options_.limit_bytes_per_second) {}
+      write_throttle(options_.limit_bytes_per_second),
+      descriptors_(entry::raise_descriptor_limit()) {}
+
+// Of the descriptors, a quarter is for files that are being read and a quarter for large ones that wait; the rest for directories, packs,
+// rings.
+std::size_t DrainState::units_in_flight(unsigned workers) const {
+    return std::clamp<std::size_t>(descriptors_ / 4 / workers, 4, kUnitsInFlight);
+}
 
 bool DrainState::claim_linked(std::uint64_t ino) {
     const std::lock_guard lock(mutex_);

@@ -39,6 +39,9 @@ struct DrainState {
     std::atomic<std::uint64_t> logical_bytes{0}, data_bytes{0}, read_bytes{0}, stored_bytes{0}, unreadable_files{0};
     std::atomic<bool> damaged{false};
 
+    // Files and ranges that one worker may have in flight: each file has a descriptor.
+    std::size_t units_in_flight(unsigned workers) const;
+
     PackId next_pack_id() { return PackId::of(session, pack_counter_++); }
 
     // True for the first to ask for an inode. Remembers a bounded number: past that a file with several links may be read once for each.
@@ -59,6 +62,7 @@ struct DrainState {
     std::string fallback_reason() const;
 
 private:
+    static constexpr std::size_t kUnitsInFlight = 64;
     static constexpr std::size_t kRememberedLinks = 256U << 10;
     static constexpr std::size_t kRememberedOwners = 4096;
 
@@ -68,6 +72,7 @@ private:
     std::unordered_set<std::uint64_t> owners_;
     std::exception_ptr failure_;
     std::vector<PackId> packs_;
+    std::uint64_t descriptors_;  // that this process may have open
     std::string fallback_reason_;
 };
 

@@ -67,6 +67,7 @@ private:
 DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
     : state_(state),
       index_(index),
+      units_(state.units_in_flight(workers)),
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
       packs_(PackStream::Environment{ring_, buffers_, state.target, state.repository, state.hasher, state.write_throttle,
@@ -88,7 +89,7 @@ void DrainWorker::run() {
             return;
         }
         // Counted, since without io_uring each unit is done before the next starts.
-        for (std::size_t started = 0; started < kUnitsInFlight && active_ < kUnitsInFlight && start_next(false); ++started) {
+        for (std::size_t started = 0; started < units_ && active_ < units_ && start_next(false); ++started) {
         }
         if (ring_.idle()) {
             more = start_next(true);
@@ -125,17 +126,16 @@ std::vector<FileRange> DrainWorker::next_ranges(LargeFile& file) {
         return file.next_chunk();
     } catch (const Error& error) {
         state_.unreadable(file.path(), error);
-        file.give_up();
-        return {};
+        file.read_without_map();
+        return file.next_chunk();
     }
 }
 
 // Starts the next file or range. False if there is none (now).
 bool DrainWorker::start_next(bool wait) {
-    if (!chunk_ && (!batch_ || state_.queue.many_files())) {
-        if (!take_item(wait)) {
-            return false;
-        }
+    // Who holds a batch never waits: the others wait for its end.
+    if (!chunk_ && (!batch_ || state_.queue.many_files()) && !take_item(wait && !batch_)) {
+        return false;
     }
     if (chunk_) {
         const auto chunk = chunk_;
@@ -159,10 +159,7 @@ Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std:
     const ActiveUnit unit(active_);
     const SourceDirectory& directory = *batch->batch->directory;
     const SourceEntry& entry = batch->batch->entries[index];
-    std::string path = directory.path;
-    if (!entry.name.empty()) {
-        path += path.empty() ? entry.name : '/' + entry.name;
-    }
+    const std::string path = directory.path_of(entry.name);
     try {
         if (entry.d_type == DT_REG) {
             co_await drain_file(directory, entry, path);
@@ -175,13 +172,17 @@ Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std:
 }
 
 Task<std::int64_t> DrainWorker::open_source(int directory, std::string name) {
-    constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    std::int64_t fd = co_await ring_.open_at(directory, name.c_str(), kFlags | O_DIRECT | O_NOATIME);
+    // In a live directory a FIFO may have taken the file's place: opening it must not wait for a writer.
+    const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (state_.options.source_is_live ? O_NONBLOCK : 0);
+    std::int64_t fd = co_await ring_.open_at(directory, name.c_str(), flags | O_DIRECT | O_NOATIME);
     if (fd == -EPERM) {  // not the owner
-        fd = co_await ring_.open_at(directory, name.c_str(), kFlags | O_DIRECT);
+        fd = co_await ring_.open_at(directory, name.c_str(), flags | O_DIRECT);
     }
     if (fd == -EINVAL) {  // no O_DIRECT here
-        fd = co_await ring_.open_at(directory, name.c_str(), kFlags);
+        fd = co_await ring_.open_at(directory, name.c_str(), flags);
+    }
+    if (fd >= 0 && state_.options.source_is_live) {
+        clear_status_flag(static_cast<int>(fd), O_NONBLOCK);  // io_uring answers EAGAIN for a device that is busy, again and again
     }
     co_return fd;
 }
@@ -229,8 +230,7 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std
     alignas(64) std::byte unaligned[2 * kPackAlignment];
     const auto address = reinterpret_cast<std::uintptr_t>(unaligned);
     std::byte* const buffer = unaligned + (kPackAlignment - address % kPackAlignment) % kPackAlignment;
-    co_await throttle_read(inode.size);
-    const std::int64_t got = co_await read_full(ring_, fd, {buffer, kPackAlignment}, 0, inode.size);
+    const std::int64_t got = co_await read_content(fd, {buffer, kPackAlignment}, 0, inode.size);
     if (got == static_cast<std::int64_t>(inode.size)) {
         inode.content.assign(buffer, buffer + inode.size);
         state_.data_bytes += inode.size;
@@ -277,13 +277,36 @@ Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, File
     }
 }
 
+// As read_full(), under the cap.
+Task<std::int64_t> DrainWorker::read_content(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size) {
+    std::uint64_t done = 0;
+    while (done < into.size() && offset + done < file_size) {
+        const auto piece = into.subspan(done).first(std::min<std::uint64_t>(into.size() - done, state_.read_throttle.smooth_bytes()));
+        co_await pace(ring_, state_.read_throttle, std::min<std::uint64_t>(piece.size(), file_size - offset - done));
+        const std::int64_t got = co_await read_aligned(fd, piece, offset + done, file_size);
+        if (got < 0) {
+            co_return got;
+        }
+        done += static_cast<std::uint64_t>(got);
+        if (static_cast<std::uint64_t>(got) < piece.size()) {
+            break;  // the end of the file
+        }
+    }
+    co_return static_cast<std::int64_t>(done);
+}
+
+// Some file systems take O_DIRECT at the open, but want a larger alignment than ours at the read.
+Task<std::int64_t> DrainWorker::read_aligned(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size) {
+    std::int64_t got = co_await read_full(ring_, fd, into, offset, file_size);
+    if (got == -EINVAL && clear_status_flag(fd, O_DIRECT)) {
+        got = co_await read_full(ring_, fd, into, offset, file_size);
+    }
+    co_return got;
+}
+
 Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
                                                  PackStream::Reservation reservation) {
-    co_await throttle_read(range.length);
-    std::int64_t got = co_await read_full(ring_, fd, reservation.room, range.offset, file_size);
-    if (got == -EINVAL && clear_direct(fd)) {  // O_DIRECT was taken at the open, but wants a larger alignment
-        got = co_await read_full(ring_, fd, reservation.room, range.offset, file_size);
-    }
+    const std::int64_t got = co_await read_content(fd, reservation.room, range.offset, file_size);
     std::vector<Run> runs;
     if (got >= static_cast<std::int64_t>(range.length)) {
         Run run;
@@ -298,7 +321,7 @@ Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::u
     } else {
         // A short read means that the file has shrunk, which a snapshot's can't; it is told like a failing disk.
         state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
-        runs = co_await salvage(fd, range, reservation);
+        runs = co_await salvage(fd, range, file_size, reservation);
     }
     fault::step("drain.range-read");
     packs_.filled(std::move(reservation));
@@ -307,12 +330,12 @@ Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::u
 }
 
 // Reads page by page what can be read, leaves zeros elsewhere and marks those parts damaged.
-Task<std::vector<Run>> DrainWorker::salvage(int fd, FileRange range, PackStream::Reservation reservation) {
+Task<std::vector<Run>> DrainWorker::salvage(int fd, FileRange range, std::uint64_t file_size, PackStream::Reservation reservation) {
     std::vector<Run> runs;
     std::memset(reservation.room.data(), 0, reservation.room.size());
     for (std::uint32_t at = 0; at < range.length; at += kPackAlignment) {
         const auto length = std::min<std::uint32_t>(kPackAlignment, range.length - at);
-        const std::int64_t got = co_await ring_.read(fd, reservation.room.subspan(at, kPackAlignment), range.offset + at);
+        const std::int64_t got = co_await read_content(fd, reservation.room.subspan(at, kPackAlignment), range.offset + at, file_size);
         const bool good = got >= static_cast<std::int64_t>(length);
         if (!good) {
             std::memset(reservation.room.data() + at, 0, kPackAlignment);
@@ -386,15 +409,6 @@ Task<void> DrainWorker::drain_xattrs(std::uint64_t ino, std::vector<SourceXattr>
             packs_.filled(std::move(reservation));
         }
         state_.catalog.add_xattr(ino, source.name, stored);
-    }
-}
-
-Task<void> DrainWorker::throttle_read(std::uint64_t bytes) {
-    if (state_.read_throttle.limited()) {
-        auto left = state_.read_throttle.reserve(bytes);
-        for (constexpr std::chrono::nanoseconds kSlice = std::chrono::seconds(1); left.count() > 0; left -= kSlice) {
-            co_await ring_.sleep(std::min(left, kSlice));  // so that a failure or an interrupt is seen soon
-        }
     }
 }
 

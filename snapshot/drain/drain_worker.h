@@ -16,8 +16,7 @@ namespace nodesnap {
 
 class DrainWorker {
 public:
-    static constexpr std::size_t kAllBuffers = 32;     // of 1 MiB, shared out among the workers
-    static constexpr std::size_t kUnitsInFlight = 64;  // files and ranges
+    static constexpr std::size_t kAllBuffers = 32;  // of 1 MiB, shared out among the workers
 
     DrainWorker(DrainState& state, unsigned index, unsigned workers);
     ~DrainWorker();
@@ -48,8 +47,9 @@ private:
     // Reads a range into its reserved room, and says which runs it became: one, or several around parts that couldn't be read.
     Task<std::vector<Run>> read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
                                         PackStream::Reservation reservation);
-    Task<std::vector<Run>> salvage(int fd, FileRange range, PackStream::Reservation reservation);
-    Task<void> throttle_read(std::uint64_t bytes);
+    Task<std::vector<Run>> salvage(int fd, FileRange range, std::uint64_t file_size, PackStream::Reservation reservation);
+    Task<std::int64_t> read_content(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size);
+    Task<std::int64_t> read_aligned(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size);
     template <typename Read>
     static auto read_source(Read read);
     Inode read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path);
@@ -59,6 +59,7 @@ private:
 
     DrainState& state_;
     unsigned index_;
+    std::size_t units_;  // files and ranges in flight at most
     Ring ring_;
     BufferPool buffers_;
     PackStream packs_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "platform/error.h"
 #include "snapshot/repository/pack.h"
 
 namespace nodesnap {
@@ -71,9 +72,18 @@ std::vector<FileRange> LargeFile::next_chunk() {
     std::vector<FileRange> chunk;
     std::uint64_t bytes = 0;
     while (!exhausted_ && bytes < kChunkBytes && chunk.size() < kChunkRanges) {
-        if (data_offset_ == data_end_ && !next_data_extent()) {
-            exhausted_ = true;
-            break;
+        if (data_offset_ == data_end_) {
+            try {
+                exhausted_ = !next_data_extent();
+            } catch (const Error&) {
+                // What is known of the data is handed out first; the error comes again.
+                if (chunk.empty() && data_offset_ == data_end_) {
+                    throw;
+                }
+                if (data_offset_ == data_end_) {
+                    break;
+                }
+            }
         }
         cut_extent(chunk, bytes);
     }
@@ -85,19 +95,12 @@ std::vector<FileRange> LargeFile::next_chunk() {
     return chunk;
 }
 
-void LargeFile::give_up() {
+void LargeFile::read_without_map() {
     const std::lock_guard lock(mutex_);
-    exhausted_ = true;
     damaged_ = true;
-    const std::uint64_t from = round_up(std::max(last_end_, data_offset_));
-    if (from < inode_.size) {
-        Run run;
-        run.offset = from;
-        run.length = inode_.size - from;
-        run.flags = Run::kDamagedSource;
-        catalog_.add_run(ino_, run);
-    }
-    add_record_if_done();
+    extents_ended_ = true;
+    data_offset_ = std::max(last_end_, data_offset_);
+    data_end_ = last_end_ = inode_.size;
 }
 
 bool LargeFile::exhausted() const {

@@ -42,47 +42,52 @@ FileType file_type_of(std::uint8_t d_type) {
     }
 }
 
-SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, Catalog& catalog, WorkQueue& queue,
-                       UnreadableSink unreadable)
-    : root_(root), root_ino_(root_ino), excludes_(excludes), catalog_(catalog), queue_(queue), unreadable_(std::move(unreadable)) {}
+SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink)
+    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink) {}
 
 void SourceWalk::run() {
     enter("", root_ino_, open_long(root_, "", kOpenDirectory));
-    while (!levels_.empty() && !queue_.aborted()) {
-        interrupt::throw_if_interrupted();
+    while (!levels_.empty() && !sink_.stopped()) {
         // Until the directory ends, or a child was entered, which is then on top.
         const std::size_t depth = levels_.size();
         bool more = true;
         while (more && levels_.size() == depth) {
+            interrupt::throw_if_interrupted();
             more = read_entry(levels_.back());
         }
         if (!more) {
             leave();
         }
     }
-    queue_.close();
 }
 
-void SourceWalk::enter(const std::string& path, std::uint64_t ino, FileDescriptor fd) {
-    ++directories_;
+void SourceWalk::enter(const std::string& name, std::uint64_t ino, FileDescriptor fd) {
     if (levels_.size() >= kOpenLevels) {
         Level& upper = levels_[levels_.size() - kOpenLevels];
         if (upper.stream) {
             flush(upper);
             upper.cookie = upper.stream->cookie();
             upper.stream.reset();
-            const auto closed = std::make_shared<SourceDirectory>();
+            auto closed = std::make_shared<SourceDirectory>();
             closed->ino = upper.directory->ino;
-            closed->path = upper.directory->path;
-            upper.directory = closed;
+            closed->place = upper.directory->place;
+            upper.directory = std::move(closed);
         }
     }
     Level level;
     level.directory = std::make_shared<SourceDirectory>();
     level.directory->ino = ino;
-    level.directory->path = path;
-    level.stream.emplace(open_long(fd.get(), "", kOpenDirectory), path);
+    if (levels_.empty()) {
+        level.directory->place = std::make_shared<SourcePlace>();
+    } else {
+        level.directory->place = std::make_shared<SourcePlace>(levels_.back().directory->place, name);
+    }
+    level.stream.emplace(open_long(fd.get(), "", kOpenDirectory), name);
     level.directory->fd = std::move(fd);
+    level.path_length = path_.size();
+    if (!name.empty()) {
+        path_ += path_.empty() ? name : '/' + name;
+    }
     levels_.push_back(std::move(level));
 }
 
@@ -92,20 +97,18 @@ void SourceWalk::leave() {
         add_to_batch(level, SourceEntry{"", level.directory->ino, DT_DIR, level.incomplete});
         flush(level);
     } else {  // closed to save descriptors, and couldn't be opened again
-        Inode inode;
-        inode.type = FileType::kDirectory;
-        inode.damaged = true;
-        catalog_.add_inode(level.directory->ino, inode);
+        sink_.lost(level.directory->ino);
     }
+    path_.resize(level.path_length);
     levels_.pop_back();
 }
 
 void SourceWalk::reopen(Level& level) {
     auto directory = std::make_shared<SourceDirectory>();
     directory->ino = level.directory->ino;
-    directory->path = level.directory->path;
-    directory->fd = open_long(root_, directory->path, kOpenDirectory);
-    level.stream.emplace(open_long(directory->fd.get(), "", kOpenDirectory), directory->path);
+    directory->place = level.directory->place;
+    directory->fd = open_long(root_, path_, kOpenDirectory);
+    level.stream.emplace(open_long(directory->fd.get(), "", kOpenDirectory), path_);
     level.stream->seek(level.cookie);
     level.directory = std::move(directory);
 }
@@ -121,7 +124,7 @@ bool SourceWalk::read_entry(Level& level) {
             return false;
         }
     } catch (const Error& error) {
-        unreadable_(level.directory->path.empty() ? "." : level.directory->path, error);
+        sink_.unreadable(path_.empty() ? "." : path_, error);
         level.incomplete = true;
         return false;
     }
@@ -138,20 +141,23 @@ void SourceWalk::take_entry(Level& level, const DirectoryEntry& entry) {
         }
         type = type_of_mode(status->stx_mode);
     }
-    const std::string path = child_path(level.directory->path, entry.name);
-    if (!excludes_.empty() && excludes_.matches(path, type == DT_DIR)) {
+    if (!excludes_.empty() && excludes_.matches(child_path(path_, entry.name), type == DT_DIR)) {
         return;
     }
-    catalog_.add_dirent(level.directory->ino, entry.name, Dirent{entry.ino, file_type_of(type)});
-    if (type != DT_DIR) {
+    sink_.found(level.directory->ino, entry.name, Dirent{entry.ino, file_type_of(type)});
+    if (type == DT_DIR) {
+        take_directory(level, entry);
+    } else {
         add_to_batch(level, SourceEntry{entry.name, entry.ino, type, false});
-        return;
     }
+}
+
+void SourceWalk::take_directory(Level& level, const DirectoryEntry& entry) {
     try {
-        enter(path, entry.ino, open_at(level.directory->fd.get(), entry.name, kOpenDirectory));
+        enter(entry.name, entry.ino, open_at(level.directory->fd.get(), entry.name, kOpenDirectory));
     } catch (const Error& error) {
-        unreadable_(path, error);
-        add_to_batch(level, SourceEntry{entry.name, entry.ino, type, true});  // its attributes at least
+        sink_.unreadable(child_path(path_, entry.name), error);
+        add_to_batch(level, SourceEntry{entry.name, entry.ino, DT_DIR, true});  // its attributes at least
     }
 }
 
@@ -169,7 +175,7 @@ void SourceWalk::add_to_batch(Level& level, SourceEntry entry) {
 
 void SourceWalk::flush(Level& level) {
     if (level.batch) {
-        queue_.push(std::move(level.batch));
+        sink_.take(std::move(level.batch));
     }
 }
 

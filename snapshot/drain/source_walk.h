@@ -1,36 +1,44 @@
-// SourceWalk: finds all that is to be backed up below one directory, in the order in which directories list it, and feeds the work queue.
+// SourceWalk: finds all that is to be backed up below one directory, in the order in which directories list it, and tells a sink.
 //
 // Depth first, with one open directory per level, at most kOpenLevels of them (deeper trees close and reopen upper levels at their
-// position), so that memory is bounded by the depth and not by the number of entries. Paths may be longer than PATH_MAX. One thread.
+// position), so that memory is bounded by the depth and the length of its names, not by the number of entries. Paths may be longer than
+// PATH_MAX. One thread.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "platform/directory_stream.h"
 #include "platform/error.h"
-#include "snapshot/drain/catalog.h"
-#include "snapshot/drain/work_queue.h"
+#include "snapshot/drain/source_directory.h"
 #include "snapshot/exclude.h"
+#include "snapshot/repository/records.h"
 
 namespace nodesnap {
 
 FileType file_type_of(std::uint8_t d_type);
 
+class SourceSink {
+public:
+    virtual ~SourceSink() = default;
+    virtual void found(std::uint64_t directory, const std::string& name, const Dirent& dirent) = 0;
+    virtual void take(std::unique_ptr<Batch> batch) = 0;  // may wait
+    // Throws, or lets the walk go on without it.
+    virtual void unreadable(const std::string& path, const Error& error) = 0;
+    // A directory whose entries were found but which can't be opened any more.
+    virtual void lost(std::uint64_t directory) = 0;
+    virtual bool stopped() const = 0;
+};
+
 class SourceWalk {
 public:
-    // What couldn't be read is given to `unreadable`, which throws or lets the walk go on without it.
-    using UnreadableSink = std::function<void(const std::string& path, const Error& error)>;
-    SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, Catalog& catalog, WorkQueue& queue,
-               UnreadableSink unreadable);
+    SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink);
 
-    // Until everything was pushed, or the queue was aborted.
+    // Until the sink was told everything, or is stopped. Throws what the sink throws, and Error::failed when it is interrupted.
     void run();
-
-    std::uint64_t directories() const { return directories_; }
 
 private:
     static constexpr std::size_t kOpenLevels = 64;
@@ -40,26 +48,26 @@ private:
         std::shared_ptr<SourceDirectory> directory;
         std::optional<DirectoryStream> stream;  // none while it is closed to save descriptors
         std::int64_t cookie = 0;
+        std::size_t path_length = 0;  // of path_
         std::unique_ptr<Batch> batch;
         bool incomplete = false;
     };
 
-    void enter(const std::string& path, std::uint64_t ino, FileDescriptor fd);
+    void enter(const std::string& name, std::uint64_t ino, FileDescriptor fd);
     void leave();
     void reopen(Level& level);
     bool read_entry(Level& level);
     void take_entry(Level& level, const DirectoryEntry& entry);
+    void take_directory(Level& level, const DirectoryEntry& entry);
     void add_to_batch(Level& level, SourceEntry entry);
     void flush(Level& level);
 
     int root_;
     std::uint64_t root_ino_;
     const ExcludeRules& excludes_;
-    Catalog& catalog_;
-    WorkQueue& queue_;
-    UnreadableSink unreadable_;
+    SourceSink& sink_;
     std::vector<Level> levels_;
-    std::uint64_t directories_ = 0;
+    std::string path_;  // of the directory that is being read
 };
 
 }  // namespace nodesnap

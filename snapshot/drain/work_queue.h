@@ -10,33 +10,12 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <string>
-#include <vector>
 
-#include "platform/file_descriptor.h"
+#include "snapshot/drain/source_directory.h"
 
 namespace nodesnap {
 
 class LargeFile;
-
-// A directory of the snapshot, open while entries of it are to be drained.
-struct SourceDirectory {
-    FileDescriptor fd;
-    std::uint64_t ino = 0;
-    std::string path;  // relative to the node directory, "" for itself
-};
-
-struct SourceEntry {
-    std::string name;  // "" stands for the directory itself, when all its entries were listed (or couldn't be)
-    std::uint64_t ino = 0;
-    std::uint8_t d_type = 0;
-    bool incomplete = false;  // a directory that couldn't be listed to its end
-};
-
-struct Batch {
-    std::shared_ptr<SourceDirectory> directory;
-    std::vector<SourceEntry> entries;
-};
 
 struct WorkItem {
     std::shared_ptr<LargeFile> file;  // either this

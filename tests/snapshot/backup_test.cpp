@@ -14,6 +14,7 @@
 #include <random>
 
 #include "platform/error.h"
+#include "snapshot/drain/source_directory.h"
 #include "snapshot/run_reader.h"
 #include "snapshot/tree_path.h"
 #include "tests/support/fault_hooks.h"
@@ -339,6 +340,111 @@ TEST_F(BackupTest, FileThatChangesWhileItIsReadFailsABackupWithoutSnapshot) {
     EXPECT_THROW(run_backup(repository, options(), progress, report_), Error);
     EXPECT_TRUE(changed);
     EXPECT_EQ(visible_backups(), 0U);
+}
+
+class ChangeWhileRead : public BackupTest, public testing::WithParamInterface<std::string> {
+protected:
+    void change(const std::string& what) {
+        if (what == "a new file") {
+            write_file(node() / "d" / "new", "new");
+        } else if (what == "a file removed") {
+            fs::remove(node() / "d" / "drained");
+        } else if (what == "a file that was drained before") {
+            std::ofstream(node() / "d" / "drained") << "X";  // of the same size
+        } else if (what == "a mode") {
+            ASSERT_EQ(::chmod((node() / "d").c_str(), 0700), 0);
+        } else {
+            fs::rename(node() / "d" / "drained", node() / "renamed");
+        }
+    }
+    Consistency backup_that_is_disturbed(const BackupOptions& with) {
+        test::FaultHooks hooks;
+        bool changed = false;
+        hooks.on_each_step([&](const std::string& step) {
+            if (step == "drain.range-read" && !changed) {
+                changed = true;
+                change(GetParam());
+            }
+        });
+        Repository repository = open();
+        Progress progress;
+        const auto result = run_backup(repository, with, progress, report_);
+        EXPECT_TRUE(changed);
+        return result.manifest.consistency;
+    }
+};
+
+TEST_P(ChangeWhileRead, FailsABackupWithoutSnapshotOrIsRecorded) {
+    fs::create_directory(node() / "d");
+    write_file(node() / "d" / "drained", "x");
+    write_file(node() / "large", std::string(100'000, 'x'));
+    EXPECT_THROW(backup_that_is_disturbed(options()), Error);
+    EXPECT_EQ(visible_backups(), 0U);
+
+    fs::remove_all(node() / "d");
+    fs::remove(node() / "renamed");
+    fs::create_directory(node() / "d");
+    write_file(node() / "d" / "drained", "x");
+    BackupOptions with = options();
+    with.backend.accept_inconsistent = true;
+    EXPECT_EQ(backup_that_is_disturbed(with), Consistency::kInconsistent);
+    EXPECT_EQ(backup(options()).manifest.consistency, Consistency::kPointInTime);  // what was changed before is no change
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, ChangeWhileRead,
+                         testing::Values("a new file", "a file removed", "a file that was drained before", "a mode", "a rename"));
+
+TEST_F(BackupTest, FileWhoseExtentsCannotBeToldIsReadAllTheSame) {
+    const auto seed = std::random_device{}();
+    std::cout << "seed " << seed << '\n';
+    std::mt19937_64 random(seed);
+    const int fd = ::open((node() / "fragments").c_str(), O_RDWR | O_CREAT, 0600);
+    ASSERT_GE(fd, 0);
+    for (int page = 0; page < 1200; page += 2) {  // more extents than one look at the map shows
+        const std::string content = random_content(random, 4096);
+        ASSERT_EQ(::pwrite(fd, content.data(), content.size(), page * 4096), 4096);
+    }
+    ::close(fd);
+    test::FaultHooks hooks;
+    for (const std::uint64_t nth : {1, 2}) {
+        hooks.fail_nth(nth, EIO, true, "fiemap");
+        EXPECT_THROW(backup(options()), Error);
+        hooks.fail_nth(nth, EIO, true, "fiemap");
+        BackupOptions with = options();
+        with.skip_unreadable = true;
+        const Manifest manifest = backup(with).manifest;
+        if (hooks.injected() == 0) {
+            GTEST_SKIP() << "no FIEMAP on " << base_;
+        }
+        hooks.stop_failing();
+        EXPECT_TRUE(manifest.damaged);
+        const Repository repository = open();
+        expect_equal_trees(*this, node(), [&](const std::string& path) { return content_at(repository, manifest, path); });
+    }
+}
+
+TEST_F(BackupTest, ManyLargeFilesEndWithoutIoUringToo) {
+    for (int i = 0; i < 600; ++i) {
+        write_file(node() / std::to_string(i), std::string(17'000, 'x'));
+    }
+    BackupOptions with = options();
+    with.force_blocking = true;
+    for (int i = 0; i < 5; ++i) {
+        EXPECT_EQ(backup(with).manifest.totals.files, 600U);
+    }
+}
+
+TEST(SourcePlace, PathsArePutTogetherAndLongChainsEnd) {
+    auto place = std::make_shared<SourcePlace>();
+    EXPECT_EQ(place->path(), "");
+    place = std::make_shared<SourcePlace>(place, "a");
+    place = std::make_shared<SourcePlace>(place, "bc");
+    EXPECT_EQ(place->path(), "a/bc");
+    for (int level = 0; level < 1'000'000; ++level) {
+        place = std::make_shared<SourcePlace>(place, "d");
+    }
+    EXPECT_EQ(place->path().size(), 2'000'004U);
+    place.reset();
 }
 
 }  // namespace
