@@ -99,27 +99,48 @@ void SourceWalk::leave() {
     } else {  // closed to save descriptors, and couldn't be opened again
         sink_.lost(level.directory->ino);
     }
+    const std::shared_ptr<SourceDirectory> left = level.directory;
     path_.resize(level.path_length);
     levels_.pop_back();
+    if (!levels_.empty() && !levels_.back().stream) {
+        reopen(levels_.back(), *left);
+    }
 }
 
-void SourceWalk::reopen(Level& level) {
-    auto directory = std::make_shared<SourceDirectory>();
-    directory->ino = level.directory->ino;
-    directory->place = level.directory->place;
-    directory->fd = open_long(root_, path_, kOpenDirectory);
-    level.stream.emplace(open_long(directory->fd.get(), "", kOpenDirectory), path_);
-    level.stream->seek(level.cookie);
-    level.directory = std::move(directory);
+// From below, so that a deep tree doesn't cost a walk from its root for each level; from the root if that isn't where it was any more.
+FileDescriptor SourceWalk::open_parent(const SourceDirectory& child, std::uint64_t ino) const {
+    if (child.fd) {
+        FileDescriptor parent(::openat(child.fd.get(), "..", kOpenDirectory));
+        if (parent && stat_fd(parent.get()).stx_ino == ino) {
+            return parent;
+        }
+    }
+    return open_long(root_, path_, kOpenDirectory);
+}
+
+void SourceWalk::reopen(Level& level, const SourceDirectory& child) {
+    try {
+        auto directory = std::make_shared<SourceDirectory>();
+        directory->ino = level.directory->ino;
+        directory->place = level.directory->place;
+        directory->fd = open_parent(child, directory->ino);
+        level.stream.emplace(open_long(directory->fd.get(), "", kOpenDirectory), path_);
+        level.stream->seek(level.cookie);
+        level.directory = std::move(directory);
+    } catch (const Error& error) {
+        level.stream.reset();
+        sink_.unreadable(path_.empty() ? "." : path_, error);
+        level.incomplete = true;
+    }
 }
 
 // False at the end of the directory.
 bool SourceWalk::read_entry(Level& level) {
     DirectoryEntry entry;
+    if (!level.stream) {
+        return false;  // it couldn't be opened again
+    }
     try {
-        if (!level.stream) {
-            reopen(level);
-        }
         if (!level.stream->next(entry)) {
             return false;
         }

@@ -55,7 +55,8 @@ private:
 
     void enter(const std::string& name, std::uint64_t ino, FileDescriptor fd);
     void leave();
-    void reopen(Level& level);
+    void reopen(Level& level, const SourceDirectory& child);
+    FileDescriptor open_parent(const SourceDirectory& child, std::uint64_t ino) const;
     bool read_entry(Level& level);
     void take_entry(Level& level, const DirectoryEntry& entry);
     void take_directory(Level& level, const DirectoryEntry& entry);
