@@ -14,15 +14,17 @@ SourcePlace::~SourcePlace() {
 
 std::string SourcePlace::path() const {
     std::size_t length = 0;
-    for (const SourcePlace* place = this; place->parent_; place = place->parent_.get()) {
-        length += place->name_.size() + 1;
+    const SourcePlace* top = this;  // the first that isn't shown
+    for (; top->parent_ && length < kShownBytes; top = top->parent_.get()) {
+        length += top->name_.size() + 1;
     }
-    std::string path(length == 0 ? 0 : length - 1, '/');
-    std::size_t end = path.size();
-    for (const SourcePlace* place = this; place->parent_; place = place->parent_.get()) {
+    std::string path = top->parent_ ? ".../" : "";
+    std::size_t end = path.size() + (length == 0 ? 0 : length - 1);
+    path.resize(end, '/');
+    for (const SourcePlace* place = this; place != top; place = place->parent_.get()) {
         const std::size_t begin = end - place->name_.size();
         path.replace(begin, place->name_.size(), place->name_);
-        end = begin == 0 ? 0 : begin - 1;
+        end = begin - 1;
     }
     return path;
 }

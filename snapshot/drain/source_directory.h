@@ -10,7 +10,8 @@
 
 namespace nodesnap {
 
-// A directory's name and what is above it: a path is put together when it is needed, so that a deep tree doesn't hold a long one per level.
+// A directory's name and what is above it: a path is put together when a message needs it, so that a deep tree doesn't hold a long one per
+// level.
 class SourcePlace {
 public:
     SourcePlace() = default;  // the node directory itself
@@ -19,7 +20,9 @@ public:
     SourcePlace& operator=(const SourcePlace&) = delete;
     ~SourcePlace();
 
-    std::string path() const;  // relative to the node directory, "" for itself
+    // Relative to the node directory, "" for itself. Of one longer than kShownBytes the end, after ".../".
+    std::string path() const;
+    static constexpr std::size_t kShownBytes = 4096;
 
 private:
     std::shared_ptr<SourcePlace> parent_;

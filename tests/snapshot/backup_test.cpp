@@ -443,7 +443,8 @@ TEST(SourcePlace, PathsArePutTogetherAndLongChainsEnd) {
     for (int level = 0; level < 1'000'000; ++level) {
         place = std::make_shared<SourcePlace>(place, "d");
     }
-    EXPECT_EQ(place->path().size(), 2'000'004U);
+    EXPECT_TRUE(place->path().starts_with(".../d/d/"));
+    EXPECT_EQ(place->path().size(), SourcePlace::kShownBytes + 3);
     place.reset();
 }
 
