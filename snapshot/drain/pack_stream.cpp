@@ -111,8 +111,8 @@ Task<PackStream::Reservation> PackStream::reserve(std::uint32_t length) {
     reservation.length = length;
     reservation.pack = current_->index.id();
     reservation.number = current_->index.reserve(Segment{current_->end, 0, length, length, Codec::kNone});
-    reservation.owner = current_;
-    reservation.buffer = &buffer;
+    reservation.owner_ = current_;
+    reservation.buffer_ = &buffer;
     buffer.used += rounded;
     current_->end += rounded;
     ++buffer.awaited;
@@ -127,10 +127,10 @@ void PackStream::filled(Reservation reservation) {
     for (std::size_t at = 0; at < plain.size(); at += kChecksumBlock) {
         blocks[count++] = env_.hasher(plain.subspan(at, std::min<std::size_t>(kChecksumBlock, plain.size() - at)));
     }
-    reservation.owner->index.set_blocks(reservation.number, {blocks, count});
-    WriteBuffer& buffer = *reservation.buffer;
+    reservation.owner_->index.set_blocks(reservation.number, {blocks, count});
+    WriteBuffer& buffer = *reservation.buffer_;
     if (--buffer.awaited == 0 && buffer.closed) {
-        env_.ring.spawn(write_ready(reservation.owner));
+        env_.ring.spawn(write_ready(reservation.owner_));
     }
 }
 

@@ -54,8 +54,8 @@ public:
 
     private:
         friend class PackStream;
-        std::shared_ptr<OpenPack> owner;
-        WriteBuffer* buffer = nullptr;
+        std::shared_ptr<OpenPack> owner_;
+        WriteBuffer* buffer_ = nullptr;
     };
     Task<Reservation> reserve(std::uint32_t length);
     // Computes the segment's checksums, and lets the buffer be written when it was the last one awaited.
