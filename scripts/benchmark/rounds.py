@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 
 from . import dataset
 from .measure import measure
@@ -18,19 +19,21 @@ class Bench:
         self.drift_percent = drift_percent  # a round in which the limit moved further is void
         self.expected = {}
 
-    def case(self, case, rounds):
-        """Measures one case; returns {"rounds": [...], "void": number}. A round is {operation: {contender: Cost}}."""
-        good, void = [], 0
-        while len(good) < rounds and void <= rounds:
+    def case(self, case, rounds, deadline):
+        """Measures one case; returns {"rounds": [...], "void": number}. A round is {operation: {contender: Cost}}. None is begun after `deadline`
+        (of time.monotonic()) once there is one."""
+        good, void, steady = [], 0, True
+        while len(good) < rounds and void <= rounds and (not good or time.monotonic() < deadline):
             result = self._round(case, len(good) + void)
             drift = self._drift(result)
             if drift > self.drift_percent:
                 void += 1
                 print(f"  void: the limit moved by {drift:.0f} % during this round", flush=True)
-                if void <= rounds:
+                if void <= rounds and time.monotonic() < deadline:
                     continue
+                steady = False
             good.append(result)
-        return {"rounds": good, "void": void, "steady": void <= rounds}
+        return {"rounds": good, "void": void, "steady": steady}
 
     def _round(self, case, number):
         print(f"case {case}, round {number + 1}", flush=True)
