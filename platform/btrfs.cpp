@@ -171,6 +171,13 @@ void delete_subvolume(int parent_directory, const std::string& name) {
     check(btrfs_util_delete_subvolume_fd(parent_directory, name.c_str(), 0), "delete the subvolume", name);
 }
 
+void commit(int fd, const std::string& path) {
+    inject("btrfs_commit", "commit the changes of the file system of", path);
+    std::uint64_t transaction = 0;
+    check(btrfs_util_start_sync_fd(fd, &transaction), "commit the changes of the file system of", path);
+    check(btrfs_util_wait_sync_fd(fd, transaction), "commit the changes of the file system of", path);
+}
+
 void set_read_only(int subvolume, bool read_only) {
     check(btrfs_util_set_subvolume_read_only_fd(subvolume, read_only), "change the read-only flag of", fd_name(subvolume));
 }

@@ -46,7 +46,11 @@ std::string subvolume_root_of(const std::string& path);
 // `source` is the root of a subvolume. One call, O(1).
 void create_snapshot(int source, int parent_directory, const std::string& name, bool read_only);
 void create_subvolume(int parent_directory, const std::string& name);
+// Gone at once, but only a commit() keeps a power cut from bringing it back.
 void delete_subvolume(int parent_directory, const std::string& name);
+// Makes what was done to names and subvolumes of the file system until now durable. Unlike syncfs() it writes no file data. Costs nothing
+// if nothing was done. `path` is for messages.
+void commit(int fd, const std::string& path);
 void set_read_only(int subvolume, bool read_only);
 
 // Subvolumes below a directory (at any depth, those in other subvolumes too), relative to it, ascending. Mounts play no part.

@@ -62,10 +62,8 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
                              chosen ? "the node directory is on " + type + ", which has no snapshots" : "asked for");
 }
 
-void remove_left_snapshot(const std::string& backend, const std::string& path) {
-    if (backend == "btrfs") {
-        remove_left_btrfs_snapshot(path);
-    }
+bool remove_left_snapshot(const std::string& backend, const std::string& path) {
+    return backend != "btrfs" || remove_left_btrfs_snapshot(path);
 }
 
 }  // namespace nodesnap

@@ -39,7 +39,7 @@ public:
     // read.
     virtual Consistency consistency() const = 0;
     virtual void keep() noexcept = 0;
-    virtual void remove() = 0;
+    virtual void remove() = 0;  // durable when it returns; may be called again after a failure
 };
 
 class SnapshotBackend {
@@ -53,6 +53,8 @@ public:
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
     virtual std::vector<SnapshotEntry> list() = 0;
     virtual void remove(const std::string& name) = 0;
+    // Of a dead backup, if there is one. May be called again, also to make an earlier removal durable.
+    virtual void remove_temporary(const std::string& name) = 0;
 };
 
 struct BackendOptions {
@@ -63,8 +65,9 @@ struct BackendOptions {
 };
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options);
-// Removes a snapshot that a dead backup left, by the path in its session record. Nothing if it is gone already, out of reach (its file
-// system isn't mounted), or not one of ours any more: only read-only subvolumes with the name of a snapshot of nodesnap's are ever removed.
-void remove_left_snapshot(const std::string& backend, const std::string& path);
+// Removes a snapshot that a dead backup left, by the path in its session record; as durably as the rest. False if it is out of reach: its
+// file system isn't mounted. Nothing is done if it isn't one of ours any more: only read-only subvolumes with the name of a snapshot of
+// nodesnap's are ever removed.
+bool remove_left_snapshot(const std::string& backend, const std::string& path);
 
 }  // namespace nodesnap

@@ -37,6 +37,19 @@ FileDescriptor open_snapshot(int folder, const std::string& name) {
     return snapshot;
 }
 
+// After it no power cut brings the snapshot back. It may be gone already: who deleted it may have died before that was durable.
+void remove_durably(int folder, const std::string& name, const std::string& shown) {
+    try {
+        if (stat_at(folder, name)) {
+            btrfs::delete_subvolume(folder, name);
+        }
+        fault::step("snapshot.deleted");
+        btrfs::commit(folder, shown);
+    } catch (const Error& error) {
+        throw Error::system("remove the snapshot", shown, error.error_number(), error.hint());
+    }
+}
+
 class BtrfsSnapshot : public Snapshot {
 public:
     // From here on the snapshot on storage belongs to this object.
@@ -77,7 +90,7 @@ public:
             return;
         }
         root_.reset();
-        btrfs::delete_subvolume(folder_.get(), on_disk_);
+        remove_durably(folder_.get(), on_disk_, entry_.path);
         removed_ = true;
         kept_ = true;
     }
@@ -165,13 +178,22 @@ public:
             for (const bool temporary : {false, true}) {
                 const std::string on_disk = naming_.on_disk(name, temporary);
                 if (open_snapshot(folder.get(), on_disk)) {
-                    return btrfs::delete_subvolume(folder.get(), on_disk);
+                    return remove_durably(folder.get(), on_disk, place_->folder() + "/" + on_disk);
                 }
             }
         }
         throw Error::failed(
             "there is no snapshot named \"" + name + "\" of " + place_->node_directory() + " in " + place_->describe_folder(),
             "see nodesnap snapshot list");
+    }
+
+    void remove_temporary(const std::string& name) override {
+        const std::string on_disk = naming_.on_disk(name, true);
+        const FileDescriptor folder = place_->open_folder(false);
+        // A writable one is an operator's by now.
+        if (folder && (!stat_at(folder.get(), on_disk) || open_snapshot(folder.get(), on_disk))) {
+            remove_durably(folder.get(), on_disk, place_->folder() + "/" + on_disk);
+        }
     }
 
 private:
@@ -203,10 +225,10 @@ std::unique_ptr<SnapshotBackend> make_btrfs_backend(const std::string& node_dire
     return std::make_unique<BtrfsBackend>(std::move(place), excludes, std::move(reason));
 }
 
-void remove_left_btrfs_snapshot(const std::string& path) {
+bool remove_left_btrfs_snapshot(const std::string& path) {
     const std::size_t slash = path.rfind('/');
     if (slash == std::string::npos || slash == 0) {
-        return;
+        return true;
     }
     const std::string parent = path.substr(0, slash);
     const std::string name = path.substr(slash + 1);
@@ -214,25 +236,38 @@ void remove_left_btrfs_snapshot(const std::string& path) {
     const bool is_own_folder = parent.ends_with(own_folder);
     // The record comes from the repository. Outside our folders only what a backup made for itself can be meant.
     if (!(is_own_folder ? is_snapshot_name(name) : is_temporary_snapshot_name(name))) {
-        return;
+        return true;
     }
     FileDescriptor top_level;
     FileDescriptor folder;
     if (parent.starts_with(kTopLevelScheme)) {
         const std::string uuid =
             parent.substr(std::string_view(kTopLevelScheme).size(), parent.find('/') - std::string_view(kTopLevelScheme).size());
+        if (parent != kTopLevelScheme + uuid + own_folder) {
+            return true;
+        }
         const std::string mounted = btrfs::find_mounted(uuid);
-        if (mounted.empty() || parent != kTopLevelScheme + uuid + own_folder) {
-            return;
+        if (mounted.empty()) {
+            return false;
         }
         top_level = btrfs::open_top_level(mounted);
         folder = open_top_level_folder(top_level.get(), false);
-    } else if (parent.starts_with('/') && stat_path(parent)) {
+        if (!folder) {
+            return true;  // the place is seen, and nothing is there
+        }
+    } else if (!parent.starts_with('/')) {
+        return true;
+    } else if (stat_path(parent)) {
         folder = open_path(parent, O_RDONLY | O_DIRECTORY | (is_own_folder ? O_NOFOLLOW : 0));
     }
-    if (folder && btrfs::is_btrfs(folder.get()) && open_snapshot(folder.get(), name)) {
-        btrfs::delete_subvolume(folder.get(), name);
+    // Another file system, or none, where it was: its own isn't mounted.
+    if (!folder || !btrfs::is_btrfs(folder.get())) {
+        return false;
     }
+    if (!stat_at(folder.get(), name) || open_snapshot(folder.get(), name)) {
+        remove_durably(folder.get(), name, path);
+    }
+    return true;
 }
 
 }  // namespace nodesnap

@@ -13,6 +13,6 @@ namespace nodesnap {
 std::unique_ptr<SnapshotBackend> make_btrfs_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                     const BackendOptions& options, std::string reason);
 // As remove_left_snapshot().
-void remove_left_btrfs_snapshot(const std::string& path);
+bool remove_left_btrfs_snapshot(const std::string& path);
 
 }  // namespace nodesnap

@@ -115,6 +115,7 @@ public:
     void remove(const std::string& name) override {
         throw Error::failed("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");
     }
+    void remove_temporary(const std::string&) override {}
 
 private:
     std::string node_directory_;

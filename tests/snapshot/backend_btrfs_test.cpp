@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <memory>
 
 #include "platform/btrfs.h"
@@ -406,6 +407,49 @@ TEST_F(BtrfsBackendTest, WhatIsNoSnapshotOfOursIsNeverRemoved) {
     // By way of the top level it is the same one.
     remove_left_snapshot("btrfs", "btrfs:" + uuid + "/.nodesnap/" + fs::path(path).filename().string());
     EXPECT_FALSE(fs::exists(path));
+}
+
+TEST_F(BtrfsBackendTest, RemovedSnapshotStaysRemovedAfterAPowerCut) {
+    mount_->remount("commit=300");
+    subvolume(*this / "node");
+    const auto backend = choose(*this / "node");
+    // What is there after a power cut: the last committed state, as it lies on the device.
+    const auto survives = [&](const std::string& name) {
+        const std::string image = fs::path(mount_->path()).parent_path() / "image";
+        return contains(test::run({"btrfs", "inspect-internal", "dump-tree", "-t", "root", image}), name);
+    };
+    const auto removed_for_good = [&](const std::string& name, const std::function<void(Snapshot&)>& remove) {
+        const auto snapshot = backend->create(name, true);
+        EXPECT_TRUE(survives("." + name + ".tmp"));
+        snapshot->keep();
+        remove(*snapshot);
+        EXPECT_FALSE(survives("." + name + ".tmp")) << name;
+        EXPECT_TRUE(backend->list().empty());
+    };
+    removed_for_good("own", [](Snapshot& snapshot) { snapshot.remove(); });
+    removed_for_good("by-name", [&](Snapshot&) { backend->remove("by-name"); });
+    removed_for_good("temporary", [&](Snapshot&) { backend->remove_temporary("temporary"); });
+    removed_for_good("by-path", [](Snapshot& snapshot) { EXPECT_TRUE(remove_left_snapshot("btrfs", snapshot.entry().path)); });
+    // Who deleted it failed or died before that was durable: whoever looks next makes it so.
+    const auto fails_first = [&](const std::function<void()>& remove) {
+        test::FaultHooks hooks;
+        hooks.fail_nth(1, EIO, false, "btrfs_commit");
+        EXPECT_EQ(error_of(remove).error_number(), EIO);
+        hooks.stop_failing();
+        remove();
+    };
+    removed_for_good("own-again", [&](Snapshot& snapshot) { fails_first([&] { snapshot.remove(); }); });
+    removed_for_good("temporary-again", [&](Snapshot&) { fails_first([&] { backend->remove_temporary("temporary-again"); }); });
+    removed_for_good("by-path-again",
+                     [&](Snapshot& snapshot) { fails_first([&] { remove_left_snapshot("btrfs", snapshot.entry().path); }); });
+}
+
+TEST_F(BtrfsBackendTest, LeftSnapshotOfAnUnmountedFileSystemIsOutOfReach) {
+    EXPECT_FALSE(remove_left_snapshot("btrfs", "btrfs:00112233-4455-6677-8899-aabbccddeeff/.nodesnap/node-0123abcd.x.tmp"));
+    EXPECT_FALSE(remove_left_snapshot("btrfs", *this / "nothing/.nodesnap/node-0123abcd.x.tmp"));
+    EXPECT_FALSE(remove_left_snapshot("btrfs", "/proc/node-0123abcd.x.tmp"));
+    EXPECT_TRUE(remove_left_snapshot("btrfs", *this / "node-0123abcd.x.tmp"));
+    EXPECT_TRUE(remove_left_snapshot("none", ""));
 }
 
 TEST_F(BtrfsBackendTest, ListingNeedsNoPreflight) {
