@@ -75,21 +75,28 @@ private:
 
     void clear_up() {
         progress_.phase = "clearing up after an unfinished backup";
-        repository_.clear_sessions(lease_, [this](const SessionRecord& left) {
-            ++result_.cleared_sessions;
-            remove_snapshot_of(left);
-        });
+        result_.cleared_sessions =
+            repository_.clear_sessions(lease_, [this](const SessionRecord& left) { return remove_snapshot_of(left); });
     }
 
-    // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's.
-    void remove_snapshot_of(const SessionRecord& left) {
-        if (!left.snapshot_path.empty()) {
-            remove_left_snapshot(left.snapshot_backend, left.snapshot_path);
-        }
-        for (const SnapshotEntry& entry : backend_->list()) {
-            if (entry.temporary && entry.name == left.id.hex()) {
-                backend_->remove(entry.name);
+    // What can't be removed is no reason to do without a new backup.
+    SnapshotRemains remove_snapshot_of(const SessionRecord& left) {
+        // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's.
+        const bool noted = !left.snapshot_path.empty();
+        const std::string shown = noted ? "the snapshot " + left.snapshot_path : "a snapshot named \"" + left.id.hex() + "\"";
+        try {
+            const bool reached =
+                noted ? remove_left_snapshot(left.snapshot_backend, left.snapshot_path) : backend_->name() == left.snapshot_backend;
+            backend_->remove_temporary(left.id.hex());
+            if (reached) {
+                return SnapshotRemains::kNone;
             }
+            report_.warn(shown + ", which an unfinished backup may have left, is out of reach: mount its file system and run the next " +
+                         "backup of the same directory" + (noted ? "" : " with --snapshot " + left.snapshot_backend) + " to remove it");
+            return SnapshotRemains::kOutOfReach;
+        } catch (const Error& error) {
+            report_.warn(shown + ", which an unfinished backup left, stays until the next backup tries again: " + error.message());
+            return SnapshotRemains::kStuck;
         }
     }
 
@@ -198,18 +205,42 @@ private:
         }
     }
 
-    // After a failure: gives the space back at once. What this can't do, the next backup does.
+    // After a failure: gives the space back at once. What this can't do, the next backup does: it finds the session object.
     void abandon() noexcept {
         try {
-            repository_.abandon_session(lease_, session_);  // its packs first: the target may be full
-            if (snapshot_) {
-                snapshot_->remove();
+            const bool given_up =
+                repository_.abandon_session(lease_, session_, [this](const SessionRecord&) { return remove_own_snapshot(); });
+            if (!given_up) {
+                keep_snapshot_if_asked();
             }
         } catch (const std::exception& error) {
+            keep_snapshot_if_asked();
             try {
-                report_.warn(std::string("remains are left for the next backup to clear up: ") + error.what());
+                report_.warn("remains of the failed backup " + session_.id.hex() +
+                             " are left for the next backup to clear up: " + error.what());
             } catch (...) {  // out of memory: the failure itself is being reported
             }
+        }
+    }
+
+    SnapshotRemains remove_own_snapshot() {
+        try {
+            if (snapshot_) {
+                snapshot_->remove();
+            } else {
+                backend_->remove_temporary(session_.id.hex());  // taken perhaps, but not to be used
+            }
+            return SnapshotRemains::kNone;
+        } catch (const Error& error) {
+            report_.warn("the failed backup's snapshot is left for the next backup to remove: " + error.message());
+            return SnapshotRemains::kStuck;
+        }
+    }
+
+    // The manifest that promises it may be visible. If it isn't, the next backup removes the snapshot.
+    void keep_snapshot_if_asked() noexcept {
+        if (options_.keep_snapshot && snapshot_) {
+            snapshot_->keep();
         }
     }
 

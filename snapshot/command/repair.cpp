@@ -62,6 +62,9 @@ ExitStatus run(Call& call) {
         throw Error::refused("the repository at " + repository.target().describe() + " can't be written to", "mount it read-write");
     }
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
+    // A dead backup's session is given up first: a sleeper must not publish what rests on packs that the repair touches. Its snapshot is
+    // for the next backup, which knows the node directory.
+    repository.clear_sessions(lease, {});
     Progress progress;
     RepairResult result;
     {

@@ -30,8 +30,15 @@ struct SessionRecord {
     layout::ManifestName manifest{};
     std::uint64_t epoch = 0;
     std::string host;
-    std::string snapshot_path;  // empty if none was made
+    std::string snapshot_path;  // empty if none was made, or the backup died before it noted it
     std::string snapshot_backend;
+};
+
+// What an attempt to remove a session's snapshot came to.
+enum class SnapshotRemains {
+    kNone,        // it is removed, durably, or was gone
+    kOutOfReach,  // its file system isn't seen here
+    kStuck,       // it can't be removed now
 };
 
 struct BackupEntry {
@@ -77,15 +84,18 @@ public:
     void end_session(const SessionId& session);
     std::vector<SessionRecord> sessions() const;
     // Clears up after sessions of earlier epochs that didn't finish, in the order that the format document says. `remove_snapshot` is
-    // called for each on this host that may have left one (the record may lack its path); it must be able to do so twice. Returns how many
-    // backups were given up. Every holder of the lease calls this before it refers to or removes anything stored: what a session left is
+    // called for each on this host that may have left one (the record may lack its path); it must be able to do so twice, and reports what
+    // it can't remove: then the session object stays too, and the next backup tries again (what is out of reach, or on another host, is
+    // forgotten after 30 days). Without a remover the snapshots are left to the next backup. Returns how many sessions were cleared up
+    // wholly. Every holder of the lease calls this before it refers to or removes anything stored: what a session left is
     // its own only while no other backup rests on it. Safe against a former holder that is only stopped, whenever it wakes: it finds the
     // mark under its manifest's name.
-    using SnapshotRemover = std::function<void(const SessionRecord&)>;
+    using SnapshotRemover = std::function<SnapshotRemains(const SessionRecord&)>;
     std::size_t clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot);
-    // Clears up after our own session, which failed: the same order, without its snapshot. Nothing may still write for it. False if it was
-    // published after all (publish() failed when the manifest was visible already): then only the session object is removed.
-    bool abandon_session(const Lease& lease, const SessionRecord& session);
+    // Clears up after our own session, which failed: in the same order. Nothing may still write for it. False if it was, or may have been,
+    // published after all (publish() failed when the manifest was visible already): then at most its snapshot, unless that was to be kept,
+    // and the session object are removed.
+    bool abandon_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
 
     // Checks the lease, then creates the manifest; Error::locked if the session was abandoned by another meanwhile. After another Error the
     // manifest may be visible: abandon_session() finds out.
@@ -97,9 +107,14 @@ private:
     // Of the given names, all of one backup, the highest valid revision; nullopt if it was abandoned.
     std::optional<BackupEntry> load_backup(const std::vector<layout::ManifestName>& revisions) const;
     Manifest find_by_id(const std::string& prefix) const;
-    bool clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
-    void end_finished(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
-    void forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    enum class Clearing { kGivenUp, kPublished, kUnknown };
+    struct Cleared {
+        Clearing what;
+        bool wholly;  // the session object is removed
+    };
+    Cleared clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    bool end_finished(const SessionRecord& session, bool keeps_snapshot, const SnapshotRemover& remove_snapshot);
+    bool forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
     void remove_packs_of(const SessionId& session);
 
     std::shared_ptr<Target> target_;

@@ -5,7 +5,7 @@
 // wakes late, at whatever point, can't publish a backup whose packs are gone. A session of a later epoch than the lease's is never touched:
 // then it is we who slept.
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "io/target/object_name.h"
 #include "platform/clock.h"
@@ -20,7 +20,8 @@ namespace {
 
 constexpr std::string_view kKind = "session";
 constexpr std::int64_t kSecondNs = 1'000'000'000;
-constexpr std::int64_t kMarkLifeSeconds = 30 * 24 * 3600;
+// How long a session is remembered for a snapshot that is on another host or on a file system that isn't mounted.
+constexpr std::int64_t kOutOfReachSeconds = 30 * 24 * 3600;
 
 Bytes encode_session(const Uuid& repository, const SessionRecord& session) {
     JsonObject object;
@@ -53,16 +54,45 @@ SessionRecord decode_session(std::span<const std::byte> text, const SessionId& i
 
 // What has a session's manifest's name. Error::damaged if that can't be told: then nothing of the session may be removed.
 enum class Held { kNothing, kPublished, kMark, kForeign };
+struct Holder {
+    Held held;
+    bool keeps_snapshot = false;
+};
 
-Held holder_of_name(Target& target, const Uuid& repository, const layout::ManifestName& name, const SessionId& session) {
+// The manifest says whether its snapshot was meant to stay.
+bool keeps_snapshot(const Manifest& manifest) {
+    return !manifest.proof.path.empty();
+}
+
+Holder holder_of_name(Target& target, const Uuid& repository, const layout::ManifestName& name, const SessionId& session) {
     const auto stored = load_manifest(target, layout::manifest(name), repository, [](const Damage&) {});
     if (!stored) {
-        return Held::kNothing;
+        return {Held::kNothing};
     }
     if (!*stored) {
-        return Held::kMark;
+        return {Held::kMark};
     }
-    return (*stored)->id == session ? Held::kPublished : Held::kForeign;
+    return {(*stored)->id == session ? Held::kPublished : Held::kForeign, keeps_snapshot(**stored)};
+}
+
+// Whether nothing is left of the session's snapshot, or nobody expects that any more.
+bool snapshot_is_gone(const SessionRecord& session, const Repository::SnapshotRemover& remove_snapshot) {
+    if (session.snapshot_backend == "none" && session.snapshot_path.empty()) {
+        return true;
+    }
+    const bool here = session.host == host_name();
+    if (here && !remove_snapshot) {
+        return false;
+    }
+    switch (here ? remove_snapshot(session) : SnapshotRemains::kOutOfReach) {
+        case SnapshotRemains::kNone:
+            return true;
+        case SnapshotRemains::kStuck:
+            return false;
+        case SnapshotRemains::kOutOfReach:
+            break;
+    }
+    return utc_now_ns() / kSecondNs > session.manifest.utc_seconds + kOutOfReachSeconds;
 }
 
 std::string two_digits(unsigned value) {
@@ -119,7 +149,7 @@ void Repository::publish(const Lease& lease, const Manifest& manifest) {
     lease.check();
     fault::step("publish.checked");
     const bool created = target_->create(name, object);
-    if (!created && holder_of_name(*target_, info_.uuid, manifest.name, manifest.id) != Held::kPublished) {
+    if (!created && holder_of_name(*target_, info_.uuid, manifest.name, manifest.id).held != Held::kPublished) {
         throw Error::locked("the backup was given up by another process, which took the lock of " + target_->describe() + " over",
                             "this process was stopped or cut off for longer than its lease; run the backup again");
     }
@@ -135,51 +165,59 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
         return 0;
     }
     // A session whose backup is there under another revision, or which another backup rests on, had finished.
-    std::set<SessionId> finished;
+    std::map<SessionId, bool> finished;  // whether they keep their snapshot; one whose manifest is gone may
+    std::vector<BackupEntry> unreadable;
     for_each_backup([&](const BackupEntry& entry) {
-        if (entry.manifest) {
-            finished.insert(entry.manifest->id);
-            if (entry.manifest->parent) {
-                finished.insert(*entry.manifest->parent);
-            }
+        if (!entry.manifest) {
+            unreadable.push_back(entry);
+            return;
+        }
+        finished[entry.manifest->id] = keeps_snapshot(*entry.manifest);
+        if (entry.manifest->parent) {
+            finished.try_emplace(*entry.manifest->parent, true);
         }
     });
-    std::size_t given_up = 0;
+    std::size_t cleared = 0;
     for (const SessionRecord& session : dead) {
-        if (!finished.contains(session.id) && clear_session(lease, session, remove_snapshot)) {
-            ++given_up;
-        } else if (finished.contains(session.id)) {
+        if (const auto found = finished.find(session.id); found != finished.end()) {
             lease.check();
-            end_finished(session, remove_snapshot);
+            cleared += end_finished(session, found->second, remove_snapshot) ? 1 : 0;
+            continue;
         }
+        // What can't be read may be this session's manifest in a later revision: then nothing of it may be removed.
+        const auto damaged = std::find_if(unreadable.begin(), unreadable.end(),
+                                          [&](const BackupEntry& entry) { return entry.name.same_backup(session.manifest); });
+        if (damaged != unreadable.end()) {
+            sink_({damaged->object, damaged->damage, false});
+            continue;
+        }
+        cleared += clear_session(lease, session, remove_snapshot).wholly ? 1 : 0;
     }
-    return given_up;
+    return cleared;
 }
 
-bool Repository::abandon_session(const Lease& lease, const SessionRecord& session) {
+bool Repository::abandon_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
     require_writable();
-    return clear_session(lease, session, {});
+    return clear_session(lease, session, remove_snapshot).what == Clearing::kGivenUp;
 }
 
-void Repository::end_finished(const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
-    // The manifest says whether its snapshot was meant to stay.
-    const auto stored = load_manifest(*target_, layout::manifest(session.manifest), info_.uuid, sink_);
-    const auto manifest = stored ? *stored : std::nullopt;
-    if (manifest && manifest->id == session.id && manifest->proof.path.empty() && remove_snapshot && session.host == host_name()) {
-        remove_snapshot(session);
+bool Repository::end_finished(const SessionRecord& session, bool keeps_snapshot, const SnapshotRemover& remove_snapshot) {
+    if (!keeps_snapshot && !snapshot_is_gone(session, remove_snapshot)) {
+        return false;
     }
     end_session(session.id);
+    return true;
 }
 
-bool Repository::clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+Repository::Cleared Repository::clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
     lease.check();
     const std::string manifest = layout::manifest(session.manifest);
     if (!target_->create(manifest, encode_void_manifest(info_.uuid, session.id, session.manifest.revision))) {
         try {
-            switch (holder_of_name(*target_, info_.uuid, session.manifest, session.id)) {
+            const Holder holder = holder_of_name(*target_, info_.uuid, session.manifest, session.id);
+            switch (holder.held) {
                 case Held::kPublished:
-                    end_finished(session, remove_snapshot);
-                    return false;
+                    return {Clearing::kPublished, end_finished(session, holder.keeps_snapshot, remove_snapshot)};
                 case Held::kMark:
                     break;
                 case Held::kNothing:  // the name is taken, but what has it can't be seen: nothing may be removed on such grounds
@@ -193,34 +231,32 @@ bool Repository::clear_session(const Lease& lease, const SessionRecord& session,
                 throw;
             }
             sink_({manifest, error.message(), false});
-            return false;
+            return {Clearing::kUnknown, false};
         }
     }
     fault::step("session.void-created");
     remove_packs_of(session.id);
     fault::step("session.packs-removed");
-    forget_session(session, remove_snapshot);
+    const bool wholly = forget_session(session, remove_snapshot);
     fault::step("session.cleared");
-    return true;
+    return {Clearing::kGivenUp, wholly};
 }
 
-void Repository::forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
-    SessionRecord remains = session;
-    if (session.host == host_name() && remove_snapshot) {
-        remove_snapshot(session);
-        remains.snapshot_path.clear();
+bool Repository::forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+    if (!snapshot_is_gone(session, remove_snapshot)) {
+        return false;
     }
-    // Makes the removals durable before the session that knows of them is forgotten.
+    fault::step("session.snapshot-removed");
+    SessionRecord remains = session;
+    remains.snapshot_path.clear();
+    // Makes the removals of packs durable before the session that knows of them is forgotten.
     const std::string object = layout::session(session.id);
     const auto stored = target_->load(object, kJsonObjectLimit);
     if (stored && !target_->swap(object, stored->version, encode_session(info_.uuid, remains))) {
         throw Error::locked(target_->describe(object) + " was changed by another", "run it again");
     }
-    // A snapshot on another host is for that host to remove, when it backs up again; after a while nobody expects it.
-    const bool elsewhere = !remains.snapshot_path.empty() && session.host != host_name();
-    if (!elsewhere || utc_now_ns() / kSecondNs > session.manifest.utc_seconds + kMarkLifeSeconds) {
-        end_session(session.id);
-    }
+    end_session(session.id);
+    return true;
 }
 
 void Repository::remove_packs_of(const SessionId& session) {
