@@ -79,6 +79,9 @@ std::unique_ptr<ObjectReader> open_directory_reader(std::shared_ptr<Folders> fol
     if (fd == -ENOENT || fd == -ENOTDIR) {
         return nullptr;
     }
+    if (fd == -ELOOP || fd == -ENXIO) {  // a symlink, a socket
+        throw Error::damaged(folders->place(name), "not a regular file");
+    }
     if (fd < 0) {
         throw folders->error("open", name, -fd);
     }

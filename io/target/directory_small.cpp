@@ -33,10 +33,23 @@ constexpr std::int64_t kPatienceNs = 5'000'000'000;
 constexpr auto kPollInterval = std::chrono::milliseconds(5);
 constexpr mode_t kFileMode = 0600;
 constexpr int kAttempts = 20;  // each fails only because another broke our lock
+constexpr int kOpenAttempts = 5;
 
 void sync_all(const Folders& folders, const std::vector<std::string>& changed) {
     for (const std::string& folder : changed) {
         folders.sync(folder);
+    }
+}
+
+// A file that another host has just replaced is stale for a moment on network file systems (ESTALE); so may be the lock file that another
+// has just unlinked (ENOENT although it was to be created).
+int open_until_fresh(const Folders& folders, const std::string& name, int flags, mode_t mode = 0) noexcept {
+    for (int attempt = 1;; ++attempt) {
+        const int fd = folders.try_open(name, flags, mode);
+        const bool passing = fd == -ESTALE || (fd == -ENOENT && (flags & O_CREAT) != 0);
+        if (!passing || attempt == kOpenAttempts) {
+            return fd;
+        }
     }
 }
 
@@ -68,7 +81,7 @@ bool lock_within(const Folders& folders, int fd, std::int64_t deadline_ns) {
 
 FileDescriptor take_lock(Folders& folders) {
     while (true) {
-        const int fd = folders.try_open(kLockFile, O_RDWR | O_CREAT, kFileMode);
+        const int fd = open_until_fresh(folders, kLockFile, O_RDWR | O_CREAT, kFileMode);
         if (fd < 0) {
             throw folders.error("open", kLockFile, -fd);
         }
@@ -177,9 +190,12 @@ std::string version_of(std::span<const std::byte> content) {
 }  // namespace
 
 std::optional<VersionedObject> load_file(const Folders& folders, const std::string& name, std::uint64_t limit) {
-    const int fd = folders.try_open(name, O_RDONLY | O_NONBLOCK);
+    const int fd = open_until_fresh(folders, name, O_RDONLY | O_NONBLOCK);
     if (fd == -ENOENT || fd == -ENOTDIR) {
         return std::nullopt;
+    }
+    if (fd == -ELOOP || fd == -ENXIO) {  // a symlink, a socket
+        throw Error::damaged(folders.place(name), "not a regular file");
     }
     if (fd < 0) {
         throw folders.error("open", name, -fd);

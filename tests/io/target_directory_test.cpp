@@ -97,6 +97,37 @@ TEST_F(DirectoryTarget, FoldersAreForTheOwnerOnly) {
     EXPECT_EQ(status.st_mode & 07777, 0600U);
 }
 
+// As on a network file system, where another host has just replaced the object, or unlinked the lock.
+TEST_F(DirectoryTarget, StaleFileIsOpenedAgainButNotForEver) {
+    const auto target = open();
+    ASSERT_TRUE(target->create("locks/exclusive", bytes_of("1")));
+    FaultHooks hooks;
+    hooks.fail_nth(1, ESTALE, false, "target.open");
+    EXPECT_TRUE(target->load("locks/exclusive", 100));
+    EXPECT_EQ(hooks.injected(), 1U);
+    for (const int error : {ESTALE, ENOENT}) {
+        const auto present = target->load("locks/exclusive", 100);
+        hooks.fail_nth(1, error, false, "target.open");
+        EXPECT_TRUE(target->swap("locks/exclusive", present->version, bytes_of(std::to_string(error))));
+    }
+    EXPECT_EQ(hooks.injected(), 3U);
+    for (const int error : {ESTALE, ENOENT}) {
+        hooks.fail_nth(1, error, true, "target.open");
+        EXPECT_EQ(status_of([&] { target->swap("locks/exclusive", std::nullopt, bytes_of("3")); }), ExitStatus::kFailed);
+    }
+}
+
+TEST_F(DirectoryTarget, WhatIsNoFileIsADamagedObject) {
+    const auto target = open();
+    fs::create_symlink("/etc/passwd", path() + "/link");
+    fs::create_directory(path() + "/folder");
+    ASSERT_EQ(::mkfifo((path() + "/fifo").c_str(), 0600), 0);
+    for (const char* name : {"link", "folder", "fifo"}) {
+        EXPECT_EQ(status_of([&] { target->load(name, 100); }), ExitStatus::kDamaged) << name;
+        EXPECT_EQ(status_of([&] { target->open(name); }), ExitStatus::kDamaged) << name;
+    }
+}
+
 TEST_F(DirectoryTarget, StaysTheSameDirectoryWhenItIsRenamed) {
     const auto target = open();
     fs::rename(path(), scratch_ / "elsewhere");
