@@ -1,6 +1,7 @@
 // The program with fault hooks that the environment sets:
 //
 //   NODESNAP_SIGNAL_AT="STEP[:NTH]"    sends itself NODESNAP_SIGNAL (9 when not given) when it passes the step for the NTH time
+//   NODESNAP_INTERRUPT_AT=STEP         is interrupted, as by SIGTERM, whenever it passes the step (not together with NODESNAP_LIST_STEPS)
 //   NODESNAP_LIST_STEPS=FILE           appends the name of each step that it passes
 //   NODESNAP_FAIL="NTH:ERRNO[:PREFIX]" fails the NTH operation (whose name begins with PREFIX) once; with "+" after NTH all from then on
 #include <fcntl.h>
@@ -47,6 +48,13 @@ void arm(nodesnap::test::FaultHooks& hooks) {
             const std::string line = step + '\n';
             if (::write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
                 std::abort();
+            }
+        });
+    }
+    if (const std::string interrupted_at = setting("NODESNAP_INTERRUPT_AT"); !interrupted_at.empty()) {
+        hooks.on_each_step([interrupted_at](const std::string& step) {
+            if (step == interrupted_at) {
+                nodesnap::interrupt::request();
             }
         });
     }

@@ -1,6 +1,7 @@
 """SIGKILL at every step: earlier backups stay whole, no half-made one is seen, and the next one works and clears up."""
 
 import collections
+import itertools
 import os
 
 import compare
@@ -77,6 +78,43 @@ class Killed(harness.Case):
         self.assertEqual(compare.differences(compare.snapshot_of(node), compare.snapshot_of(mount / "restored")), [])
         self.no_orphans(repository)
         print(f"killed at {points} points of {len(steps)} steps")
+
+    CLEARING = ("session.void-created", "session.packs-removed", "snapshot.deleted", "session.snapshot-removed", "session.cleared")
+
+    def clears_up(self, mount, node, repository, before):
+        """The next backup needs no help, and nothing is left of the dead ones."""
+        self.assertEqual(len(self.backups(repository)), before)
+        self.ok("verify", repository)
+        self.ok("backup", node, repository)
+        self.assertEqual(len(self.backups(repository)), before + 1)
+        self.assertEqual(self.remains(mount, repository), [])
+        self.assertEqual(list(repository.rglob("*.part")), [])
+        self.no_orphans(repository)
+
+    def test_clearing_up_after_a_dead_backup(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.node_of(mount)
+        repository = self.repository()
+        for number, (died_at, step) in enumerate(itertools.product(("backup.snapshot-taken", "backup.before-publish"), self.CLEARING)):
+            with self.subTest(died_at=died_at, step=step):
+                self.assertTrue(self.killed(died_at, 1, "backup", node, repository))
+                self.assertEqual(len(self.remains(mount, repository)), 2)
+                self.assertTrue(self.killed(step, 1, "backup", node, repository))
+                self.clears_up(mount, node, repository, number)
+        self.ok("verify", repository, "--data")
+
+    def test_clearing_up_after_itself(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.node_of(mount)
+        repository = self.repository()
+        for number, (failed_at, step) in enumerate(itertools.product(("backup.snapshot-taken", "drain.range-read"), self.CLEARING)):
+            with self.subTest(failed_at=failed_at, step=step):
+                result = self.run_program("backup", node, repository, program=harness.FAULTS,
+                                          environment={"NODESNAP_INTERRUPT_AT": failed_at, "NODESNAP_SIGNAL_AT": step})
+                self.assertEqual(result.status, -9, f"was not killed at {step}: {result}")
+                if step in ("session.void-created", "session.packs-removed"):
+                    self.assertEqual(len(self.remains(mount, repository)), 2)
+                self.clears_up(mount, node, repository, number)
 
     def no_orphans(self, repository):
         """After the clearing every pack belongs to a backup."""
