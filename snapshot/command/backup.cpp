@@ -150,7 +150,9 @@ ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
     const BackupOptions options = options_of_call(call.options(), node_directory);
-    Repository repository = open_repository(call, place);
+    // Clearing up after an unfinished backup goes on without what can't be read of it.
+    const auto warnings = std::make_shared<DamageWarnings>(call.report(), true);
+    Repository repository = open_repository(place, [warnings](const Damage& damage) { (*warnings)(damage); });
     Progress progress;
     BackupResult result;
     {

@@ -7,10 +7,12 @@
 namespace nodesnap::command {
 
 void DamageWarnings::operator()(const Damage& damage) {
-    if (!damage.healed) {
+    if (!damage.healed && !tell_unhealed_) {
         return;
     }
-    const std::string text = damage.object + ": " + damage.what + "; another copy served, \"nodesnap repair\" restores the redundancy";
+    const std::string text =
+        damage.object + ": " + damage.what +
+        (damage.healed ? "; another copy served, \"nodesnap repair\" restores the redundancy" : "; what belongs to it is left as it is");
     {
         const std::lock_guard lock(mutex_);
         if (seen_.size() >= kRemembered || !seen_.insert(text).second) {
@@ -131,6 +133,8 @@ const char* state_text(HolderState state) {
             return "expired";
         case HolderState::kUnknown:
             return "unknown";
+        case HolderState::kUnreadable:
+            return "unreadable";
     }
     return "unknown";
 }
@@ -147,6 +151,8 @@ const char* state_sentence(HolderState state) {
             return "its lease has run out; the next backup takes over";
         case HolderState::kUnknown:
             return "on another host, with a recent sign of life";
+        case HolderState::kUnreadable:
+            return "its record can't be read";
     }
     return "";
 }
@@ -154,6 +160,9 @@ const char* state_sentence(HolderState state) {
 }  // namespace
 
 std::string describe_holder(const LeaseState& state) {
+    if (state.state == HolderState::kUnreadable) {
+        return "an unknown holder (" + printable_text(state.damage) + "; see \"nodesnap help unlock\")";
+    }
     if (!state.holder) {
         return "an unknown holder (" + std::string(state_sentence(state.state)) + ")";
     }
@@ -164,6 +173,13 @@ std::string describe_holder(const LeaseState& state) {
 }
 
 void write_holder(JsonWriter& document, const LeaseState& state) {
+    if (state.state == HolderState::kUnreadable) {
+        document.begin_object("lock");
+        document.member("state", state_text(state.state));
+        document.member("damage", state.damage);
+        document.end();
+        return;
+    }
     if (state.state == HolderState::kNone || !state.holder) {
         document.null("lock");
         return;

@@ -13,15 +13,16 @@
 namespace nodesnap::command {
 
 // Turns damage that another copy has made good into one warning for each place. Damage that can't be healed comes as an Error from who
-// needs the bytes. Thread-safe.
+// needs the bytes; with `tell_unhealed` it is a warning too, of who goes on without them. Thread-safe.
 class DamageWarnings {
 public:
-    explicit DamageWarnings(Report& report) : report_(report) {}
+    explicit DamageWarnings(Report& report, bool tell_unhealed = false) : report_(report), tell_unhealed_(tell_unhealed) {}
     void operator()(const Damage& damage);
 
 private:
     static constexpr std::size_t kRemembered = 1000;
     Report& report_;
+    const bool tell_unhealed_;
     std::mutex mutex_;
     std::set<std::string> seen_;
 };

@@ -24,6 +24,8 @@ ExitStatus run(Call& call) {
         if (held) {
             write_holder(call.document(), before);
         }
+    } else if (before.state == HolderState::kUnreadable) {
+        call.out() << "removed the lock; whose it was can't be told: " << printable_text(before.damage) << '\n';
     } else if (held) {
         call.out() << "removed the lock of " << describe_holder(before) << '\n';
     } else {
@@ -40,7 +42,8 @@ const Command kUnlock = {
     "nodesnap unlock REPOSITORY [OPTION]...\n",
     "Removes the repository's lock if its holder is dead (on this host: no such process any more) or hasn't given a sign of life\n"
     "for the time of its lease. While the holder lives, or may live on another host, it refuses. It is seldom needed: the next\n"
-    "backup takes such a lock over by itself.\n",
+    "backup takes such a lock over by itself. A lock that is damaged is removed too, although whose it is can't be told: make sure\n"
+    "first that no backup or repair of this repository runs on any host. One that does ends without publishing anything.\n",
     "nodesnap unlock /backup/node1\n",
     "0  there is no lock any more\n"
     "1  failed\n"

@@ -79,11 +79,20 @@ LeaseHolder decode_lease(std::span<const std::byte> text, const std::string& obj
 }
 
 std::optional<StoredLease> load_lease(Target& target, const Uuid& repository) {
-    const auto stored = target.load(layout::kExclusiveLock, kJsonObjectLimit);
-    if (!stored) {
-        return std::nullopt;
+    try {
+        const auto stored = target.load(layout::kExclusiveLock, kJsonObjectLimit);
+        if (!stored) {
+            return std::nullopt;
+        }
+        return StoredLease{decode_lease(stored->content, target.describe(layout::kExclusiveLock), repository), stored->version};
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged) {
+            throw;
+        }
+        throw Error(
+            error.status(), "the lock of the repository can't be read: " + error.message(),
+            "make sure that no backup or repair of it runs on any host, then remove the lock: nodesnap unlock " + target.describe());
     }
-    return StoredLease{decode_lease(stored->content, target.describe(layout::kExclusiveLock), repository), stored->version};
 }
 
 LeaseHolder this_holder(const std::string& command, std::int64_t lease_seconds) {

@@ -238,29 +238,39 @@ Lease Lease::acquire(Target& target, const Uuid& repository, const LeaseOptions&
 }
 
 LeaseState inspect_lease(Target& target, const Uuid& repository) {
-    const auto stored = load_lease(target, repository);
-    if (!stored || !stored->holder.held) {
-        return {};
+    try {
+        const auto stored = load_lease(target, repository);
+        if (!stored || !stored->holder.held) {
+            return {};
+        }
+        return {stored->holder, assess(stored->holder), ""};
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged) {
+            throw;
+        }
+        return {std::nullopt, HolderState::kUnreadable, error.message()};
     }
-    return {stored->holder, assess(stored->holder)};
 }
 
 void break_lease(Target& target, const Uuid& repository) {
-    const auto object = target.load(layout::kExclusiveLock, kJsonObjectLimit);
-    if (!object) {
-        return;
-    }
+    std::optional<VersionedObject> object;
     LeaseHolder holder;
     try {
+        object = target.load(layout::kExclusiveLock, kJsonObjectLimit);
+        if (!object) {
+            return;
+        }
         holder = decode_lease(object->content, place(target), repository);
     } catch (const Error& error) {
         if (error.status() != ExitStatus::kDamaged) {
             throw;
         }
+        if (!object) {
+            target.remove(layout::kExclusiveLock);  // too long, or no file at all: it has no version to be swapped by
+        }
         // Whose it was can't be told; the operator says that nobody works here. The epoch must be beyond all earlier ones.
         holder = this_holder("unlock", 1);
         holder.epoch = static_cast<std::uint64_t>(holder.acquired_ns / kSecondNs);
-        beat(holder);
         holder.held = false;
     }
     const HolderState state = assess(holder);
@@ -271,7 +281,8 @@ void break_lease(Target& target, const Uuid& repository) {
                                                                 std::to_string(holder.lease_seconds) + " s after its last sign of life");
     }
     holder.held = false;
-    if (!target.swap(layout::kExclusiveLock, object->version, encode_lease(repository, holder))) {
+    const auto expected = object ? std::optional(object->version) : std::nullopt;
+    if (!target.swap(layout::kExclusiveLock, expected, encode_lease(repository, holder))) {
         throw Error::refused("the lock of the repository " + target.describe() + " changed while it was looked at", "run it again");
     }
 }

@@ -65,16 +65,18 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-enum class HolderState { kNone, kAlive, kDead, kExpired, kUnknown };  // kUnknown: on another host, heartbeat still fresh
+// kUnknown: on another host, heartbeat still fresh. kUnreadable: the record is damaged, whose it is can't be told.
+enum class HolderState { kNone, kAlive, kDead, kExpired, kUnknown, kUnreadable };
 struct LeaseState {
     std::optional<LeaseHolder> holder;
     HolderState state = HolderState::kNone;
+    std::string damage;  // kUnreadable: what couldn't be read, and why
 };
 LeaseState inspect_lease(Target& target, const Uuid& repository);
 // "backup, process 4711 on host db1, since 2024-05-31T14:30:05Z"
 std::string describe(const LeaseHolder& holder);
 // `unlock`: releases a lease whose holder is dead or expired, or that can't be read; Error::refused (exit status 3) while it lives, or may
-// live.
+// live. A holder of an unreadable one that lives after all finds its lease lost, and publishes nothing.
 void break_lease(Target& target, const Uuid& repository);
 
 }  // namespace nodesnap

@@ -1,5 +1,8 @@
 // The subcommands, one after the other, on a real directory.
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <functional>
 
 #include "snapshot/command/repository_access.h"
 #include "tests/command/program_fixture.h"
@@ -220,6 +223,108 @@ TEST_F(Program, AHeldLockIsNamed) {
     EXPECT_EQ(run({"restore", repository(), "latest", scratch_ / "restored"}).status, 0);
     lease.release();
     EXPECT_EQ(run({"unlock", repository()}).out, "the repository isn't locked\n");
+}
+
+// One flipped bit, a longer file than a lock can be, and something that isn't a file.
+TEST_F(Program, ALockThatCannotBeReadIsRemovedByUnlock) {
+    init();
+    backup();
+    const std::string lock = repository() + "/locks/exclusive";
+    const std::vector<std::function<void()>> damages = {[&] { flip(lock, 300); }, [&] { std::filesystem::resize_file(lock, 70'000); },
+                                                        [&] {
+                                                            std::filesystem::remove(lock);
+                                                            std::filesystem::create_symlink("elsewhere", lock);
+                                                        }};
+    std::uint64_t made = 1;
+    for (const auto& damage : damages) {
+        damage();
+        for (const auto& outcome : {backup(), run({"repair", repository()})}) {
+            EXPECT_EQ(outcome.status, 5) << outcome.err;
+            EXPECT_TRUE(has(outcome.err, "locks/exclusive")) << outcome.err;
+            EXPECT_TRUE(has(outcome.err, "nodesnap unlock " + repository())) << outcome.err;
+        }
+        const auto status = run({"status", repository(), "--json"}).json();
+        EXPECT_EQ(status["lock"]["state"], "unreadable");
+        EXPECT_TRUE(has(status["lock"]["damage"], "locks/exclusive"));
+        EXPECT_TRUE(has(run({"status", repository()}).out, "nodesnap help unlock"));
+        const Outcome outcome = run({"unlock", repository()});
+        EXPECT_EQ(outcome.status, 0) << outcome.err;
+        EXPECT_TRUE(has(outcome.out, "removed the lock; whose it was can't be told")) << outcome.out;
+        EXPECT_TRUE(has(outcome.out, "locks/exclusive")) << outcome.out;
+        EXPECT_EQ(run({"unlock", repository()}).out, "the repository isn't locked\n");
+        EXPECT_EQ(backup().status, 0);
+        EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), ++made);
+    }
+}
+
+TEST_F(Program, AHolderWhoseUnreadableLockWasRemovedLosesIt) {
+    init();
+    const Repository repository_object = Repository::open(command::open_target(repository()), [](const Damage&) {});
+    const Lease lease = Lease::acquire(repository_object.target(), repository_object.info().uuid, {"backup"});
+    flip(repository() + "/locks/exclusive", 300);
+    EXPECT_EQ(run({"unlock", repository()}).status, 0);
+    EXPECT_THROW(lease.check(), Error);
+    EXPECT_EQ(backup().status, 0);
+    EXPECT_THROW(lease.check(), Error);
+}
+
+TEST_F(Program, RepairGivesDeadBackupsUpFirst) {
+    init();
+    backup();
+    Repository repository_object = Repository::open(command::open_target(repository()), [](const Damage&) {});
+    SessionRecord session;
+    session.id = SessionId::random();
+    session.epoch = 1;
+    session.host = "another";
+    session.snapshot_backend = "none";
+    {
+        const Lease lease = Lease::acquire(repository_object.target(), repository_object.info().uuid, {"backup"});
+        session.manifest = {repository_object.next_sequence(), 1'700'000'000, 0};
+        repository_object.begin_session(lease, session);
+    }
+    EXPECT_EQ(run({"repair", repository()}).status, 0);
+    EXPECT_TRUE(repository_object.sessions().empty());
+    EXPECT_TRUE(std::filesystem::exists(repository() + "/" + layout::manifest(session.manifest))) << "it could still publish";
+    EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), 1U);
+}
+
+TEST_F(Program, ADamagedSessionIsToldAndLeftAlone) {
+    init();
+    const std::string session = repository() + "/journal/0102030405060708090a0b.session";
+    std::filesystem::create_directory(repository() + "/journal");
+    std::ofstream(session) << "{}";
+    const Outcome outcome = backup();
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_TRUE(has(outcome.err, "journal/0102030405060708090a0b.session: ")) << outcome.err;
+    EXPECT_TRUE(std::filesystem::exists(session));
+}
+
+TEST_F(Program, WhatIsNoManifestHidesNoBackup) {
+    init();
+    backup();
+    const std::string folder = repository() + "/backups/";
+    for (const std::string name : {"notes.txt", "0000000001", "99999999999-20240101T000000Z.0", "0000000003-20241301T000000Z.0",
+                                   "0000000003-20240101T000000Z.4294967296", "0000000003-20240101T000000Z.", "-.", "\xff\n"}) {
+        std::ofstream(folder + name) << "x";
+    }
+    std::filesystem::create_directory(folder + "0000000004-20240101T000000Z.0");
+    EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), 1U);
+    EXPECT_EQ(run({"status", repository(), "--json"}).json()["damaged"], 0);
+    // With the name of one, but nothing that can be one.
+    std::filesystem::create_symlink("elsewhere", folder + "0000000005-20240101T000000Z.0");
+    ASSERT_EQ(::mkfifo((folder + "0000000006-20240101T000000Z.0").c_str(), 0600), 0);
+    std::ofstream(folder + "0000000007-20240101T000000Z.0");
+    const auto listed = run({"list", repository(), "--json"}).json()["backups"];
+    ASSERT_EQ(listed.size(), 4U);
+    EXPECT_EQ(listed[0]["state"], "good");
+    for (std::size_t i = 1; i < listed.size(); ++i) {
+        EXPECT_EQ(listed[i]["state"], "damaged");
+    }
+    const Outcome shown = run({"show", repository(), "latest", "--json"});
+    EXPECT_TRUE(shown.status == 0 || shown.status == 4) << shown.err;
+    EXPECT_EQ(shown.json()["backup"]["sequence"], 1);
+    EXPECT_EQ(backup().status, 0);
+    EXPECT_EQ(run({"show", repository(), "latest"}).status, 0);
 }
 
 TEST_F(Program, InterruptedCommandsSayThat) {
