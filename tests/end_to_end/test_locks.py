@@ -69,6 +69,23 @@ class Locks(harness.Case):
                 self.assertEqual(len(self.backups(self.repo)), before + 2)
                 self.assertEqual(list((self.repo / "journal").glob("*")), [])
 
+    def test_a_backup_that_slept_while_the_repository_was_repaired_publishes_nothing(self):
+        self.ok("backup", self.node, self.repo)
+        # The second stands between its last look at the lease and the manifest: only the mark stops it.
+        for step in ("backup.before-publish", "publish.checked"):
+            with self.subTest(step=step):
+                before = len(self.backups(self.repo))
+                child = self.stopped_backup("--lock-lease", "1s", step=step)
+                self.ok("repair", self.repo, "--wait-lock", "2m")
+                child.send_signal(signal.SIGCONT)
+                result = self.finish(child)
+                self.assertEqual(result.status, harness.LOCKED, str(result))
+                self.assertEqual(len(self.backups(self.repo)), before)
+                self.ok("verify", self.repo, "--data")
+                self.ok("backup", self.node, self.repo)
+                self.assertEqual(list((self.repo / "journal").glob("*")), [])
+                self.assertEqual(self.ok("snapshot", "list", self.node, "--json").json["snapshots"], [])
+
     def test_reading_needs_no_lock(self):
         self.ok("backup", self.node, self.repo)
         self.stopped_backup()

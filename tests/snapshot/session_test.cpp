@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <memory>
 
 #include "platform/clock.h"
@@ -150,6 +151,34 @@ TEST_F(SessionTest, SnapshotThatIsToBeKeptIsKeptWhenTheManifestWasVisibleAfterAl
     EXPECT_EQ(snapshots(), 1U);
     EXPECT_EQ(backup(options()).cleared_sessions, 0U);
     EXPECT_EQ(snapshots(), 1U);
+}
+
+// Each operation in turn, once and for good. What is left then is told or gone, and the next backup clears it up.
+TEST_F(SessionTest, FailingTheNthOperationLeavesNothingForgotten) {
+    for (const bool for_good : {false, true}) {
+        std::uint64_t nth = 1;
+        for (std::uint64_t injected = 1; injected != 0; nth += for_good ? 3 : 1) {
+            {
+                test::FaultHooks hooks;
+                hooks.fail_nth(nth, EIO, for_good);
+                try {
+                    backup(options());
+                } catch (const Error&) {
+                }
+                injected = hooks.injected();
+            }
+            ASSERT_LE(snapshots(), open().sessions().size()) << "a snapshot is forgotten at point " << nth;
+            if (nth % 8 == 0 || injected == 0) {
+                const std::size_t before = backups();
+                ASSERT_NO_THROW(backup(options())) << "at point " << nth;
+                ASSERT_EQ(backups(), before + 1);
+                ASSERT_EQ(snapshots(), 0U) << "at point " << nth;
+                ASSERT_TRUE(open().sessions().empty()) << "at point " << nth;
+            }
+        }
+        std::cout << "points" << (for_good ? ", for good: " : ": ") << nth << '\n';
+        EXPECT_GT(nth, 50U);
+    }
 }
 
 TEST_F(SessionTest, SnapshotOfAnotherHostIsRememberedForIt) {
