@@ -62,4 +62,8 @@ Error Error::locked(std::string message, std::string hint) {
     return Error(ExitStatus::kLocked, std::move(message), std::move(hint));
 }
 
+bool is_media_error(int error_number) noexcept {
+    return error_number == EIO || error_number == EUCLEAN || error_number == EBADMSG || error_number == EILSEQ || error_number == EREMOTEIO;
+}
+
 }  // namespace nodesnap

@@ -46,4 +46,7 @@ private:
     int error_number_;
 };
 
+// Whether the errno is one that a bad sector causes, also under a file system with checksums of its own.
+bool is_media_error(int error_number) noexcept;
+
 }  // namespace nodesnap

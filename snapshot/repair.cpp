@@ -7,7 +7,6 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/interrupt.h"
-#include "snapshot/repository/pack_salvage.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify.h"
 #include "snapshot/verify/pack_ledger.h"
@@ -37,8 +36,8 @@ private:
     struct Revision {
         layout::ManifestName name{};
         std::optional<Manifest> manifest;
-        bool is_mark = false;  // the mark of an abandoned session: nothing to repair
-        bool whole = true;     // both copies are good
+        std::optional<VersionedObject> mark;  // the mark of an abandoned session
+        bool whole = true;                    // both copies are good
         std::string damage;
     };
 
@@ -68,11 +67,13 @@ private:
         revision.name = name;
         const std::string object = layout::manifest(name);
         try {
-            const auto stored = target_.load(object, kSmallObjectLimit);
+            auto stored = target_.load_salvaging(object, kSmallObjectLimit);
             if (stored) {
                 revision.manifest =
                     decode_manifest(stored->content, object, repository_.info().uuid, [&](const Damage&) { revision.whole = false; });
-                revision.is_mark = !revision.manifest;
+                if (!revision.manifest) {
+                    revision.mark = std::move(stored);
+                }
             }
         } catch (const Error& error) {
             if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
@@ -84,41 +85,66 @@ private:
         return revision;
     }
 
-    // `names` are a backup's revisions, the lowest first. The highest that can be read counts; it ends whole, and alone.
+    // `names` are a backup's revisions, the lowest first. The highest that can be read counts; it ends whole, and alone but for marks.
     void repair_backup(const std::vector<layout::ManifestName>& names) {
         std::optional<Revision> best;
+        std::vector<layout::ManifestName> others;  // the lowest last
         std::string damage;
-        for (auto name = names.rbegin(); name != names.rend() && !best; ++name) {
+        for (auto name = names.rbegin(); name != names.rend(); ++name) {
             Revision revision = load(*name);
-            if (revision.is_mark) {
-                return;
-            }
-            if (revision.manifest) {
+            if (revision.mark) {
+                repair_mark(revision);
+            } else if (revision.manifest && !best) {
                 best = std::move(revision);
-            } else if (damage.empty()) {
-                damage = revision.damage;
+            } else {
+                others.push_back(*name);
+                damage = damage.empty() ? revision.damage : damage;
             }
         }
         if (!best) {
             if (!damage.empty()) {
-                add_lost(result_, {layout::manifest(names.back()), damage, false});
+                add_lost(result_, {layout::manifest(others.front()), damage, false});
             }
             return;
         }
-        const bool highest = best->name.revision == names.back().revision;
-        layout::ManifestName kept = best->name;
+        const bool highest = others.empty() || others.front().revision < best->name.revision;
         if (!best->whole || !highest) {
+            if (!best->manifest->may_rewrite) {
+                add_lost(result_, {layout::manifest(best->name), "a newer version of nodesnap must repair it", true});
+                return;
+            }
+            layout::ManifestName kept = best->name;
             kept.revision = names.back().revision + 1;
             rewrite(*best->manifest, kept);
+            others.push_back(best->name);
             add_repaired(result_, layout::manifest(best->name));
         }
-        for (const layout::ManifestName& name : names) {
-            if (name.revision != kept.revision) {
-                lease_.check();
-                target_.remove(layout::manifest(name));
-                fault::step("repair.removed");
-            }
+        std::sort(others.begin(), others.end(), [](const auto& a, const auto& b) { return a.revision < b.revision; });
+        for (const layout::ManifestName& name : others) {
+            lease_.check();
+            target_.remove(layout::manifest(name));
+            fault::step("repair.removed");
         }
+    }
+
+    // In its place, which must never be free: a sleeper that finds it so would publish.
+    void repair_mark(const Revision& revision) {
+        if (revision.whole) {
+            return;
+        }
+        const std::string object = layout::manifest(revision.name);
+        const auto session = session_of_mark(revision.mark->content, object, repository_.info().uuid);
+        if (!session) {
+            add_lost(result_, {object, "a newer version of nodesnap must repair it", true});
+            return;
+        }
+        lease_.check();
+        if (!target_.swap(object, revision.mark->version,
+                          encode_void_manifest(repository_.info().uuid, *session, revision.name.revision))) {
+            throw Error::locked(target_.describe(object) + " was changed by another", "run the repair again");
+        }
+        fault::step("repair.marked");
+        add_repaired(result_, object);
     }
 
     void rewrite(Manifest manifest, const layout::ManifestName& name) {
@@ -126,6 +152,11 @@ private:
         lease_.check();
         if (!target_.create(layout::manifest(name), encode_manifest(repository_.info().uuid, manifest))) {
             throw Error::locked("another has written " + target_.describe(layout::manifest(name)), "run the repair again");
+        }
+        const Revision written = load(name);
+        if (!written.manifest || !written.whole) {
+            throw Error::failed("the repaired manifest " + target_.describe(layout::manifest(name)) + " can't be read back",
+                                "the damaged one was kept; check the repository's storage");
         }
         fault::step("repair.written");
     }
@@ -172,10 +203,7 @@ private:
 
     // Packs of unfinished backups are left to who clears up after them.
     void list_packs(PackLedger& ledger) {
-        std::set<SessionId> unfinished;
-        for (const SessionRecord& session : repository_.sessions()) {
-            unfinished.insert(session.id);
-        }
+        const std::set<SessionId> unfinished = repository_.unfinished_sessions();
         for (const std::string_view folder : {layout::kNodePacks, layout::kDataPacks}) {
             target_.list(folder, [&](const ObjectEntry& entry) {
                 const auto name = layout::parse_pack(entry.name);
@@ -189,9 +217,8 @@ private:
     void repair_generations(PackRepair& packs, Pack& pack) {
         if (!pack.generations.empty()) {
             throw_if_interrupted();
-            packs.repair(pack.kind, pack.id, pack.generations, result_);
+            pack.found = packs.repair(pack.kind, pack.id, pack.generations, result_) || pack.found;
             pack.generations.clear();
-            pack.found = true;
         }
     }
 

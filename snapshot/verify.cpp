@@ -1,12 +1,13 @@
 #include "snapshot/verify.h"
 
 #include <functional>
+#include <set>
+#include <utility>
 
 #include "io/target/object_name.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/description.h"
-#include "snapshot/repository/pack_salvage.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify/affected.h"
 #include "snapshot/verify/data.h"
@@ -36,6 +37,7 @@ public:
         list_objects();
         progress_.phase = "checking metadata";
         for_each_chosen([&](const BackupEntry& entry) { check_backup(entry); });
+        check_marks();
         check_packs();
         if (findings_.anything_lost()) {
             progress_.phase = "tracing damage";
@@ -87,7 +89,10 @@ private:
             return;
         }
         BackupEntry entry;
-        entry.manifest = repository_.find_backup(options_.backup, options_.as_of_ns);
+        entry.manifest = repository_.find_backup(options_.backup, options_.as_of_ns, [&](const BackupEntry& newer) {
+            findings_.add({newer.object, newer.damage, false});
+            findings_.affect("the backup of " + newer.object + ": all of it; an older one was checked in its place");
+        });
         entry.name = entry.manifest->name;
         entry.object = layout::manifest(entry.name);
         each(entry);
@@ -96,6 +101,7 @@ private:
     void check_backup(const BackupEntry& entry) {
         throw_if_interrupted();
         ++result_.backups;
+        backups_.insert({entry.name.sequence, entry.name.utc_seconds});
         if (!entry.manifest) {
             findings_.add({entry.object, entry.damage, false});
             findings_.affect("the backup of " + entry.object + ": all of it");
@@ -120,10 +126,19 @@ private:
         }
     }
 
+    // What lies under manifests' names of which no backup came: the marks of abandoned sessions.
+    void check_marks() {
+        for (const layout::ManifestName& name : all_backups() ? manifests_ : std::vector<layout::ManifestName>{}) {
+            if (!backups_.contains({name.sequence, name.utc_seconds})) {
+                check_manifest(layout::manifest(name));
+            }
+        }
+    }
+
     void check_manifest(const std::string& object) {
         std::vector<Damage> damages;
         try {
-            const auto stored = target_.load(object, kSmallObjectLimit);
+            const auto stored = target_.load_salvaging(object, kSmallObjectLimit);
             ++result_.objects;
             if (stored) {
                 result_.bytes_read += stored->content.size();
@@ -142,10 +157,6 @@ private:
     }
 
     void check_packs() {
-        std::set<SessionId> unfinished;
-        for (const SessionRecord& session : repository_.sessions()) {
-            unfinished.insert(session.id);
-        }
         progress_.phase = options_.data ? "reading data" : "checking packs";
         progress_.files_done = 0;
         progress_.bytes_total = stored_bytes_;
@@ -154,7 +165,7 @@ private:
         if (options_.data) {
             data.emplace(repository_, options_, findings_, progress_);
         }
-        PackCheck(repository_, nodes_, data ? &*data : nullptr, std::move(unfinished), result_, findings_, progress_)
+        PackCheck(repository_, nodes_, data ? &*data : nullptr, repository_.unfinished_sessions(), result_, findings_, progress_)
             .run(ledger_, all_backups());
         if (data) {
             data->finish();
@@ -172,6 +183,7 @@ private:
     NodeReader nodes_;
     PackLedger ledger_;
     std::vector<layout::ManifestName> manifests_;
+    std::set<std::pair<std::uint64_t, std::int64_t>> backups_;  // sequence and time of those that were checked
     std::uint64_t stored_bytes_ = 0;
 };
 

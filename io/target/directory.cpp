@@ -54,6 +54,11 @@ public:
         return load_file(*folders_, std::string(name), limit);
     }
 
+    std::optional<VersionedObject> load_salvaging(std::string_view name, std::uint64_t limit) override {
+        check_object_name(name);
+        return salvage_file(*folders_, std::string(name), limit);
+    }
+
     bool swap(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) override {
         check_object_name(name);
         return store_instead(*folders_, std::string(name), expected, content);

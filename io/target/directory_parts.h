@@ -18,6 +18,8 @@ std::unique_ptr<ObjectReader> open_directory_reader(std::shared_ptr<Folders> fol
 
 // Whole content; nullopt if there is none; more than `limit` bytes is an Error::damaged.
 std::optional<VersionedObject> load_file(const Folders& folders, const std::string& name, std::uint64_t limit);
+// The same, with zeros for the blocks that the device can't read.
+std::optional<VersionedObject> salvage_file(const Folders& folders, const std::string& name, std::uint64_t limit);
 
 // Puts `content` under `name`, atomically and durably: as a new object (false if there is one) ...
 bool store_new(Folders& folders, const std::string& name, std::span<const std::byte> content);

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <thread>
@@ -32,6 +33,7 @@ constexpr std::string_view kTemporaryPrefix = ".swap-";
 constexpr std::int64_t kPatienceNs = 5'000'000'000;
 constexpr auto kPollInterval = std::chrono::milliseconds(5);
 constexpr mode_t kFileMode = 0600;
+constexpr std::size_t kBlock = 4096;
 constexpr int kAttempts = 20;  // each fails only because another broke our lock
 constexpr int kOpenAttempts = 5;
 
@@ -187,9 +189,9 @@ std::string version_of(std::span<const std::byte> content) {
     return Hasher(0)(content).hex();
 }
 
-}  // namespace
-
-std::optional<VersionedObject> load_file(const Folders& folders, const std::string& name, std::uint64_t limit) {
+// `read` fills the buffer it is given with the file's content from the beginning, and returns how much there was.
+template <typename Read>
+std::optional<VersionedObject> load_with(const Folders& folders, const std::string& name, std::uint64_t limit, Read read) {
     const int fd = open_until_fresh(folders, name, O_RDONLY | O_NONBLOCK);
     if (fd == -ENOENT || fd == -ENOTDIR) {
         return std::nullopt;
@@ -213,9 +215,50 @@ std::optional<VersionedObject> load_file(const Folders& folders, const std::stri
     }
     VersionedObject object;
     object.content.resize(static_cast<std::size_t>(status.st_size));
-    object.content.resize(pread_some(fd, object.content, 0, folders.place(name)));
+    object.content.resize(read(fd, object));
     object.version = version_of(object.content);
     return object;
+}
+
+// Block by block: one bad sector costs one of them.
+std::size_t read_blocks(int fd, VersionedObject& object, const std::string& place) {
+    const std::span<std::byte> content = object.content;
+    for (std::size_t at = 0; at < content.size(); at += kBlock) {
+        const auto block = content.subspan(at, std::min(kBlock, content.size() - at));
+        try {
+            const std::size_t got = pread_some(fd, block, at, place);
+            if (got < block.size()) {
+                return at + got;
+            }
+        } catch (const Error& error) {
+            if (!is_media_error(error.error_number())) {
+                throw;
+            }
+            std::fill(block.begin(), block.end(), std::byte{0});
+            object.error_number = error.error_number();
+        }
+    }
+    return content.size();
+}
+
+}  // namespace
+
+std::optional<VersionedObject> load_file(const Folders& folders, const std::string& name, std::uint64_t limit) {
+    return load_with(folders, name, limit,
+                     [&](int fd, VersionedObject& object) { return pread_some(fd, object.content, 0, folders.place(name)); });
+}
+
+std::optional<VersionedObject> salvage_file(const Folders& folders, const std::string& name, std::uint64_t limit) {
+    return load_with(folders, name, limit, [&](int fd, VersionedObject& object) {
+        try {
+            return pread_some(fd, object.content, 0, folders.place(name));
+        } catch (const Error& error) {
+            if (!is_media_error(error.error_number())) {
+                throw;
+            }
+            return read_blocks(fd, object, folders.place(name));
+        }
+    });
 }
 
 bool store_new(Folders& folders, const std::string& name, std::span<const std::byte> content) {
@@ -225,9 +268,19 @@ bool store_new(Folders& folders, const std::string& name, std::span<const std::b
 
 bool store_instead(Folders& folders, const std::string& name, const std::optional<std::string>& expected,
                    std::span<const std::byte> content) {
-    const auto unchanged = [&] {
-        const auto present = load_file(folders, name, kSmallObjectLimit);
+    const auto is_expected = [&](const std::optional<VersionedObject>& present) {
         return present ? expected && present->version == *expected : !expected;
+    };
+    const auto unchanged = [&] {
+        try {
+            return is_expected(load_file(folders, name, kSmallObjectLimit));
+        } catch (const Error& error) {
+            // Who knows the version of what can still be read may replace it; to anybody else it is an error, not another's change.
+            if (!is_media_error(error.error_number()) || !is_expected(salvage_file(folders, name, kSmallObjectLimit))) {
+                throw;
+            }
+            return true;
+        }
     };
     return change(folders, name, content, unchanged, [&](const std::string& temporary) {
         folders.replace(temporary, name);

@@ -56,6 +56,7 @@ struct ObjectEntry {
 struct VersionedObject {
     Bytes content;
     std::string version;
+    int error_number = 0;  // load_salvaging(): the device's error, when parts of the content are zeros because of it
 };
 
 class Target {
@@ -77,6 +78,9 @@ public:
     virtual std::unique_ptr<ObjectReader> open(std::string_view name) = 0;
     // Whole content of a small object, at most `limit` bytes (more is an Error::damaged); nullopt if there is none.
     virtual std::optional<VersionedObject> load(std::string_view name, std::uint64_t limit) = 0;
+    // The same where the device doesn't give all of it: the blocks of 4096 that it can't read are zeros. The version does for a swap() that
+    // puts something whole in its place. What can be read of it is for its checksums to say.
+    virtual std::optional<VersionedObject> load_salvaging(std::string_view name, std::uint64_t limit) { return load(name, limit); }
     // Replaces (or creates, when `expected` is nullopt) a small object if its version is still `expected`. Atomic and durable. False if it
     // has changed.
     virtual bool swap(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) = 0;

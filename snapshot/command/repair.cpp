@@ -88,7 +88,8 @@ const Command kRepair = {
     "nodesnap repair REPOSITORY [OPTION]...\n",
     "Everything but file data is stored twice. repair finds what has lost one of its copies and writes it anew, before the damaged\n"
     "object is removed; it can be interrupted and run again. File data is stored once: where its blocks are damaged nothing can\n"
-    "heal them, and they are left as they are. It doesn't read file data to find such blocks: \"nodesnap verify --data\" does.\n",
+    "heal them, and they are left as they are. It doesn't read file data to find such blocks: \"nodesnap verify --data\" does.\n"
+    "What it writes is read back, and nothing is removed that holds more: a damaged pack whose disk couldn't give all of it stays.\n",
     "nodesnap repair /backup/node1\n",
     "0  everything has all its copies\n"
     "1  failed or interrupted; what was repaired stays repaired\n"

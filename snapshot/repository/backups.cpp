@@ -3,7 +3,6 @@
 #include <tuple>
 
 #include "platform/error.h"
-#include "snapshot/repository/pack_salvage.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
@@ -12,6 +11,7 @@ namespace {
 constexpr std::size_t kShortestPrefix = 4;
 constexpr std::size_t kSessionDigits = 22;
 constexpr std::size_t kCandidatesShown = 8;
+constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 using Names = std::vector<layout::ManifestName>;
 
@@ -95,7 +95,8 @@ void Repository::for_each_backup(const std::function<void(const BackupEntry&)>& 
     }
 }
 
-Manifest Repository::find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns) const {
+Manifest Repository::find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns,
+                                 const std::function<void(const BackupEntry&)>& passed_over) const {
     if (!backup.empty() && backup != "latest") {
         if (as_of_ns) {
             throw Error::usage("a backup is named by its id or by --as-of, not by both");
@@ -110,6 +111,11 @@ Manifest Repository::find_backup(const std::string& backup, std::optional<std::i
             continue;
         }
         if (!entry->manifest) {
+            // Its name says when it was begun, just before its snapshot was taken.
+            const bool after = as_of_ns && entry->name.utc_seconds > *as_of_ns / kSecondNs;
+            if (passed_over && !after) {
+                passed_over(*entry);
+            }
             sink_({entry->object, entry->damage, false});
             unreadable = entry->object;
         } else if (!entry->manifest->damaged && (!as_of_ns || entry->manifest->snapshot_time_ns <= *as_of_ns)) {
@@ -152,6 +158,25 @@ Manifest Repository::find_by_id(const std::string& prefix) const {
         throw Error::refused("the repository " + target_->describe() + " has no backup " + prefix, "`nodesnap list` shows what there is");
     }
     return std::move(*found);
+}
+
+std::set<SessionId> Repository::unfinished_sessions() const {
+    std::set<SessionId> unfinished;
+    for (const SessionRecord& session : sessions()) {
+        unfinished.insert(session.id);
+    }
+    if (!unfinished.empty()) {
+        for_each_backup([&](const BackupEntry& entry) {
+            if (entry.manifest) {
+                unfinished.erase(entry.manifest->id);
+                // Another rests on it: it had finished, whatever became of its own manifest.
+                if (entry.manifest->parent) {
+                    unfinished.erase(*entry.manifest->parent);
+                }
+            }
+        });
+    }
+    return unfinished;
 }
 
 std::uint64_t Repository::next_sequence() const {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 
 #include "io/target/object_name.h"
@@ -29,13 +28,25 @@ std::optional<Uuid> claimed_repository(const Bytes& object, std::size_t copy_off
     return uuid;
 }
 
-std::optional<Description> description_from_manifest(Target& target, const std::string& object) {
-    const auto reader = target.open(object);
-    if (reader == nullptr || reader->size() > kManifestObjectLimit) {
-        return std::nullopt;
+Bytes salvaged_content(Target& target, const std::string& object) {
+    try {
+        const auto reader = target.open(object);
+        if (reader == nullptr || reader->size() > kManifestObjectLimit) {
+            return {};
+        }
+        Bytes content(reader->size());
+        salvaging_read(*reader, content, 0);
+        return content;
+    } catch (const Error& error) {
+        if (!is_media_error(error.error_number())) {
+            throw;
+        }
+        return {};
     }
-    Bytes content(reader->size());
-    salvaging_read(*reader, content, 0);
+}
+
+std::optional<Description> description_from_manifest(Target& target, const std::string& object) {
+    const Bytes content = salvaged_content(target, object);
     for (const std::size_t offset : {std::size_t{0}, content.size() / 2}) {
         const auto uuid = claimed_repository(content, offset);
         if (!uuid) {
@@ -73,7 +84,7 @@ std::vector<std::string> manifests_newest_first(Target& target) {
 
 Description rebuild(Target& target, const std::array<StoredDescription, 2>& copies, const DamageSink& sink) {
     for (const StoredDescription& copy : copies) {
-        if (copy.error_number != 0 && copy.error_number != EIO) {
+        if (copy.error_number != 0 && !is_media_error(copy.error_number)) {
             throw Error::system("read", target.describe(copy.object), copy.error_number);
         }
     }
@@ -156,12 +167,15 @@ StoredDescription load_description_copy(Target& target, std::string_view object)
     copy.object = object;
     try {
         // More than a description may have is loaded too, so that a damaged one can be replaced.
-        const auto stored = target.load(object, kSmallObjectLimit);
+        const auto stored = target.load_salvaging(object, kSmallObjectLimit);
         if (!stored) {
             copy.damage = "missing";
             return copy;
         }
         copy.version = stored->version;
+        if (stored->error_number != 0) {
+            throw Error::system("read", target.describe(object), stored->error_number);
+        }
         copy.description = decode_description(stored->content, target.describe(object));
     } catch (const Error& error) {
         if (error.status() == ExitStatus::kRefused) {

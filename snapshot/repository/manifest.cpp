@@ -115,6 +115,24 @@ Bytes encode_void_manifest(const Uuid& repository, const SessionId& session, std
     return twice(header, {});
 }
 
+std::optional<SessionId> session_of_mark(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository) {
+    for (const std::size_t offset : {std::size_t{0}, object.size() / 2}) {
+        const auto half = object.subspan(offset);
+        const auto copy = parse_copy(half, object_name, repository);
+        if (!copy || copy.value->manifest) {
+            continue;
+        }
+        const ObjectHeader header = *parse_object_header(half).value;
+        if ((header.read_only_compat & ~kKnownReadOnlyCompat) != 0) {
+            return std::nullopt;
+        }
+        SessionId session;
+        std::copy_n(header.object_id.begin(), session.bytes.size(), session.bytes.begin());
+        return session;
+    }
+    return std::nullopt;
+}
+
 std::optional<Manifest> decode_manifest(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
                                         const DamageSink& sink) {
     // An object that was cut off may still hold its first copy.
@@ -155,16 +173,28 @@ std::optional<Manifest> decode_manifest(std::span<const std::byte> object, const
 
 std::optional<std::optional<Manifest>> load_manifest(Target& target, const std::string& object_name, const Uuid& repository,
                                                      const DamageSink& sink) {
-    std::unique_ptr<ObjectReader> reader = target.open(object_name);
-    if (reader == nullptr) {
-        return std::nullopt;
+    int device_error = 0;
+    try {
+        const std::unique_ptr<ObjectReader> reader = target.open(object_name);
+        if (reader == nullptr) {
+            return std::nullopt;
+        }
+        if (reader->size() > kManifestObjectLimit) {
+            throw Error::damaged(target.describe(object_name), "it is too large for a manifest");
+        }
+        Bytes object(reader->size());
+        device_error = salvaging_read(*reader, object, 0);
+        return decode_manifest(object, object_name, repository, sink);
+    } catch (const Error& error) {
+        if (is_media_error(error.error_number())) {
+            throw Error(ExitStatus::kDamaged, error.message(), error.hint(), error.error_number());
+        }
+        if (device_error == 0 || error.status() != ExitStatus::kDamaged) {
+            throw;
+        }
+        const Error cause = Error::system("read", target.describe(object_name), device_error);
+        throw Error(ExitStatus::kDamaged, cause.message(), cause.hint(), device_error);
     }
-    if (reader->size() > kManifestObjectLimit) {
-        throw Error::damaged(target.describe(object_name), "it is too large for a manifest");
-    }
-    Bytes object(reader->size());
-    salvaging_read(*reader, object, 0);
-    return decode_manifest(object, object_name, repository, sink);
 }
 
 }  // namespace nodesnap

@@ -79,9 +79,11 @@ Bytes encode_manifest(const Uuid& repository, const Manifest& manifest);
 std::optional<Manifest> decode_manifest(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
                                         const DamageSink& sink);
 // Reads an object block by block where its device fails, so that one bad sector doesn't cost both copies. nullopt (outer) if there is no
-// such object; otherwise as decode_manifest.
+// such object; otherwise as decode_manifest. What can't be read is an Error::damaged too, with the device's errno.
 std::optional<std::optional<Manifest>> load_manifest(Target& target, const std::string& object_name, const Uuid& repository,
                                                      const DamageSink& sink);
+// The session that a VOID object names, whichever of its copies is good; nullopt if it isn't one that this version may rewrite.
+std::optional<SessionId> session_of_mark(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository);
 Bytes encode_void_manifest(const Uuid& repository, const SessionId& session, std::uint32_t revision);
 
 }  // namespace nodesnap

@@ -104,6 +104,9 @@ public:
     // footers, and reports each part that isn't as it should be. A pack of a newer version's format is an Error::refused.
     static std::shared_ptr<const PackReader> open(Target& target, const Uuid& repository, layout::PackKind kind, const PackId& id,
                                                   const DamageSink& sink, bool check_all_copies = false);
+    // Exactly this generation, all copies checked. nullptr if there is no such object; Error::damaged if no copy of its footer is good.
+    static std::shared_ptr<const PackReader> open_generation(Target& target, const Uuid& repository, const layout::PackName& name,
+                                                             const DamageSink& sink);
     ~PackReader();
 
     const PackIndex& index() const { return index_; }

@@ -28,13 +28,14 @@ public:
         : target_(target), repository_(repository), kind_(kind), id_(id), check_all_(check_all) {}
 
     std::shared_ptr<PackReader> open();
+    enum class Presence { kMissing, kPresent };
+    Presence try_generation(std::uint32_t generation);
+    const std::shared_ptr<PackReader>& best() const { return best_; }
     const std::vector<Damage>& damages() const { return damages_; }
 
 private:
     using Opened = std::shared_ptr<PackReader>;
-    enum class Presence { kMissing, kPresent };
 
-    Presence try_generation(std::uint32_t generation);
     void try_listed();
     Opened parse(const std::string& object, std::unique_ptr<ObjectReader>& reader, std::uint32_t generation);
     bool read_tail(ObjectReader& reader, const std::string& object);
@@ -230,6 +231,22 @@ std::shared_ptr<const PackReader> PackReader::open(Target& target, const Uuid& r
     }
     const Damage& last = opener.damages().back();
     throw Error::damaged(target.describe(last.object), last.what, "run `nodesnap verify` to learn which backups it affects");
+}
+
+std::shared_ptr<const PackReader> PackReader::open_generation(Target& target, const Uuid& repository, const layout::PackName& name,
+                                                              const DamageSink& sink) {
+    PackOpener opener(target, repository, name.kind, name.id, true);
+    if (opener.try_generation(name.generation) == PackOpener::Presence::kMissing) {
+        return nullptr;
+    }
+    for (Damage damage : opener.damages()) {
+        damage.healed = opener.best() != nullptr;
+        sink(damage);
+    }
+    if (opener.best() == nullptr) {
+        throw Error::damaged(target.describe(layout::pack(name)), opener.damages().back().what);
+    }
+    return opener.best();
 }
 
 PackReader::PackReader(std::string object, std::unique_ptr<ObjectReader> reader, PackIndex index)

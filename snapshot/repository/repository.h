@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,8 +69,9 @@ public:
     // memory at a time.
     void for_each_backup(const std::function<void(const BackupEntry&)>& each) const;
     // BACKUP is an id, a unique prefix of one, `latest` (the newest that isn't marked damaged), or empty with `as_of_ns` (the newest not
-    // after it).
-    Manifest find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns = {}) const;
+    // after it). `passed_over` is told each newer one that might have been it, but whose manifest can't be read.
+    Manifest find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns = {},
+                         const std::function<void(const BackupEntry&)>& passed_over = {}) const;
     std::uint64_t next_sequence() const;  // highest + 1, over manifests, abandoned ones and sessions
 
     // Reads repository.json again: what another holder of the lease has changed since open() counts.
@@ -83,6 +85,8 @@ public:
     void begin_session(const Lease& lease, const SessionRecord& session);  // create, or update with the snapshot's path
     void end_session(const SessionId& session);
     std::vector<SessionRecord> sessions() const;
+    // Those of them that no backup came of: a finished backup's session object may be left, but its packs are a backup's.
+    std::set<SessionId> unfinished_sessions() const;
     // Clears up after sessions of earlier epochs that didn't finish, in the order that the format document says. `remove_snapshot` is
     // called for each on this host that may have left one (the record may lack its path); it must be able to do so twice, and reports what
     // it can't remove: then the session object stays too, and the next backup tries again (what is out of reach, or on another host, is

@@ -1,7 +1,9 @@
-// PackRepair: looks at one pack's copies and, where one is lost that another can replace, writes the pack anew as its next generation.
+// PackRepair: looks at one pack's copies, in all generations that there are, and, where one is lost that another can replace, writes the
+// pack anew as its next generation, with the best of all. A generation is removed only when the one that stays, read back, holds all of it.
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "io/ring.h"
 #include "snapshot/repository/repository.h"
 #include "snapshot/verify.h"
+#include "snapshot/verify/pack_generations.h"
 
 namespace nodesnap {
 
@@ -16,36 +19,36 @@ namespace nodesnap {
 void add_repaired(RepairResult& result, std::string object);
 void add_lost(RepairResult& result, Damage damage);
 
+class SequentialWriter;
+
 class PackRepair {
 public:
+    static constexpr std::size_t kGenerationsLimit = 8;  // that may be there before another is written
+
     PackRepair(const Repository& repository, const Lease& lease, Progress& progress);
 
-    // `generations` are those that a listing found. Adds to `result`.
-    void repair(layout::PackKind kind, const PackId& id, const std::vector<std::uint32_t>& generations, RepairResult& result);
+    // `listed` are the generations that a listing found. Adds to `result`. False if there is no such pack any more.
+    bool repair(layout::PackKind kind, const PackId& id, const std::vector<std::uint32_t>& listed, RepairResult& result);
 
 private:
-    struct Opened {
-        std::shared_ptr<const PackReader> pack;  // nullptr: no generation of it can be opened
-        std::vector<Damage> damages;
+    // What all segments of a pack are like.
+    struct Survey {
+        bool heals = false;
+        bool anything_lost = false;
+        std::set<std::uint32_t> kept;  // generations that may hold more of what is lost
+        void add(const PackGenerations::Found& found);
     };
-    Opened open(layout::PackKind kind, const PackId& id) const;
-    // Numbers of segments that have lost one copy, or all of them.
-    struct Segments {
-        std::uint64_t one_copy = 0;
-        std::vector<std::uint32_t> lost;
-    };
-    Segments check_segments(const PackReader& pack);
-    bool good(const PackIndex& index, std::uint32_t number, std::span<const std::byte> stored) const;
-    std::span<const std::byte> read_copy(const PackReader& pack, std::uint32_t number, int copy);
-    void rewrite(const PackReader& pack, std::uint32_t generation);
-    void remove_others(layout::PackKind kind, const PackId& id, const std::vector<std::uint32_t>& generations, std::uint32_t kept);
+    Survey survey(const PackGenerations& all, RepairResult& result);
+    Survey rewrite(const PackGenerations& all, std::uint32_t generation);
+    std::vector<Checksum> write_segments(const PackGenerations& all, SequentialWriter& writer, Survey& survey);
+    void read_back(const layout::PackName& name, const std::vector<Checksum>& written);
+    void remove_older(const PackGenerations& all, const PackReader& best, std::uint32_t kept, const Survey& survey);
 
     const Repository& repository_;
     Target& target_;
     const Lease& lease_;
     Progress& progress_;
     Ring ring_;
-    Bytes buffer_;
 };
 
 }  // namespace nodesnap

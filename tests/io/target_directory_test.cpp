@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -344,6 +345,48 @@ TEST_F(DirectoryTarget, RemovalsAreSyncedByTheNextChange) {
     target->remove("packs/0b/x");
     target->create("twice", {});
     EXPECT_EQ(hooks.count("fsync"), usual + usual + 2);
+}
+
+// The device fails in the first read and in the third: of all, then of the second block.
+class BadBlock : public FaultHooks {
+public:
+    int on_operation(const char* operation) noexcept override {
+        const bool read = std::string_view(operation) == "read";
+        return read && (reads_++, reads_ == 1 || reads_ == 3) ? EIO : 0;
+    }
+
+private:
+    int reads_ = 0;
+};
+
+TEST_F(DirectoryTarget, WhatCanBeReadOfABadObjectIsSalvaged) {
+    const auto target = open();
+    Bytes content(3 * 4096, std::byte{7});
+    ASSERT_TRUE(target->create("backups/x", content));
+    const BadBlock hooks;
+    const auto salvaged = target->load_salvaging("backups/x", 1U << 20);
+    ASSERT_TRUE(salvaged);
+    EXPECT_EQ(salvaged->error_number, EIO);
+    std::fill(content.begin() + 4096, content.begin() + 8192, std::byte{0});
+    EXPECT_EQ(salvaged->content, content);
+    EXPECT_FALSE(target->load_salvaging("backups/none", 1U << 20));
+}
+
+TEST_F(DirectoryTarget, WhatCannotBeReadCanBeReplaced) {
+    const auto target = open();
+    const Bytes content(3 * 4096, std::byte{7});
+    ASSERT_TRUE(target->create("backups/x", content));
+    const std::string version = target->load("backups/x", 1U << 20)->version;
+    FaultHooks hooks;
+    hooks.fail_nth(1, EIO, true, "read");
+    const auto salvaged = target->load_salvaging("backups/x", 1U << 20);
+    ASSERT_TRUE(salvaged);
+    // Who expects something else gets the device's error, not the answer that another changed it.
+    EXPECT_THROW(target->swap("backups/x", version, content), Error);
+    EXPECT_TRUE(target->swap("backups/x", salvaged->version, Bytes(5, std::byte{1})));
+    hooks.stop_failing();
+    EXPECT_EQ(target->load_salvaging("backups/x", 1U << 20)->content, Bytes(5, std::byte{1}));
+    EXPECT_EQ(target->load_salvaging("backups/x", 1U << 20)->error_number, 0);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // What run_repair() heals, what it leaves, and what an interruption at each step leaves.
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "snapshot/verify.h"
@@ -118,7 +120,10 @@ TEST(Repair, KeepsDamagedDataAsItIs) {
     made.flip(made.data_pack(), 4096 + 10);
     EXPECT_EQ(repair(made).repaired_count, 0U);  // it doesn't read data
     made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
-    EXPECT_EQ(repair(made).repaired_count, 1U);
+    const RepairResult repaired = repair(made);
+    EXPECT_EQ(repaired.repaired_count, 1U);
+    EXPECT_EQ(repaired.lost_count, 1U);
+    EXPECT_EQ(made.names("packs/").size(), 1U);  // the same bytes are in the new one
     const VerifyResult result = verify(made);
     EXPECT_EQ(result.damage_count, 1U);
     EXPECT_EQ(result.lost_count, 1U);
@@ -259,6 +264,208 @@ TEST(Repair, RemovesNothingAfterItsLeaseWasTakenOver) {
         }
     }
     EXPECT_TRUE(made.target->contains(pack));
+}
+
+// ---- Bad sectors.
+
+TEST(Repair, KeepsAGenerationWhoseDataItCouldNotRead) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string first = made.data_pack();
+    const Bytes sound = made.target->peek(first);
+    made.flip(first, made.size(first) - 4000);
+    made.target->spoil(first, 4096 + 8 * 4096);  // in the first block of the first segment
+    const RepairResult result = repair(made);
+    EXPECT_EQ(result.repaired_count, 1U);
+    ASSERT_EQ(result.lost_count, 1U);
+    EXPECT_EQ(result.lost[0].what, "segment 0: 1 of its 2 blocks are good nowhere");
+    const auto generations = made.names("packs/");
+    ASSERT_EQ(generations.size(), 2U);
+    EXPECT_EQ(generations[0], first);
+    EXPECT_EQ(verify(made).affected.size(), 1U);
+
+    // Nothing changes while nothing can be read that couldn't before.
+    EXPECT_EQ(repair(made).repaired_count, 0U);
+    EXPECT_EQ(repair(made).lost_count, 1U);
+    EXPECT_EQ(made.names("packs/"), generations);
+
+    // It can be read again: then its data comes back, and it isn't needed any more.
+    made.target->poke(first, sound);
+    EXPECT_EQ(repair(made).repaired_count, 1U);
+    EXPECT_EQ(made.names("packs/").size(), 1U);
+    EXPECT_TRUE(made.data_pack().ends_with(".2.pack"));
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, TakesEachBlockFromTheGenerationThatHasItGood) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string first = made.data_pack();
+    const Bytes sound = made.target->peek(first);
+    made.flip(first, made.size(first) - 4000);
+    repair(made);
+    // Both generations are there, each with a block of the same segment damaged: one by a flipped bit, one by a bad sector.
+    made.target->poke(first, sound);
+    made.flip(first, 4096 + 70'000);
+    const std::string second = made.names("packs/").at(1);
+    made.target->spoil(second, 4096);
+    const RepairResult result = repair(made);
+    EXPECT_EQ(result.repaired_count, 1U);
+    EXPECT_EQ(result.lost_count, 0U);
+    EXPECT_EQ(made.names("packs/").size(), 1U);
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, DoesNotRemoveAnOlderGenerationWithMoreData) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string first = made.data_pack();
+    const Bytes sound = made.target->peek(first);
+    made.flip(first, made.size(first) - 4000);
+    repair(made);
+    made.target->poke(first, sound);
+    made.flip(made.names("packs/").at(1), 4096 + 70'000);
+    EXPECT_EQ(repair(made).lost_count, 0U);
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, RemovesNothingWhenWhatItWroteCannotBeReadBack) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string first = made.data_pack();
+    made.flip(first, made.size(first) - 4000);
+    made.target->corrupt_next_finish(4096 + 10);
+    EXPECT_THROW(repair(made), Error);
+    EXPECT_EQ(made.names("packs/"), (std::vector<std::string>{first}));
+    EXPECT_EQ(verify(made).lost_count, 0U);
+    EXPECT_EQ(repair(made).lost_count, 0U);
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+TEST(Repair, ReadsAroundABadSectorInEitherCopyOfAManifest) {
+    for (const bool second : {false, true}) {
+        MadeRepository made;
+        const Manifest manifest = made.add_backup();
+        const std::string object = made.names("backups/").at(0);
+        made.target->spoil(object, second ? made.size(object) / 2 : 0);
+        EXPECT_EQ(verify(made).lost_count, 0U);
+        EXPECT_TRUE(verify(made).needs_repair());
+        EXPECT_EQ(made.open().find_backup("latest").id, manifest.id);
+        const RepairResult result = repair(made);
+        EXPECT_EQ(result.repaired_count, 1U);
+        EXPECT_EQ(result.lost_count, 0U);
+        EXPECT_FALSE(verify(made).needs_repair());
+    }
+}
+
+TEST(Repair, TellsAManifestThatTheDeviceLostAltogether) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string object = made.names("backups/").at(0);
+    made.target->spoil(object, 0);
+    made.target->spoil(object, made.size(object) / 2);
+    EXPECT_EQ(repair(made).lost_count, 1U);
+    EXPECT_TRUE(made.target->contains(object));
+    try {
+        load_manifest(*made.target, object, made.open().info().uuid, [](const Damage&) {});
+        FAIL() << "it was read";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.status(), ExitStatus::kDamaged);
+        EXPECT_EQ(error.error_number(), EIO);
+    }
+}
+
+TEST(Repair, RewritesADescriptionOnABadSector) {
+    for (const std::string object : {"repository.json", "repository.json.copy"}) {
+        MadeRepository made;
+        made.add_backup();
+        made.target->spoil(object, 0);
+        EXPECT_TRUE(verify(made).needs_repair());
+        EXPECT_EQ(repair(made).repaired, (std::vector<std::string>{object}));
+        EXPECT_FALSE(verify(made).needs_repair());
+    }
+}
+
+// ---- Marks of abandoned sessions.
+
+TEST(Repair, HealsAMarkInItsPlace) {
+    for (const std::uint64_t offset : {20U, 4096U + 20U, 300U, 4096U + 300U}) {
+        MadeRepository made;
+        Manifest manifest = made.add_backup();
+        manifest.name.sequence = 9;
+        const std::string mark = layout::manifest(manifest.name);
+        const Bytes sound = encode_void_manifest(made.open().info().uuid, manifest.id, 0);
+        made.target->poke(mark, sound);
+        damage_and_repair(made, mark, offset);
+        EXPECT_EQ(made.target->peek(mark), sound);
+        made.target->spoil(mark, offset);
+        EXPECT_TRUE(verify(made).needs_repair());
+        EXPECT_EQ(repair(made).repaired_count, 1U);
+        EXPECT_EQ(made.target->peek(mark), sound);
+        EXPECT_FALSE(verify(made).needs_repair());
+    }
+}
+
+TEST(Repair, HealsTheManifestBelowAMark) {
+    MadeRepository made;
+    Manifest manifest = made.add_backup();
+    const std::string object = made.names("backups/").at(0);
+    manifest.name.revision = 1;
+    const std::string mark = layout::manifest(manifest.name);
+    made.target->poke(mark, encode_void_manifest(made.open().info().uuid, manifest.id, 1));
+    made.flip(object, 200);
+    EXPECT_EQ(repair(made).repaired_count, 1U);
+    EXPECT_TRUE(made.target->contains(mark));
+    EXPECT_FALSE(verify(made).needs_repair());
+    EXPECT_EQ(made.open().find_backup("latest").id, manifest.id);
+}
+
+// However damaged, it goes on taking the name.
+TEST(Repair, ADamagedMarkKeepsASleeperFromPublishing) {
+    for (const bool both : {false, true}) {
+        MadeRepository made;
+        Manifest sleeper = made.add_backup();
+        sleeper.name.sequence = 9;
+        const std::string mark = layout::manifest(sleeper.name);
+        made.target->poke(mark, encode_void_manifest(made.open().info().uuid, sleeper.id, 0));
+        made.flip(mark, 20);
+        if (both) {
+            made.flip(mark, 4096 + 20);
+        }
+        const auto publish = [&] {
+            Repository repository = made.open();
+            LeaseOptions options;
+            options.command = "test";
+            const Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
+            repository.publish(lease, sleeper);
+        };
+        EXPECT_THROW(publish(), Error);
+        EXPECT_EQ(repair(made).lost_count, both ? 1U : 0U);
+        EXPECT_TRUE(made.target->contains(mark));
+        EXPECT_THROW(publish(), Error);
+    }
+}
+
+// ---- Sessions whose backup is there, but whose session object was left behind.
+
+TEST(Repair, HealsThePacksOfAFinishedBackupWhoseSessionWasLeft) {
+    MadeRepository made;
+    const Manifest manifest = made.add_backup();
+    {
+        Repository repository = made.open();
+        LeaseOptions options;
+        options.command = "test";
+        Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
+        SessionRecord session;
+        session.id = manifest.id;
+        session.manifest = manifest.name;
+        session.epoch = lease.epoch();
+        session.host = "host";
+        repository.begin_session(lease, session);
+        lease.release();
+    }
+    damage_and_repair(made, made.data_pack(), made.size(made.data_pack()) - 4000);
+    damage_and_repair(made, made.node_pack(), 4096 + 60);
 }
 
 TEST(Repair, AFailingTargetLosesNothing) {

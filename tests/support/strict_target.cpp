@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "io/target/object_name.h"
 #include "platform/error.h"
@@ -17,6 +18,7 @@ struct StrictTarget::State {
     struct Object {
         Bytes content;
         std::uint64_t version = 0;
+        std::set<std::uint64_t> bad_blocks;  // numbers
     };
     struct Fault {
         std::uint64_t countdown = 0;  // 0: none
@@ -39,6 +41,7 @@ struct StrictTarget::State {
     std::uint64_t calls = 0;
     std::uint64_t lag = 0;
     std::uint64_t next_version = 1;
+    std::uint64_t corrupt_at = 0;  // of the next large object; 0: nowhere
     bool writable = true;
 
     // Counts the call; the fault that it shall meet, if any.
@@ -70,7 +73,7 @@ struct StrictTarget::State {
             return false;
         }
         note_change(name);
-        objects[name] = {std::move(content), next_version++};
+        objects[name] = {std::move(content), next_version++, {}};
         return true;
     }
 };
@@ -80,6 +83,8 @@ namespace {
 [[noreturn]] void complain(const std::string& what) {
     throw std::logic_error("a target can't do this: " + what);
 }
+
+constexpr std::uint64_t kBlock = 4096;
 
 std::string place_of(std::string_view name) {
     return "strict:" + std::string(name);
@@ -155,6 +160,9 @@ private:
                     throw Error::system("finish", place_of(name_), ENOENT, "it was abandoned");
                 }
             }
+            if (const std::uint64_t at = std::exchange(state_->corrupt_at, 0)) {
+                content_.at(at) ^= std::byte{1};
+            }
             return state_->put_new(name_, std::move(content_));
         });
         if (!created) {
@@ -173,8 +181,8 @@ private:
 
 class StrictReader : public ObjectReader {
 public:
-    StrictReader(std::shared_ptr<StrictTarget::State> state, std::string name, Bytes content)
-        : state_(std::move(state)), name_(std::move(name)), content_(std::move(content)) {}
+    StrictReader(std::shared_ptr<StrictTarget::State> state, std::string name, Bytes content, std::set<std::uint64_t> bad_blocks)
+        : state_(std::move(state)), name_(std::move(name)), content_(std::move(content)), bad_blocks_(std::move(bad_blocks)) {}
 
     std::uint64_t size() const override { return content_.size(); }
 
@@ -188,6 +196,10 @@ public:
             if (offset > content_.size() || into.size() > content_.size() - offset) {
                 throw Error::damaged(place_of(name_), "too short");
             }
+            const auto bad = bad_blocks_.lower_bound(offset / kBlock);
+            if (bad != bad_blocks_.end() && *bad * kBlock < offset + into.size()) {
+                throw Error::system("read from", place_of(name_), EIO);
+            }
             if (!into.empty()) {
                 std::memcpy(into.data(), content_.data() + offset, into.size());
             }
@@ -199,6 +211,7 @@ private:
     std::shared_ptr<StrictTarget::State> state_;
     std::string name_;
     Bytes content_;
+    std::set<std::uint64_t> bad_blocks_;
 };
 
 void check_small(std::string_view name, std::span<const std::byte> content) {
@@ -255,7 +268,12 @@ Bytes StrictTarget::peek(const std::string& name) const {
 
 void StrictTarget::poke(const std::string& name, const Bytes& content) {
     const std::lock_guard lock(state_->mutex);
-    state_->objects[name] = {content, state_->next_version++};
+    state_->objects[name] = {content, state_->next_version++, {}};
+}
+
+void StrictTarget::spoil(const std::string& name, std::uint64_t offset) {
+    const std::lock_guard lock(state_->mutex);
+    state_->objects.at(name).bad_blocks.insert(offset / kBlock);
 }
 
 bool StrictTarget::contains(const std::string& name) const {
@@ -267,6 +285,11 @@ void StrictTarget::erase(const std::string& name) {
     const std::lock_guard lock(state_->mutex);
     state_->objects.erase(name);
     state_->changes.erase(name);
+}
+
+void StrictTarget::corrupt_next_finish(std::uint64_t offset) {
+    const std::lock_guard lock(state_->mutex);
+    state_->corrupt_at = offset;
 }
 
 std::size_t StrictTarget::unfinished() const {
@@ -315,7 +338,7 @@ std::unique_ptr<ObjectReader> StrictTarget::open(std::string_view name) {
         if (found == state_->objects.end()) {
             return nullptr;
         }
-        return std::make_unique<StrictReader>(state_, std::string(name), found->second.content);
+        return std::make_unique<StrictReader>(state_, std::string(name), found->second.content, found->second.bad_blocks);
     });
 }
 
@@ -330,8 +353,28 @@ std::optional<VersionedObject> StrictTarget::load(std::string_view name, std::ui
         if (found->second.content.size() > limit) {
             throw Error::damaged(place_of(name), "longer than such an object may be");
         }
+        if (!found->second.bad_blocks.empty()) {
+            throw Error::system("read from", place_of(name), EIO);
+        }
         return VersionedObject{found->second.content, std::to_string(found->second.version)};
     });
+}
+
+std::optional<VersionedObject> StrictTarget::load_salvaging(std::string_view name, std::uint64_t limit) {
+    {
+        const std::lock_guard lock(state_->mutex);
+        const auto found = state_->objects.find(std::string(name));
+        if (found != state_->objects.end() && !found->second.bad_blocks.empty()) {
+            VersionedObject object{found->second.content, std::to_string(found->second.version), EIO};
+            for (const std::uint64_t block : found->second.bad_blocks) {
+                for (std::uint64_t i = block * kBlock; i < (block + 1) * kBlock && i < object.content.size(); ++i) {
+                    object.content[i] = std::byte{0};
+                }
+            }
+            return object;
+        }
+    }
+    return load(name, limit);
 }
 
 bool StrictTarget::swap(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) {
@@ -345,7 +388,7 @@ bool StrictTarget::swap(std::string_view name, const std::optional<std::string>&
             return false;
         }
         state_->note_change(key);
-        state_->objects[key] = {copy_of(content), state_->next_version++};
+        state_->objects[key] = {copy_of(content), state_->next_version++, {}};
         return true;
     });
 }

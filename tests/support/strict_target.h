@@ -37,6 +37,10 @@ public:
     void poke(const std::string& name, const Bytes& content);
     bool contains(const std::string& name) const;
     void erase(const std::string& name);
+    // From now on the object's block of 4096 there can't be read (EIO); until the object is replaced.
+    void spoil(const std::string& name, std::uint64_t offset);
+    // The next large object that is finished has a flipped bit there.
+    void corrupt_next_finish(std::uint64_t offset);
     std::size_t unfinished() const;  // large objects begun, neither finished nor destroyed nor abandoned
 
     std::string describe() const override;
@@ -47,6 +51,7 @@ public:
     std::unique_ptr<ObjectWriter> begin(std::string_view name, std::string_view staging_id) override;
     std::unique_ptr<ObjectReader> open(std::string_view name) override;
     std::optional<VersionedObject> load(std::string_view name, std::uint64_t limit) override;
+    std::optional<VersionedObject> load_salvaging(std::string_view name, std::uint64_t limit) override;
     bool swap(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) override;
     void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) override;
     bool remove(std::string_view name) override;
