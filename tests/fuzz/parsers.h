@@ -5,12 +5,16 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "snapshot/repository/description.h"
 #include "snapshot/repository/json_object.h"
+#include "snapshot/repository/lease_record.h"
 #include "snapshot/repository/manifest_fields.h"
 #include "snapshot/repository/node_format.h"
 #include "snapshot/repository/object_header.h"
@@ -194,22 +198,75 @@ inline void fuzz_manifest(Input input) {
     tolerating_errors([&] { decode_manifest(bytes, layout::manifest(sample_manifest().name), sample_uuid(), [](const Damage&) {}); });
 }
 
+// With the checksum made to hold; nullopt if it has no member for one.
+inline std::optional<Bytes> sealed_json(Input input) {
+    constexpr std::string_view kMember = "\"checksum\": \"";
+    std::string text(reinterpret_cast<const char*>(input.data()), input.size());
+    const std::size_t digits = text.find(kMember) + kMember.size();
+    if (text.find(kMember) == std::string::npos || text.size() < digits + 32) {
+        return std::nullopt;
+    }
+    text.replace(digits, 32, std::string(32, '0'));
+    text.replace(digits, 32, Hasher(0)(as_bytes(text)).hex());
+    const auto bytes = as_bytes(text);
+    return Bytes(bytes.begin(), bytes.end());
+}
+
 // As it is, and with the checksum made to hold.
 inline void fuzz_json_object(Input input) {
-    constexpr std::string_view kMember = "\"checksum\": \"";
-    const Bytes bytes = aligned_copy(input);
-    tolerating_errors([&] { decode_json_object(bytes, "session", "fuzz"); });
-    std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    const std::size_t digits = text.find(kMember) + kMember.size();
-    if (text.find(kMember) != std::string::npos && text.size() >= digits + 32) {
-        text.replace(digits, 32, std::string(32, '0'));
-        text.replace(digits, 32, Hasher(0)(as_bytes(text)).hex());
+    tolerating_errors([&] { decode_json_object(aligned_copy(input), "session", "fuzz"); });
+    if (const auto sealed = sealed_json(input)) {
         tolerating_errors([&] {
-            const JsonObject object = decode_json_object(as_bytes(text), "session", "fuzz", sample_uuid());
+            const JsonObject object = decode_json_object(*sealed, "session", "fuzz", sample_uuid());
             tolerating_errors([&] { member::path(object.members, "path", "fuzz"); });
             tolerating_errors([&] { member::hex64(object.members, "seed", "fuzz"); });
             tolerating_errors([&] { member::integer(object.members, "number", "fuzz"); });
         });
+    }
+}
+
+inline void fuzz_lease(Input input) {
+    tolerating_errors([&] { decode_lease(aligned_copy(input), "fuzz", sample_uuid()); });
+    if (const auto sealed = sealed_json(input)) {
+        tolerating_errors([&] {
+            const LeaseHolder holder = decode_lease(*sealed, "fuzz", sample_uuid());
+            must(same_holding(decode_lease(encode_lease(sample_uuid(), holder), "fuzz", sample_uuid()), holder),
+                 "a lease changes when it is encoded again");
+            must(holder.lease_seconds > 0 && holder.lease_seconds <= kLongestLease.count(), "a lease that never ends");
+            assess(holder);
+            describe(holder);
+        });
+    }
+}
+
+inline void fuzz_description(Input input) {
+    tolerating_errors([&] { decode_description(aligned_copy(input), "fuzz"); });
+    if (const auto sealed = sealed_json(input)) {
+        tolerating_errors([&] {
+            const Description description = decode_description(*sealed, "fuzz");
+            must(decode_description(encode_description(description), "fuzz") == description,
+                 "a description changes when it is encoded again");
+        });
+    }
+}
+
+// Where a repository's session object would be.
+inline void fuzz_session(Input input) {
+    Description description;
+    description.info.uuid = sample_uuid();
+    const auto read = [&](const Bytes& session) {
+        const auto target = std::make_shared<MemoryTarget>();
+        target->objects[std::string(layout::kRepository)] = encode_description(description);
+        target->objects[layout::session(sample_session())] = session;
+        std::size_t damages = 0;
+        const Repository repository = Repository::open(target, [&](const Damage& damage) { damages += damage.healed ? 0 : 1; });
+        const auto sessions = repository.sessions();
+        must(sessions.size() + damages == 1, "a session is neither read nor told");
+        must(sessions.empty() || sessions[0].id == sample_session(), "another session than its name says");
+    };
+    tolerating_errors([&] { read(aligned_copy(input)); });
+    if (const auto sealed = sealed_json(input)) {
+        tolerating_errors([&] { read(*sealed); });
     }
 }
 
@@ -226,6 +283,9 @@ inline constexpr std::array kParsers = {
     Parser{"record_fuzz", fuzz_record},
     Parser{"manifest_fuzz", fuzz_manifest},
     Parser{"json_object_fuzz", fuzz_json_object},
+    Parser{"lease_fuzz", fuzz_lease},
+    Parser{"description_fuzz", fuzz_description},
+    Parser{"session_fuzz", fuzz_session},
 };
 
 }  // namespace nodesnap::test

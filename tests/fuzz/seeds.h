@@ -97,6 +97,52 @@ inline std::vector<Seed> json_object_seeds() {
     return {{"session", encode_json_object(object)}};
 }
 
+inline std::vector<Seed> lease_seeds() {
+    LeaseHolder holder;
+    holder.epoch = 7;
+    holder.held = true;
+    holder.command = "backup";
+    holder.host = "host1";
+    holder.machine_id = "0123456789abcdef0123456789abcdef";
+    holder.boot_id = "00112233-4455-6677-8899-aabbccddeeff";
+    holder.pid_namespace = "pid:[4026531836]";
+    holder.pid = 1234;
+    holder.process_start = 56789;
+    holder.acquired_ns = holder.heartbeat_ns = 1'700'000'000'000'000'000;
+    holder.heartbeat_boot_ns = 1'000'000'000;
+    holder.lease_seconds = 300;
+    LeaseHolder released = holder;
+    released.held = false;
+    return {{"held", encode_lease(sample_uuid(), holder)}, {"released", encode_lease(sample_uuid(), released)}};
+}
+
+inline std::vector<Seed> description_seeds() {
+    Description description;
+    description.info.uuid = sample_uuid();
+    description.info.hash_seed = kSampleSeed;
+    description.info.created_ns = 1'700'000'000'000'000'000;
+    description.info.node.name = "node1";
+    description.revision = 1;
+    Description bound = description;
+    bound.revision = 2;
+    bound.info.node = sample_manifest().node;
+    bound.info.node.path = "/srv/\xff";
+    return {{"new", encode_description(description)}, {"bound", encode_description(bound)}};
+}
+
+inline std::vector<Seed> session_seeds() {
+    JsonObject object;
+    object.kind = "session";
+    object.repository = sample_uuid();
+    object.members["id"] = sample_session().hex();
+    object.members["manifest"] = layout::manifest({1, 1'700'000'000, 0});
+    object.members["epoch"] = 7;
+    object.members["host"] = "host1";
+    object.members["snapshot_path"] = member::from_path("/srv/.nodesnap/one");
+    object.members["snapshot_backend"] = "btrfs";
+    return {{"session", encode_json_object(object)}};
+}
+
 inline std::vector<Seed> seeds_of(const std::string& parser) {
     if (parser == "header_fuzz") {
         return header_seeds();
@@ -113,6 +159,15 @@ inline std::vector<Seed> seeds_of(const std::string& parser) {
     }
     if (parser == "record_fuzz") {
         return record_seeds();
+    }
+    if (parser == "lease_fuzz") {
+        return lease_seeds();
+    }
+    if (parser == "description_fuzz") {
+        return description_seeds();
+    }
+    if (parser == "session_fuzz") {
+        return session_seeds();
     }
     return parser == "manifest_fuzz" ? manifest_seeds() : json_object_seeds();
 }

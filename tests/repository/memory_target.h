@@ -32,7 +32,16 @@ public:
         const auto found = objects.find(std::string(name));
         return found == objects.end() ? nullptr : std::make_unique<Reader>(*this, found->first);
     }
-    std::optional<VersionedObject> load(std::string_view, std::uint64_t) override { throw std::logic_error("not needed here"); }
+    std::optional<VersionedObject> load(std::string_view name, std::uint64_t limit) override {
+        const auto found = objects.find(std::string(name));
+        if (found == objects.end()) {
+            return std::nullopt;
+        }
+        if (found->second.size() > limit) {
+            throw Error::damaged(describe(name), "longer than such an object may be");
+        }
+        return VersionedObject{found->second, "", 0};
+    }
     bool swap(std::string_view, const std::optional<std::string>&, std::span<const std::byte>) override {
         throw std::logic_error("not needed here");
     }
