@@ -79,7 +79,7 @@ const Command kDump = {
     "1  failed: no such file in the backup, or the output can't be written\n"
     "2  wrong usage\n"
     "3  refused: not a repository, or standard output is a terminal\n"
-    "4  done; something stored twice has lost a copy\n"
+    "4  done; something stored twice has lost a copy, or a newer backup's manifest can't be read\n"
     "5  the file, or what leads to it, is damaged\n",
     declare,
     run,

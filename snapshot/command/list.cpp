@@ -75,7 +75,10 @@ ExitStatus run(Call& call) {
         document.begin_array("backups");
     }
     repository.for_each_backup([&](const BackupEntry& entry) {
-        damaged = damaged || !entry.manifest;
+        if (!entry.manifest) {
+            damaged = true;
+            warn_of_damaged(call.report(), entry);
+        }
         if (entry.manifest && !has_tags(*entry.manifest, tags)) {
             return;
         }

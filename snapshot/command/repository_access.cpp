@@ -5,6 +5,11 @@
 #include "snapshot/command/printable.h"
 
 namespace nodesnap::command {
+namespace {
+
+constexpr std::size_t kNewerShown = 8;
+
+}  // namespace
 
 void DamageWarnings::operator()(const Damage& damage) {
     if (!damage.healed && !tell_unhealed_) {
@@ -42,10 +47,31 @@ void declare_as_of(OptionSet& options) {
     options.value("as-of", "TIME", "in place of BACKUP: the newest backup whose snapshot was taken at TIME or before");
 }
 
-BackupChoice::BackupChoice(Call& call) : as_of_ns(call.options().time("as-of")) {
+BackupChoice::BackupChoice(Call& call) : as_of_ns(call.options().time("as-of")), report_(call.report()) {
     if (!as_of_ns) {
         backup = call.positional("BACKUP");
     }
+}
+
+Manifest BackupChoice::find(const Repository& repository) const {
+    std::vector<BackupEntry> newer;
+    Manifest found = repository.find_backup(backup, as_of_ns, [&](const BackupEntry& entry) {
+        if (newer.size() < kNewerShown) {
+            newer.push_back(entry);
+        }
+    });
+    for (const BackupEntry& entry : newer) {
+        warn_of_damaged(report_, entry);
+    }
+    if (!newer.empty()) {
+        report_.warn("backup " + found.id.hex() + " of " + utc(found.snapshot_time_ns) + " UTC was taken instead, which is older");
+    }
+    return found;
+}
+
+void warn_of_damaged(Report& report, const BackupEntry& entry) {
+    report.warn(entry.object + ": this backup's manifest can't be read: " + entry.damage +
+                "; run \"nodesnap repair\": it heals what can be healed");
 }
 
 std::string short_id(const SessionId& id) {

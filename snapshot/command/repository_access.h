@@ -41,8 +41,15 @@ struct BackupChoice {
     std::string backup;
     std::optional<std::int64_t> as_of_ns;
     explicit BackupChoice(Call& call);
-    Manifest find(const Repository& repository) const { return repository.find_backup(backup, as_of_ns); }
+    // A newer backup that can't be read, in whose place this one is taken, becomes a warning of the call.
+    Manifest find(const Repository& repository) const;
+
+private:
+    Report& report_;
 };
+
+// A warning that the backup's manifest can't be read, and what to do.
+void warn_of_damaged(Report& report, const BackupEntry& entry);
 
 // For tables and documents.
 std::string short_id(const SessionId& id);  // 12 digits

@@ -150,7 +150,8 @@ const Command kRestore = {
     "1  failed or interrupted; run it again to go on\n"
     "2  wrong usage\n"
     "3  refused, nothing was touched: destination not empty, in use or too small, or the backup is marked incomplete\n"
-    "4  restored, with warnings: something the destination can't hold, or something stored twice has lost a copy\n"
+    "4  restored, with warnings: something the destination can't hold, something stored twice has lost a copy, or a newer\n"
+    "   backup's manifest can't be read\n"
     "5  the backup is damaged\n",
     declare,
     run,

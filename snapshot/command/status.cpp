@@ -28,12 +28,13 @@ struct Summary {
     }
 };
 
-Summary summarize(const Repository& repository) {
+Summary summarize(const Repository& repository, Report& report) {
     Summary summary;
     repository.for_each_backup([&](const BackupEntry& entry) {
         ++summary.backups;
         if (!entry.manifest) {
             ++summary.damaged;
+            warn_of_damaged(report, entry);
             return;
         }
         summary.stored_bytes += entry.manifest->totals.stored_bytes;
@@ -115,7 +116,7 @@ ExitStatus run(Call& call) {
     call.end_of_positionals();
     const auto most = call.options().duration("max-age");
     const Repository repository = open_repository(call, place);
-    const Summary summary = summarize(repository);
+    const Summary summary = summarize(repository, call.report());
     const bool too_old = summary.last_good && most && summary.age() > *most;
     if (call.json()) {
         write(call.document(), repository, summary);

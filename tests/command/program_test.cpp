@@ -2,8 +2,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 
+#include "io/target/directory.h"
 #include "snapshot/command/repository_access.h"
 #include "tests/command/program_fixture.h"
 
@@ -158,6 +160,45 @@ TEST_F(Program, DamagedManifestsAreListedAsDamaged) {
     EXPECT_EQ(run({"find", repository(), "conf"}).status, 5);
     EXPECT_EQ(run({"verify", repository()}).status, 5);
     EXPECT_EQ(run({"repair", repository()}).status, 5);
+}
+
+TEST_F(Program, LatestSaysThatANewerManifestCannotBeRead) {
+    init();
+    backup();
+    const std::string older = run({"list", repository(), "--json"}).json()["backups"][0]["id"];
+    backup();
+    auto manifests = objects("backups");
+    std::sort(manifests.begin(), manifests.end());
+    std::filesystem::resize_file(manifests.back(), 100);
+    const std::string object = "backups/" + std::filesystem::path(manifests.back()).filename().string();
+    for (const Outcome& outcome :
+         {run({"show", repository(), "latest"}), run({"dump", repository(), "latest", "conf"}),
+          run({"show", repository(), "--as-of", "now"}), run({"restore", repository(), "latest", scratch_ / "restored", "--quiet"})}) {
+        EXPECT_EQ(outcome.status, 4) << outcome.err;
+        EXPECT_TRUE(has(outcome.err, object + ": this backup's manifest can't be read")) << outcome.err;
+        EXPECT_TRUE(has(outcome.err, "nodesnap repair")) << outcome.err;
+        EXPECT_TRUE(has(outcome.err, "backup " + older)) << outcome.err;
+    }
+    EXPECT_EQ(run({"show", repository(), "latest", "--json"}).json()["warning_count"], 2);
+    EXPECT_EQ(run({"show", repository(), older}).status, 0);
+    EXPECT_TRUE(has(run({"list", repository()}).err, object + ": "));
+    EXPECT_TRUE(has(run({"status", repository()}).err, object + ": "));
+    EXPECT_EQ(run({"verify", repository(), "latest"}).status, 5);
+    EXPECT_EQ(run({"verify", repository(), older}).status, 0);
+}
+
+TEST_F(Program, TheMarkOfAnAbandonedBackupIsNoneThatWasPassedOver) {
+    init();
+    backup();
+    const auto target = open_directory_target(repository());
+    const Uuid uuid = Repository::open(target, {}).info().uuid;
+    target->create(layout::manifest({99, 4'000'000'000, 0}), encode_void_manifest(uuid, SessionId::random(), 0));
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"show", repository(), "latest"}, {"list", repository()}, {"status", repository()}}) {
+        const Outcome outcome = run(arguments);
+        EXPECT_EQ(outcome.status, 0);
+        EXPECT_EQ(outcome.err, "");
+    }
 }
 
 TEST_F(Program, WhatAnotherCopyHealsIsAWarningUntilItIsRepaired) {
