@@ -16,6 +16,8 @@ struct VerifyOptions {
     std::string backup;  // as for Repository::find_backup(); empty: all, unless as_of_ns says which
     std::optional<std::int64_t> as_of_ns;
     bool data = false;  // read and check every block of file data
+    // More take more memory than a command may have. 0: one for each CPU.
+    static constexpr unsigned kWorkersLimit = 8;
     unsigned workers = 0;
     bool force_blocking = false;
     std::uint64_t limit_bytes_per_second = 0;

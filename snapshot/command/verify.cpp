@@ -13,7 +13,8 @@ void declare(OptionSet& options) {
     options.flag("data", "read all file data too, and check every block");
     declare_as_of(options);
     options.value("limit", "RATE", "with --data: read at most so many bytes a second, as in 200M (default: no limit)");
-    declare_workers(options);
+    options.value("workers", "N", "with --data: threads that read, 1 to 8 (default: one for each CPU, up to 8)");
+    options.flag("no-io-uring", "use plain system calls instead of io_uring");
     options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
     options.flag("quiet", "no progress line; say nothing if all is whole");
     options.flag("json", "print the result as a JSON document");
@@ -101,7 +102,7 @@ ExitStatus run(Call& call) {
     call.end_of_positionals();
     options.as_of_ns = call.options().time("as-of");
     options.data = call.options().flag("data");
-    options.workers = call.options().count("workers", 1, kWorkersLimit, 0);
+    options.workers = call.options().count("workers", 1, VerifyOptions::kWorkersLimit, 0);
     options.force_blocking = call.options().flag("no-io-uring");
     options.limit_bytes_per_second = call.options().rate("limit");
     options.scratch_directory = call.options().text("scratch-dir");

@@ -208,7 +208,7 @@ DataCheck::DataCheck(const Repository& repository, const VerifyOptions& options,
       findings_(findings),
       progress_(progress),
       throttle_(options.limit_bytes_per_second),
-      workers_(std::min(options.workers != 0 ? options.workers : cpu_count(), kWorkersLimit)) {
+      workers_(std::min(options.workers != 0 ? options.workers : cpu_count(), VerifyOptions::kWorkersLimit)) {
     try {
         for (unsigned i = 0; i < workers_; ++i) {
             threads_.emplace_back([this] { work(); });
@@ -224,11 +224,13 @@ DataCheck::~DataCheck() {
 }
 
 void DataCheck::stop() noexcept {
+    std::deque<std::shared_ptr<const PackReader>> dropped;  // outside of the lock, which their ends take
     {
         const std::lock_guard lock(mutex_);
         stopped_ = true;
-        queue_.clear();
+        dropped.swap(queue_);
     }
+    dropped.clear();
     changed_.notify_all();
     for (std::thread& thread : threads_) {
         thread.join();
@@ -251,13 +253,28 @@ void DataCheck::work() noexcept {
 }
 
 void DataCheck::add(std::shared_ptr<const PackReader> pack) {
+    const std::size_t bytes = pack->index().memory_bytes();
     {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return stopped_ || queue_.size() < workers_; });
+        changed_.wait(lock, [&] { return stopped_ || index_bytes_ == 0 || index_bytes_ + bytes <= kIndexBytes; });
         if (exception_) {
             std::rethrow_exception(exception_);
         }
-        queue_.push_back(std::move(pack));
+        index_bytes_ += bytes;
+    }
+    // Counts until the last window of it is checked.
+    std::shared_ptr<const PackReader> counted(pack.get(), [this, bytes, pack](const PackReader*) mutable {
+        pack.reset();
+        {
+            const std::lock_guard lock(mutex_);
+            index_bytes_ -= bytes;
+        }
+        changed_.notify_all();
+    });
+    pack.reset();
+    {
+        const std::lock_guard lock(mutex_);
+        queue_.push_back(std::move(counted));
     }
     changed_.notify_all();
 }

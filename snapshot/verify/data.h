@@ -1,5 +1,5 @@
 // DataCheck: reads every segment of the packs that it is given, each pack once and in order, and checks every block. Workers with a ring
-// each; memory is bounded by a number of read buffers and a short queue of packs, whatever the size.
+// each; memory is bounded by the read buffers' and by the packs' indexes' bytes, whatever the size.
 #pragma once
 
 #include <atomic>
@@ -23,14 +23,15 @@ class DataCheck {
 public:
     DataCheck(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress);
     ~DataCheck();  // stops the workers
-    // Waits while the queue is full. Throws what a worker has thrown. The pack's reader must not be used by the caller any more.
+    // Waits while the packs that aren't done take too much memory. Throws what a worker has thrown. The pack's reader must not be used by
+    // the caller any more.
     void add(std::shared_ptr<const PackReader> pack);
     void finish();  // waits for all packs
     std::uint64_t bytes_read() const { return bytes_read_; }
 
 private:
     friend class DataCheckWorker;
-    static constexpr unsigned kWorkersLimit = 32;
+    static constexpr std::size_t kIndexBytes = 16U << 20;  // of the packs that aren't done, if there are several
 
     void work() noexcept;
     std::shared_ptr<const PackReader> take();  // nullptr at the end
@@ -45,8 +46,9 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::deque<std::shared_ptr<const PackReader>> queue_;
-    bool closed_ = false;   // no more packs come
-    bool stopped_ = false;  // workers end as soon as they can
+    std::size_t index_bytes_ = 0;  // of the packs that aren't done
+    bool closed_ = false;          // no more packs come
+    bool stopped_ = false;         // workers end as soon as they can
     std::exception_ptr exception_;
     std::atomic<std::uint64_t> bytes_read_{0};
     std::vector<std::thread> threads_;

@@ -16,18 +16,15 @@ bool is_damage(const Error& error) {
 }
 
 // What is wrong with a use of the pack's segments; empty if nothing is.
-std::string flaw_of(const SegmentUse& use, const PackIndex& index) {
+std::string flaw_of(const SegmentUse& use, const PackIndex& index, const PlainOffsets& offsets) {
     const std::string named = "segments " + std::to_string(use.first) + " to " + std::to_string(std::uint64_t{use.first} + use.count - 1);
     if (use.count == 0 || use.first >= index.size() || use.count > index.size() - use.first) {
         return "a backup needs " + named + ", but it has only " + std::to_string(index.size());
     }
-    std::uint64_t plain = 0;
-    for (std::uint32_t number = use.first; number < use.first + use.count; ++number) {
-        if (index.segment(number).plain_length == 0) {
-            return "a backup needs segment " + std::to_string(number) + ", which was dropped";
-        }
-        plain += index.segment(number).plain_length;
+    if (const std::uint32_t dropped = offsets.next_dropped(use.first); dropped < use.first + use.count) {
+        return "a backup needs segment " + std::to_string(dropped) + ", which was dropped";
     }
+    const std::uint64_t plain = offsets.of(use.first + use.count) - offsets.of(use.first);
     const std::uint64_t before_last = plain - index.segment(use.first + use.count - 1).plain_length;
     const bool fits = use.length <= plain && use.skip <= plain - use.length;
     if (!fits || use.skip >= index.segment(use.first).plain_length || before_last >= use.skip + use.length) {
@@ -38,6 +35,15 @@ std::string flaw_of(const SegmentUse& use, const PackIndex& index) {
 }
 
 }  // namespace
+
+PlainOffsets::PlainOffsets(const PackIndex& index) : offsets_(index.size() + 1), next_dropped_(index.size() + 1, index.size()) {
+    for (std::uint32_t number = 0; number < index.size(); ++number) {
+        offsets_[number + 1] = offsets_[number] + index.segment(number).plain_length;
+    }
+    for (std::uint32_t number = index.size(); number-- > 0;) {
+        next_dropped_[number] = index.segment(number).plain_length == 0 ? number : next_dropped_[number + 1];
+    }
+}
 
 PackCheck::PackCheck(const Repository& repository, NodeReader& nodes, DataCheck* data, std::set<SessionId> unfinished, VerifyResult& result,
                      Findings& findings, Progress& progress)
@@ -112,8 +118,11 @@ void PackCheck::check_uses(const std::vector<SegmentUse>& uses) {
     if (current_.pack == nullptr) {
         return;
     }
+    if (!current_.offsets) {
+        current_.offsets.emplace(current_.pack->index());
+    }
     for (const SegmentUse& use : uses) {
-        const std::string flaw = flaw_of(use, current_.pack->index());
+        const std::string flaw = flaw_of(use, current_.pack->index(), *current_.offsets);
         if (!flaw.empty()) {
             findings_.add({current_.pack->object(), flaw, false});
             const std::uint64_t end = std::uint64_t{use.first} + std::max<std::uint32_t>(use.count, 1);

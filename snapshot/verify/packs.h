@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "io/progress.h"
 #include "snapshot/repository/repository.h"
@@ -14,6 +15,18 @@
 #include "snapshot/verify/pack_ledger.h"
 
 namespace nodesnap {
+
+// Where each segment's plaintext would begin if those of a pack were laid end to end: file maps may use long rows of segments, very often.
+class PlainOffsets {
+public:
+    explicit PlainOffsets(const PackIndex& index);
+    std::uint64_t of(std::uint32_t number) const { return offsets_[number]; }
+    std::uint32_t next_dropped(std::uint32_t number) const { return next_dropped_[number]; }  // number or above; the pack's size: none
+
+private:
+    std::vector<std::uint64_t> offsets_;
+    std::vector<std::uint32_t> next_dropped_;
+};
 
 class PackCheck {
 public:
@@ -34,6 +47,7 @@ private:
         std::uint64_t size = 0;
         bool tried = false;
         std::shared_ptr<const PackReader> pack;
+        std::optional<PlainOffsets> offsets;  // of its segments; once a use was seen
     };
 
     void open(layout::PackKind kind);

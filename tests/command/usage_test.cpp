@@ -90,6 +90,7 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
         {"backup", "a", "b", "--lock-lease", "2d"},
         {"backup", "a", "b", "--config", "/nowhere/at/all"},
         {"verify", "a", "b", "c"},
+        {"verify", "a", "--workers", "9"},
         {"verify", "a", "b", "--as-of", "now"},
         {"init", "a"},
         {"init", "a", "--node", "two words"},
