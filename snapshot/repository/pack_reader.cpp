@@ -90,7 +90,17 @@ void PackOpener::try_listed() {
 
 PackOpener::Presence PackOpener::try_generation(std::uint32_t generation) {
     const std::string object = layout::pack({kind_, id_, generation});
-    auto reader = target_.open(object);
+    std::unique_ptr<ObjectReader> reader;
+    try {
+        reader = target_.open(object);
+    } catch (const Error& error) {
+        // Another generation may serve.
+        if (!is_media_error(error.error_number())) {
+            throw;
+        }
+        note(object, error.message());
+        return Presence::kPresent;
+    }
     if (reader == nullptr) {
         return Presence::kMissing;
     }

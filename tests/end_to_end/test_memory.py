@@ -40,7 +40,7 @@ class Memory(harness.Case):
     def read(self, mount, repository):
         self.peak("list", repository)
         self.peak("status", repository)
-        self.peak("verify", repository, "--data")
+        self.peak("verify", repository, "--data", "--workers", "8")
         self.peak("show", repository, "latest", "--files")
         self.peak("find", repository, "nothing")
         self.peak("restore", repository, "latest", mount / "restored", "--dry-run")

@@ -1,13 +1,15 @@
-// One I/O after another is made to fail, once and from there on for good, through backup, verify and restore of a node that makes several
-// packs and a map of three levels, until a run meets no fault. Each failure is an error that is told, and nothing is lost by it.
+// One I/O after another is made to fail, once and from there on for good, through backup, verify, restore and repair of a node that makes
+// several packs and a map of three levels, until a run meets no fault. Each failure is an error that is told, and nothing is lost by it.
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <new>
+#include <set>
 
 #include "io/target/directory.h"
 #include "snapshot/tree_path.h"
@@ -227,6 +229,48 @@ TEST_P(FaultLoop, RestoreIsWholeOrNotThere) {
             fs::remove_all(place());
             fs::remove_all(base() / ".place.nodesnap-restore");
         });
+    expect_restorable(backup);
+}
+
+TEST_P(FaultLoop, RepairLosesNothing) {
+    const Manifest backup = back_up();
+    // A trailer of a pack of each kind, and a copy of all else that has two.
+    std::set<std::string> kinds;
+    for (const auto& entry : fs::recursive_directory_iterator(base() / "repository")) {
+        const std::string folder = entry.path().parent_path().filename().string();
+        const bool pack =
+            entry.path().extension() == ".pack" && kinds.insert(entry.path().parent_path().parent_path().filename().string()).second;
+        if (pack || folder == "backups" || entry.path().filename() == "repository.json") {
+            std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+            file.seekg(pack ? -4000 : 30, pack ? std::ios::end : std::ios::beg);
+            const auto at = file.tellg();
+            const int byte = file.get();
+            file.seekp(at);
+            file.put(static_cast<char>(byte ^ 8));
+        }
+    }
+    fs::copy(base() / "repository", base() / "damaged", fs::copy_options::recursive);
+    const auto repair = [this]() -> std::uint64_t {
+        auto repository = Repository::open(open_directory_target((base() / "repository").string()), {});
+        LeaseOptions options;
+        options.command = "repair";
+        Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
+        Progress progress;
+        const RepairResult result = run_repair(repository, lease, progress);
+        lease.release();
+        return result.lost_count;
+    };
+    std::uint64_t checked = 0;
+    loop("repair", repair, [&](const Outcome&) {
+        if (checked++ % 4 == 0) {
+            ASSERT_EQ(verify().lost_count, 0U);
+            ASSERT_EQ(repair(), 0U);
+            ASSERT_EQ(verify().damage_count, 0U);
+            told_ = 0;
+        }
+        fs::remove_all(base() / "repository");
+        fs::copy(base() / "damaged", base() / "repository", fs::copy_options::recursive);
+    });
     expect_restorable(backup);
 }
 

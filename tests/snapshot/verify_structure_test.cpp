@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "platform/error.h"
 #include "platform/interrupt.h"
@@ -270,6 +271,26 @@ TEST(Verify, StopsWhenItIsInterrupted) {
     interrupt::request();
     EXPECT_THROW(verify(made, true), Error);
     interrupt::clear();
+}
+
+TEST(Verify, AnObjectThatTheDeviceCannotOpenIsDamage) {
+    MadeRepository made;
+    made.add_backup();
+    for (std::uint64_t nth = 1; nth < 100; ++nth) {
+        Repository repository = made.open();
+        const std::uint64_t before = made.target->count(test::StrictTarget::Op::kOpen);
+        made.target->fail(test::StrictTarget::Op::kOpen, nth, EIO);
+        Progress progress;
+        const VerifyResult result = run_verify(repository, {}, progress);
+        made.target->clear_faults();
+        if (made.target->count(test::StrictTarget::Op::kOpen) - before < nth) {
+            EXPECT_FALSE(result.needs_repair());
+            EXPECT_GT(nth, 3U);
+            return;
+        }
+        EXPECT_TRUE(result.needs_repair()) << nth;
+    }
+    FAIL() << "no run was clean";
 }
 
 TEST(Verify, ATargetThatFailsIsNoDamage) {
