@@ -18,7 +18,12 @@ PackGenerations::PackGenerations(const Repository& repository, layout::PackKind 
     for (std::size_t i = unopened; i < listed.size(); ++i) {
         try_open(listed[i]);
     }
+    // One that can't be opened may as well not be there at all: then the device fails for every number.
     for (std::uint32_t next = listed.empty() ? 0 : listed.back() + 1; try_open(next); ++next) {
+        if (generations_.back().pack == nullptr) {
+            generations_.pop_back();
+            break;
+        }
     }
     for (const Generation& generation : generations_) {
         if (generation.pack != nullptr) {
