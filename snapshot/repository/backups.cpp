@@ -187,6 +187,12 @@ std::uint64_t Repository::next_sequence() const {
     for (const SessionRecord& session : sessions()) {
         highest = std::max(highest, session.manifest.sequence);
     }
+    if (highest >= layout::kSequenceLimit) {
+        throw Error::failed("there is no sequence number for another backup: " + target_->describe(layout::kBackups) + " has " +
+                                std::to_string(highest) + " already",
+                            "no repository comes so far by itself: move the object of that number away if `nodesnap list` doesn't show it "
+                            "as a good backup");
+    }
     return highest + 1;
 }
 

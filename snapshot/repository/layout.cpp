@@ -14,7 +14,6 @@ namespace {
 constexpr std::string_view kPackSuffix = ".pack";
 constexpr std::string_view kSessionSuffix = ".session";
 constexpr std::size_t kSequenceDigits = 10;
-constexpr std::uint64_t kSequenceLimit = 9'999'999'999;
 constexpr std::size_t kUtcLength = 16;  // YYYYMMDDThhmmssZ
 
 bool take_prefix(std::string_view& text, std::string_view prefix) {

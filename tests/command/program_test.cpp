@@ -364,6 +364,11 @@ TEST_F(Program, WhatIsNoManifestHidesNoBackup) {
     const Outcome shown = run({"show", repository(), "latest", "--json"});
     EXPECT_TRUE(shown.status == 0 || shown.status == 4) << shown.err;
     EXPECT_EQ(shown.json()["backup"]["sequence"], 1);
+    std::ofstream(folder + "9999999999-20240101T000000Z.0") << "x";
+    const Outcome last = backup();
+    EXPECT_EQ(last.status, 1);
+    EXPECT_TRUE(has(last.err, "move the object of that number away")) << last.err;
+    std::filesystem::remove(folder + "9999999999-20240101T000000Z.0");
     EXPECT_EQ(backup().status, 0);
     EXPECT_EQ(run({"show", repository(), "latest"}).status, 0);
 }
