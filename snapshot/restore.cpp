@@ -14,11 +14,13 @@
 #include "platform/file_system.h"
 #include "platform/host.h"
 #include "platform/inode_flags.h"
+#include "snapshot/restore/check.h"
 #include "snapshot/restore/checkpoint.h"
 #include "snapshot/restore/estimate.h"
 #include "snapshot/restore/finish.h"
 #include "snapshot/restore/place.h"
 #include "snapshot/restore/plan.h"
+#include "snapshot/restore/queue.h"
 #include "snapshot/restore/worker.h"
 
 namespace nodesnap {
@@ -48,7 +50,9 @@ public:
 private:
     void inspect();
     void restore();
+    void check_earlier(RestoreContext& context, int root);
     void write(RestoreContext& context, RestoreQueue& queue, int root);
+    void place(RestoreContext& context);
     void work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason);
     void clean_up(RestoreContext& context, int root);
     RestoreWorker::Options worker_options();
@@ -68,6 +72,7 @@ private:
     RestoreState state_;
     unsigned workers_ = 1;
     std::uint64_t descriptors_ = 1024;
+    std::uint64_t bytes_at_start_ = 0;
     RestoreResult result_;
 };
 
@@ -109,6 +114,9 @@ void Restoring::inspect() {
     if (state_.links.empty()) {
         state_.links = links_name();
     }
+    if (place_.kind == RestorePlace::Kind::kBeside && !place_.placed) {
+        state_.phase = RestoreState::Phase::kWriting;  // complete or not, it is looked at once more before it is renamed
+    }
 }
 
 // A name that the restored directory doesn't hold itself.
@@ -143,6 +151,8 @@ void Restoring::tell_totals() {
 void Restoring::restore() {
     tell_totals();
     try {
+        bytes_at_start_ = state_.bytes;
+        const bool was_complete = state_.phase != RestoreState::Phase::kWriting;
         const RestoreStaging staging(place_, state_);
         fault::step("restore.staged");
         const auto file_system = file_system_of(place_.parent);
@@ -173,12 +183,16 @@ void Restoring::restore() {
         const auto batches_waiting = std::clamp<std::size_t>(descriptors_ / 4 / RestorePlan::kGatherDirectories, 1, 8);
         RestoreQueue queue(batches_waiting);
         if (state_.phase == RestoreState::Phase::kWriting) {
+            check_earlier(context, staging.root());
             write(context, queue, staging.root());
         }
-        progress_.phase = "putting in place";
-        put_in_place(place_, options_.gate_files);
+        place(context);
         fault::step("restore.placed");
         const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
+        if (was_complete) {
+            check_placed(context, selection_, root.get(), state_,
+                         "if it is to be as it is now, remove " + place_.staging + "; if not, also move " + place_.destination + " away");
+        }
         if (context.sealed) {
             seal_tree(context, selection_, root.get());
         }
@@ -186,7 +200,7 @@ void Restoring::restore() {
             seal_root(context, root.get());
         }
         clean_up(context, root.get());
-        result_.bytes = context.bytes + state_.bytes;
+        result_.bytes = context.bytes + bytes_at_start_;
     } catch (const Error& error) {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
             throw;
@@ -198,6 +212,29 @@ void Restoring::restore() {
     }
     warnings_.tell(report_);
     progress_.phase = "done";
+}
+
+// What earlier runs have finished, as far as it is still there.
+void Restoring::check_earlier(RestoreContext& context, int root) {
+    if (result_.resumed && (state_.batches != 0 || !state_.large.empty())) {
+        check_left(context, selection_, root, state_);
+        context.ledger.restart(state_);
+        store_state(place_.state_path(), state_);  // before anything of it is written again
+    }
+    bytes_at_start_ = state_.bytes;
+    progress_.bytes_done = state_.bytes;
+}
+
+void Restoring::place(RestoreContext& context) {
+    progress_.phase = "putting in place";
+    put_in_place(place_, options_.gate_files, [&](int root) {
+        finish_root(context, root);
+        open_root(root, place_.destination);
+    });
+    if (place_.kind == RestorePlace::Kind::kMountRoot && !place_.placed) {
+        state_.phase = RestoreState::Phase::kPlaced;
+        store_state(place_.state_path(), state_);
+    }
 }
 
 // All is in place and durable: what fails from here on is told, but the restore has been done.
@@ -225,7 +262,14 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
     for (unsigned i = 0; i < workers_; ++i) {
         threads.emplace_back([this, &context, &queue, &options, &reason = fallback_reasons[i]] { work(context, queue, options, reason); });
     }
-    RestorePlan plan(context, queue, selection_, root);
+    RestorePlan plan(context, selection_, root, [&](std::uint64_t number, std::span<RestoreEntry> entries) {
+        if (number < context.ledger.first_batch()) {
+            return true;
+        }
+        auto batch = std::make_shared<RestoreBatch>(number, context.ledger);
+        batch->entries.assign(std::make_move_iterator(entries.begin()), std::make_move_iterator(entries.end()));
+        return queue.push(std::move(batch));
+    });
     try {
         plan.run();
         queue.close();
@@ -246,6 +290,7 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
     }
     finish_directories(context, selection_, root);
     checkpoint.take(RestoreState::Phase::kPlacing);
+    state_ = checkpoint.state();
 }
 
 void Restoring::work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason) {

@@ -5,9 +5,16 @@ namespace nodesnap {
 RestoreLedger::RestoreLedger(const RestoreState& state)
     : first_(state.batches), at_start_(state.large), prefix_(state.batches), prefix_bytes_(state.bytes), large_(state.large) {}
 
+void RestoreLedger::restart(const RestoreState& state) {
+    const std::lock_guard lock(mutex_);
+    first_ = prefix_ = state.batches;
+    at_start_ = large_ = state.large;
+    prefix_bytes_ = state.bytes;
+}
+
 std::uint64_t RestoreLedger::large_at_start(std::uint64_t entry_number) const {
     const auto found = at_start_.find(entry_number);
-    return found == at_start_.end() ? 0 : found->second;
+    return found == at_start_.end() ? 0 : found->second.offset;
 }
 
 void RestoreLedger::batch_complete(std::uint64_t number, std::uint64_t bytes) {
@@ -23,9 +30,9 @@ void RestoreLedger::batch_complete(std::uint64_t number, std::uint64_t bytes) {
     }
 }
 
-void RestoreLedger::large_written(std::uint64_t entry_number, std::uint64_t offset) {
+void RestoreLedger::large_written(std::uint64_t entry_number, std::uint64_t offset, std::uint64_t ino) {
     const std::lock_guard lock(mutex_);
-    large_[entry_number] = offset;
+    large_[entry_number] = {offset, ino};
 }
 
 void RestoreLedger::fill(RestoreState& state) const {

@@ -30,24 +30,27 @@ public:
     // Goes on where `state` says; `state.large` tells what is there of large files in batches that aren't complete.
     explicit RestoreLedger(const RestoreState& state);
 
+    // Before anything was done: goes on where `state` says instead.
+    void restart(const RestoreState& state);
+
     std::uint64_t first_batch() const { return first_; }  // those before were complete at the start
     // How far an earlier run had come with a large file; RestoreState::kWhole: it was finished.
     std::uint64_t large_at_start(std::uint64_t entry_number) const;
 
     void batch_complete(std::uint64_t number, std::uint64_t bytes);
-    // All of a large file before `offset` has been written.
-    void large_written(std::uint64_t entry_number, std::uint64_t offset);
+    // All of a large file, whose inode is `ino` at the destination, before `offset` has been written.
+    void large_written(std::uint64_t entry_number, std::uint64_t offset, std::uint64_t ino);
     // What would be true if all that was written up to now were durable.
     void fill(RestoreState& state) const;
 
 private:
     mutable std::mutex mutex_;
-    const std::uint64_t first_;
-    const std::map<std::uint64_t, std::uint64_t> at_start_;
+    std::uint64_t first_;
+    std::map<std::uint64_t, RestoreState::Large> at_start_;
     std::uint64_t prefix_;  // batches before it are complete
     std::uint64_t prefix_bytes_;
     std::map<std::uint64_t, std::uint64_t> complete_;  // beyond the prefix, with their bytes
-    std::map<std::uint64_t, std::uint64_t> large_;
+    std::map<std::uint64_t, RestoreState::Large> large_;
 };
 
 // Entries that are worked on by several workers in parts: slices of small files, and large files.

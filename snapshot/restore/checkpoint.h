@@ -24,8 +24,9 @@ public:
     ~RestoreCheckpoint() { stop(); }
     void stop();
 
-    // One now, by the caller's thread, after stop().
+    // The next two by the caller's thread, after stop().
     void take(RestoreState::Phase phase = RestoreState::Phase::kWriting);
+    const RestoreState& state() const { return state_; }  // as it was stored last
 
 private:
     void run();

@@ -77,7 +77,7 @@ std::uint64_t RestoreFile::data_bytes() const {
 FileDescriptor RestoreFile::create(bool keep) {
     const int directory = entry_.directory->fd.get();
     if (context_.going_on) {
-        if (keep && stat_at(directory, entry_.name)) {
+        if (keep) {
             return open_at(directory, entry_.name, kExisting);
         }
         remove_left(directory, entry_);
@@ -98,6 +98,9 @@ bool RestoreFile::make(bool keep) {
         bool mine = false;
         do {
             mine = context_.links.claim(entry_.ino, make);
+            if (mine) {
+                context_.links.filling(entry_.ino);
+            }
             if (mine && !fd_) {
                 fd_ = open_at(context_.links.directory(), name, kExisting | O_TRUNC);
             }
@@ -159,6 +162,9 @@ void RestoreFile::finish(std::uint64_t written_end) {
     context_.attributes.apply(fd_.get(), entry_.ino, inode_, xattrs_complete_ ? &xattrs_ : nullptr, [this] { return path(); });
     if (AttributeWriter::needs_seal(inode_)) {
         context_.sealed = true;
+    }
+    if (linked()) {
+        context_.links.filled(entry_.ino);
     }
     direct_fd_.reset();
     fd_.reset();

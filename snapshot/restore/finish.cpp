@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
@@ -90,9 +91,19 @@ void finish_root(RestoreContext& context, int root) {
     context.attributes.apply(root, ino, inode, nullptr, root_name);
 }
 
+void open_root(int root, const std::string& path) {
+    if (!entry::may_write(path)) {
+        static_cast<void>(
+            entry::set_mode(root, (stat_fd(root, path).stx_mode & 07777) | 0700));  // what fails here shows at the first entry
+    }
+}
+
 void seal_root(RestoreContext& context, int root) {
     const auto inode = load_inode(context.repository, context.backup, context.backup.root_ino, FileType::kDirectory);
-    context.attributes.seal(root, inode, root_name);
+    if (AttributeWriter::needs_seal(inode)) {
+        context.attributes.seal(root, inode, root_name);
+        sync_file_system(root, root_name());
+    }
 }
 
 void seal_tree(RestoreContext& context, const RestoreSelection& selection, int root) {
@@ -108,6 +119,7 @@ void seal_tree(RestoreContext& context, const RestoreSelection& selection, int r
         }
     };
     visit(context, selection, root, visitor);
+    sync_file_system(root, root_name());
 }
 
 }  // namespace nodesnap

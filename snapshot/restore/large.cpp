@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "platform/file.h"
+
 namespace nodesnap {
 
 bool RestoreLarge::is_large(const Inode& inode) {
@@ -27,6 +29,7 @@ void RestoreLarge::begin() {
         begun_ = exhausted_ = finished_ = true;
         return;
     }
+    ino_ = stat_fd(file_->fd(), file_->path()).stx_ino;
     file_->set_size();
     file_->open_direct();
     handed_out_ = written_end_ = start;
@@ -104,7 +107,7 @@ void RestoreLarge::window_done(const RestoreWindow& window, std::uint64_t bytes)
         }
     }
     if (!file_->linked()) {
-        context_.ledger.large_written(entry_number_, out_.empty() ? handed_out_ : out_.begin()->second);
+        context_.ledger.large_written(entry_number_, out_.empty() ? handed_out_ : out_.begin()->second, ino_);
     }
     if (!failed_) {
         finish();
@@ -119,7 +122,7 @@ void RestoreLarge::finish() {
         file_->finish(written_end_);
         finished_ = true;
         if (!file_->linked()) {
-            context_.ledger.large_written(entry_number_, RestoreState::kWhole);
+            context_.ledger.large_written(entry_number_, RestoreState::kWhole, ino_);
         }
         ++context_.progress.files_done;
     }

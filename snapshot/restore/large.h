@@ -55,6 +55,7 @@ private:
     std::unique_ptr<RestoreFile> file_;
     std::shared_ptr<RestoreBatch> batch_;
     std::uint64_t entry_number_;
+    std::uint64_t ino_ = 0;  // of the file that was made
     mutable std::mutex mutex_;
     std::optional<MapCursor> cursor_;
     Run run_;                      // the one that is being handed out

@@ -1,5 +1,7 @@
 #include "snapshot/restore/links.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -19,6 +21,10 @@ FileDescriptor made_directory(int parent, const std::string& name) {
         throw Error::system("make the directory", name, error);
     }
     return open_at(parent, name, kDirectory);
+}
+
+std::string mark_name(std::uint64_t ino) {
+    return RestoreLinks::entry_name(ino) + "+";
 }
 
 void remove_entries(int directory, const std::string& name) {
@@ -61,6 +67,35 @@ bool RestoreLinks::claim(std::uint64_t ino, const Make& make) {
         throw Error::system("make the inode of hard links", name, error);
     }
     return error == 0;
+}
+
+void RestoreLinks::filling(std::uint64_t ino) {
+    const auto mark = mark_name(ino);
+    const int error = entry::make_node(current_.get(), mark, S_IFREG | 0600);
+    if (error != 0 && error != EEXIST) {
+        throw Error::system("make", name_ + "/" + mark, error);
+    }
+    for (const auto& earlier : earlier_) {
+        if (const int failed = entry::remove(earlier.get(), mark); failed != 0 && failed != ENOENT) {
+            throw Error::system("remove", name_ + "/" + mark, failed);
+        }
+    }
+}
+
+void RestoreLinks::filled(std::uint64_t ino) {
+    const auto mark = mark_name(ino);
+    if (const int error = entry::remove(current_.get(), mark); error != 0 && error != ENOENT) {
+        throw Error::system("remove", name_ + "/" + mark, error);
+    }
+}
+
+bool RestoreLinks::left_unfilled(std::uint64_t ino) const {
+    for (std::uint32_t run = 0; run < run_; ++run) {
+        if (stat_at(root_, name_ + "/" + std::to_string(run) + "/" + mark_name(ino))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 bool RestoreLinks::take_over(const std::string& entry) {

@@ -30,6 +30,11 @@ public:
     // Gives the inode another name. False if it has gone, because it couldn't have more names: claim() it again.
     bool link(std::uint64_t ino, int directory, const std::string& name, const std::function<std::string()>& path);
 
+    // Between the two the inode is known, also to later runs, as one that whoever claimed it hasn't filled.
+    void filling(std::uint64_t ino);
+    void filled(std::uint64_t ino);
+    bool left_unfilled(std::uint64_t ino) const;  // by an earlier run
+
     int directory() const { return current_.get(); }  // after a claim()
     bool used() const;                                // there are such inodes
     static std::string entry_name(std::uint64_t ino) { return std::to_string(ino); }

@@ -12,6 +12,7 @@
 #include "platform/file_system.h"
 #include "platform/mount.h"
 #include "platform/processes.h"
+#include "snapshot/restore/identity.h"
 
 namespace nodesnap {
 namespace {
@@ -107,6 +108,7 @@ void read_left(RestorePlace& place, const RestoreState& wanted) {
     if (!is_directory(*status)) {
         throw Error::refused(place.staging + " is in the way", "remove it");
     }
+    place.left_text = read_state(place.state_path());
     place.left = load_state(place.state_path(), place.staging);
     if (!place.left) {
         if (!first_entry(place.staging, [](const std::string& name) { return name.starts_with(kTemporary); }).empty()) {
@@ -119,20 +121,52 @@ void read_left(RestorePlace& place, const RestoreState& wanted) {
                                  " that was begun with another backup or other options",
                              "restore that backup with the same options to go on with it, or " + remedy);
     }
+    if (place.left->staging != directory_identity(place.staging)) {
+        throw Error::refused(place.state_path() + " tells of an interrupted restore in another directory: it was copied", remedy);
+    }
 }
 
-// Whether the run that was cut off had put its content in place already.
-bool was_placed(const RestorePlace& place) {
-    if (!place.exists || !place.left || place.left->phase != RestoreState::Phase::kPlacing) {
-        return false;
+// Forgets what was recorded of content that isn't there any more.
+void begin_anew(RestorePlace& place, const RestoreState& wanted) {
+    const auto run = place.left->run;
+    place.left = wanted;
+    place.left->run = run;
+}
+
+bool is_empty_but_for_us(const RestorePlace& place) {
+    return !place.exists ||
+           first_entry(place.destination, [](const std::string& name) { return name == kLostAndFound || name == kInsideName; }).empty();
+}
+
+// Sets place.placed, and proves that what the state tells of is what lies there.
+void match_content(RestorePlace& place, const RestoreState& wanted) {
+    if (!place.left) {
+        return;
     }
-    const auto there =
-        !first_entry(place.destination, [](const std::string& name) { return name == kLostAndFound || name == kInsideName; }).empty();
-    if (!stat_path(place.content_path())) {
-        return there || place.kind == RestorePlace::Kind::kBeside;
+    const auto& left = *place.left;
+    const bool beside = place.kind == RestorePlace::Kind::kBeside;
+    const auto staged = identity_if_there(place.content_path());
+    const bool there = !staged.empty();
+    if (!left.content.empty() && there && staged == left.content) {
+        // Of the root of a mount nothing is left in it once all was moved.
+        place.placed = !beside && left.phase == RestoreState::Phase::kPlaced;
+        return;
     }
-    // After the exchange with an empty directory that one is what lies in the staging directory.
-    return place.kind == RestorePlace::Kind::kBeside && there && is_empty(place.content_path());
+    if (beside && left.phase != RestoreState::Phase::kWriting && place.exists && identity_if_there(place.destination) == left.content) {
+        place.placed = true;
+        return;
+    }
+    if (!beside && left.phase == RestoreState::Phase::kPlaced && !there) {
+        place.placed = true;
+        return;
+    }
+    const bool just_made = left.content.empty() && there && is_empty(place.content_path());
+    if (!just_made && (there || (left.phase != RestoreState::Phase::kWriting && !is_empty_but_for_us(place)))) {
+        throw Error::refused(
+            (there ? place.content_path() : place.destination) + " isn't what the interrupted restore had made there: it was replaced",
+            "remove " + place.staging + " if what it holds is of no use any more, and restore again");
+    }
+    begin_anew(place, wanted);
 }
 
 void require_empty(const RestorePlace& place, const Repository& repository, const Manifest& backup) {
@@ -178,7 +212,7 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
     RestorePlace place;
     locate(place, options.destination);
     read_left(place, wanted);
-    place.placed = was_placed(place);
+    match_content(place, wanted);
     if (place.exists && !place.placed) {
         require_empty(place, repository, backup);
         require_unused(place.destination);
@@ -188,11 +222,6 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
     if (place.kind == RestorePlace::Kind::kBeside) {
         const auto& shown = place.placed ? place.destination : content ? place.content_path() : place.parent;
         place.subvolume = shown == place.parent ? btrfs::is_btrfs(shown) : btrfs::is_subvolume(open_path(shown, kDirectory).get());
-    }
-    if (place.left && !content && !place.placed) {
-        place.left->batches = place.left->bytes = 0;  // it was cut off before anything was staged, or someone has removed that
-        place.left->large.clear();
-        place.left->phase = RestoreState::Phase::kWriting;
     }
     return place;
 }

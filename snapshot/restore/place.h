@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -25,8 +26,9 @@ struct RestorePlace {
     std::string staging;
     bool exists = false;  // the destination is there (and empty)
     bool subvolume = false;
-    std::optional<RestoreState> left;  // by an earlier run of the same restore
-    bool placed = false;               // that one had put it in place already
+    std::optional<RestoreState> left;      // by an earlier run of the same restore
+    std::optional<std::string> left_text;  // as it was read
+    bool placed = false;                   // that one had put it in place already
 
     std::string state_path() const { return staging + "/state"; }
     std::string content_path() const { return staging + "/content"; }
@@ -42,8 +44,9 @@ void require_space(const RestorePlace& place, const RestoreNeeds& needs);
 // The staging directory in use. One process at a time: it is locked.
 class RestoreStaging {
 public:
-    // Makes it (`state` is stored before anything else), or goes on with what is there.
-    RestoreStaging(const RestorePlace& place, const RestoreState& state);
+    // Makes it (`state` is stored before anything else), or goes on with what is there. Notes in `state` which directories they are.
+    // Error::refused if another run has been there since inspect_place().
+    RestoreStaging(const RestorePlace& place, RestoreState& state);
     int root() const { return content_.get(); }  // of what is restored
 
 private:
@@ -51,8 +54,9 @@ private:
     FileDescriptor content_;
 };
 
-// What has been staged, complete and durable, comes to its place, durably. May be done again after it was cut off.
-void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files);
+// What has been staged, complete and durable, comes to its place, durably. May be done again after it was cut off. At a mount's root
+// `prepare` is called with it before the first entry comes, to give it its attributes.
+void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files, const std::function<void(int root)>& prepare);
 // Removes the staging directory with the state. The last step.
 void remove_staging(const RestorePlace& place);
 

@@ -51,8 +51,9 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
 }
 
 void RestorePlan::enter(RestoreTrail& trail, const std::string& name) {
-    trail.enter(name, true);
-    if (context_.going_on) {
+    const bool make = directories_ == Directories::kMake;
+    trail.enter(name, make);
+    if (make && context_.going_on) {
         const auto& directory = trail.top();
         context_.attributes.before_entries(directory->fd.get(), [&directory] { return directory->name->path(); });
     }
@@ -74,15 +75,7 @@ bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& directory, NamedE
 bool RestorePlan::flush() {
     std::stable_sort(gathered_.begin(), gathered_.end(), [](const RestoreEntry& a, const RestoreEntry& b) { return a.ino < b.ino; });
     for (std::size_t begin = 0; begin < gathered_.size(); begin += RestoreBatch::kEntries) {
-        const auto number = next_batch_++;
-        if (number < context_.ledger.first_batch()) {
-            continue;
-        }
-        const auto end = std::min(begin + RestoreBatch::kEntries, gathered_.size());
-        auto batch = std::make_shared<RestoreBatch>(number, context_.ledger);
-        batch->entries.assign(std::make_move_iterator(gathered_.begin() + static_cast<std::ptrdiff_t>(begin)),
-                              std::make_move_iterator(gathered_.begin() + static_cast<std::ptrdiff_t>(end)));
-        if (!queue_.push(std::move(batch))) {
+        if (!sink_(next_batch_++, std::span(gathered_).subspan(begin, std::min(RestoreBatch::kEntries, gathered_.size() - begin)))) {
             return false;
         }
     }

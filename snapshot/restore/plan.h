@@ -6,9 +6,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
-#include "snapshot/restore/queue.h"
+#include "snapshot/restore/context.h"
 #include "snapshot/restore/selection.h"
 
 namespace nodesnap {
@@ -18,10 +20,15 @@ public:
     static constexpr std::size_t kGatherBytes = 8U << 20;
     static constexpr std::size_t kGatherDirectories = 128;
 
-    RestorePlan(RestoreContext& context, RestoreQueue& queue, const RestoreSelection& selection, int root)
-        : context_(context), queue_(queue), selection_(selection), root_(root) {}
+    // Takes the entries of a batch, at most RestoreBatch::kEntries. False: no further ones are wanted.
+    using Sink = std::function<bool(std::uint64_t number, std::span<RestoreEntry> entries)>;
+    enum class Directories { kMake, kLookUp };
 
-    // Until all batches that weren't complete at the start are in the queue, or the queue was aborted.
+    RestorePlan(RestoreContext& context, const RestoreSelection& selection, int root, Sink sink,
+                Directories directories = Directories::kMake)
+        : context_(context), selection_(selection), root_(root), sink_(std::move(sink)), directories_(directories) {}
+
+    // Until all batches have been given to the sink, or it wants no more.
     void run();
 
 private:
@@ -31,9 +38,10 @@ private:
     bool flush();
 
     RestoreContext& context_;
-    RestoreQueue& queue_;
     const RestoreSelection& selection_;
     int root_;
+    Sink sink_;
+    Directories directories_;
     std::vector<RestoreEntry> gathered_;
     std::size_t gathered_bytes_ = 0;
     std::size_t gathered_directories_ = 0;

@@ -7,8 +7,10 @@
 #include "platform/directory_stream.h"
 #include "platform/entry.h"
 #include "platform/error.h"
+#include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/xattr.h"
+#include "snapshot/restore/identity.h"
 #include "snapshot/restore/place.h"
 
 namespace nodesnap {
@@ -46,8 +48,17 @@ FileDescriptor make_staging(const std::string& path) {
     return directory;
 }
 
+// Now that no other run can be at work there: what was found before must still be so.
+void require_unchanged(int staging, const RestorePlace& place) {
+    const auto named = stat_path(place.staging, AT_SYMLINK_NOFOLLOW);
+    if (!named || named->stx_ino != stat_fd(staging, place.staging).stx_ino || read_state(place.state_path()) != place.left_text) {
+        throw Error::refused("another restore was at work in " + place.staging + " a moment ago",
+                             "see what it has done, then run this again");
+    }
+}
+
 // What a directory has inherited from the one above would go on to all that is made in it.
-void drop_acls(int directory, const std::string& path) {
+void drop_inherited(int directory, const std::string& path) {
     xattr::remove(directory, "system.posix_acl_default", path);
     xattr::remove(directory, "system.posix_acl_access", path);
 }
@@ -56,7 +67,7 @@ void make_content(int staging, const RestorePlace& place) {
     if (stat_at(staging, kContent)) {
         return;
     }
-    drop_acls(staging, place.staging);
+    drop_inherited(staging, place.staging);
     if (place.subvolume) {
         btrfs::create_subvolume(staging, kContent);
         return;
@@ -93,28 +104,41 @@ void move_entry(int from, int to, const std::string& name, const RestorePlace& p
     merge_directory(from, to, name, path);
 }
 
-void move_entries(const RestorePlace& place, const std::vector<std::string>& gate_files) {
+// Names that have moved from one directory to the other are durable in both, one without the other being of no use. fsync() alone is a
+// matter of one directory; on btrfs what a log tells of it may leave out the other, so the whole transaction is committed.
+void sync_moves(int from, int to, const RestorePlace& place) {
+    sync_directory(to, place.destination);
+    sync_directory(from, place.content_path());
+    sync_file_system(to, place.destination);
+}
+
+void move_entries(const RestorePlace& place, const std::vector<std::string>& gate_files, const std::function<void(int root)>& prepare) {
     const auto staging = open_path(place.staging, kDirectory);
     if (!stat_at(staging.get(), kContent)) {
         return;
     }
     const auto from = open_at(staging.get(), kContent, kDirectory);
     const auto to = open_path(place.destination, kDirectory);
+    prepare(to.get());
+    sync_moves(from.get(), to.get(), place);
+    fault::step("restore.root-prepared");
     const auto is_gate = [&gate_files](const std::string& name) {
         return std::find(gate_files.begin(), gate_files.end(), name) != gate_files.end();
     };
-    const auto none = [](const std::string&) { return false; };
     for (auto names = some_names(from.get(), place.content_path(), kMovesAtOnce, is_gate); !names.empty();
          names = some_names(from.get(), place.content_path(), kMovesAtOnce, is_gate)) {
         for (const auto& name : names) {
             move_entry(from.get(), to.get(), name, place);
         }
     }
-    sync_directory(to.get(), place.destination);
-    for (const auto& name : some_names(from.get(), place.content_path(), ~std::size_t{0}, none)) {
-        move_entry(from.get(), to.get(), name, place);
+    sync_moves(from.get(), to.get(), place);
+    fault::step("restore.before-gates");
+    for (const auto& name : gate_files) {
+        if (stat_at(from.get(), name)) {
+            move_entry(from.get(), to.get(), name, place);
+        }
     }
-    sync_directory(to.get(), place.destination);
+    sync_moves(from.get(), to.get(), place);
 }
 
 void discard_empty(int directory, const std::string& name, const std::string& path) {
@@ -143,13 +167,16 @@ void rename_content(const RestorePlace& place) {
                                 "move it away and run the restore again");
         }
     }
-    sync_directory(staging.get(), place.staging);
     sync_directory(parent.get(), place.parent);
+    sync_directory(staging.get(), place.staging);
+    sync_file_system(parent.get(), place.parent);
 }
 
 }  // namespace
 
-RestoreStaging::RestoreStaging(const RestorePlace& place, const RestoreState& state) : directory_(make_staging(place.staging)) {
+RestoreStaging::RestoreStaging(const RestorePlace& place, RestoreState& state) : directory_(make_staging(place.staging)) {
+    require_unchanged(directory_.get(), place);
+    state.staging = directory_identity(place.staging);
     store_state(place.state_path(), state);
     sync_directory(place.parent);
     if (place.placed) {
@@ -157,14 +184,19 @@ RestoreStaging::RestoreStaging(const RestorePlace& place, const RestoreState& st
     }
     make_content(directory_.get(), place);
     content_ = open_at(directory_.get(), kContent, kDirectory);
-    drop_acls(content_.get(), place.content_path());  // one that a run before had given it already
+    drop_inherited(content_.get(), place.content_path());  // and what a run before had given it already
     sync_directory(directory_.get(), place.staging);
+    state.content = directory_identity(place.content_path());
+    store_state(place.state_path(), state);
 }
 
-void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files) {
+void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files, const std::function<void(int root)>& prepare) {
+    if (place.placed) {
+        return;
+    }
     if (place.kind == RestorePlace::Kind::kMountRoot) {
-        move_entries(place, gate_files);
-    } else if (!place.placed) {
+        move_entries(place, gate_files, prepare);
+    } else {
         rename_content(place);
     }
 }

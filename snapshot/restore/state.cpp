@@ -10,7 +10,7 @@ namespace nodesnap {
 namespace {
 
 constexpr std::size_t kStateLimit = 16U << 20;
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // File names are bytes, JSON is text.
 std::string hex_of(const std::string& bytes) {
@@ -46,13 +46,16 @@ std::string options_checksum(const RestoreOptions& options) {
         }
         add("");
     }
+    for (const auto& gate : options.gate_files) {
+        add(gate);
+    }
     return Hasher(0)(std::as_bytes(std::span(text))).hex();
 }
 
 nlohmann::json to_json(const RestoreState& state) {
     auto large = nlohmann::json::array();
-    for (const auto& [ino, offset] : state.large) {
-        large.push_back({ino, offset});
+    for (const auto& [entry, written] : state.large) {
+        large.push_back({entry, written.offset, written.ino});
     }
     auto warnings = nlohmann::json::array();
     for (const auto& group : state.warnings) {
@@ -64,14 +67,24 @@ nlohmann::json to_json(const RestoreState& state) {
             {"backup", state.backup},
             {"revision", state.revision},
             {"options", state.options},
-            {"placing", state.phase == RestoreState::Phase::kPlacing},
+            {"staging", state.staging},
+            {"content", state.content},
+            {"phase", static_cast<int>(state.phase)},
             {"run", state.run},
             {"links", state.links},
             {"batches", state.batches},
             {"bytes", state.bytes},
             {"sealed", state.sealed},
+            {"linked", state.linked},
             {"large", std::move(large)},
             {"warnings", std::move(warnings)}};
+}
+
+RestoreState::Phase phase_of(int number) {
+    if (number < 0 || number > static_cast<int>(RestoreState::Phase::kPlaced)) {
+        throw std::invalid_argument("phase");
+    }
+    return static_cast<RestoreState::Phase>(number);
 }
 
 RestoreState from_json(const nlohmann::json& json) {
@@ -80,14 +93,17 @@ RestoreState from_json(const nlohmann::json& json) {
     state.backup = json.at("backup").get<std::string>();
     state.revision = json.at("revision").get<std::uint32_t>();
     state.options = json.at("options").get<std::string>();
-    state.phase = json.at("placing").get<bool>() ? RestoreState::Phase::kPlacing : RestoreState::Phase::kWriting;
+    state.staging = json.at("staging").get<std::string>();
+    state.content = json.at("content").get<std::string>();
+    state.phase = phase_of(json.at("phase").get<int>());
     state.run = json.at("run").get<std::uint32_t>();
     state.links = json.at("links").get<std::string>();
     state.batches = json.at("batches").get<std::uint64_t>();
     state.bytes = json.at("bytes").get<std::uint64_t>();
     state.sealed = json.at("sealed").get<bool>();
+    state.linked = json.at("linked").get<bool>();
     for (const auto& entry : json.at("large")) {
-        state.large.emplace(entry.at(0).get<std::uint64_t>(), entry.at(1).get<std::uint64_t>());
+        state.large[entry.at(0).get<std::uint64_t>()] = {entry.at(1).get<std::uint64_t>(), entry.at(2).get<std::uint64_t>()};
     }
     for (const auto& entry : json.at("warnings")) {
         state.warnings.push_back({bytes_of(entry.at(0).get<std::string>()), entry.at(1).get<int>(), entry.at(2).get<std::uint64_t>(),
@@ -107,8 +123,12 @@ RestoreState new_state(const Repository& repository, const Manifest& backup, con
     return state;
 }
 
+std::optional<std::string> read_state(const std::string& path) {
+    return read_small_file(path, kStateLimit);
+}
+
 std::optional<RestoreState> load_state(const std::string& path, const std::string& staging) {
-    const auto text = read_small_file(path, kStateLimit);
+    const auto text = read_state(path);
     if (!text) {
         return std::nullopt;
     }

@@ -14,21 +14,31 @@
 namespace nodesnap {
 
 struct RestoreState {
-    enum class Phase { kWriting, kPlacing };
+    enum class Phase { kWriting, kPlacing, kPlaced };
 
     // What is being restored; a state of something else isn't gone on with.
     std::string repository;
     std::string backup;
     std::uint32_t revision = 0;
     std::string options;  // a checksum of those that matter to the result
+    // Where: what directory_identity() says of the staging directory, and of the one in it that is restored into (empty until that is
+    // made). A state that was copied somewhere else, or lies beside something else than what it tells of, proves nothing.
+    std::string staging;
+    std::string content;
 
     Phase phase = Phase::kWriting;
-    std::uint32_t run = 0;                         // how often it was begun or gone on with
-    std::string links;                             // name of the directory of hard links, in the root of what is restored
-    std::uint64_t batches = 0;                     // of the plan that are complete and durable
-    std::uint64_t bytes = 0;                       // of data in them
-    bool sealed = false;                           // files that are to become immutable or append-only were met
-    std::map<std::uint64_t, std::uint64_t> large;  // by inode: durable up to this offset, in batches that aren't complete; kWhole: finished
+    std::uint32_t run = 0;      // how often it was begun or gone on with
+    std::string links;          // name of the directory of hard links, in the root of what is restored
+    std::uint64_t batches = 0;  // of the plan that are complete and durable
+    std::uint64_t bytes = 0;    // of data in them
+    bool sealed = false;        // files that are to become immutable or append-only were met
+    bool linked = false;        // inodes with several names were met
+    struct Large {
+        std::uint64_t offset = 0;  // durable up to here; kWhole: finished
+        std::uint64_t ino = 0;     // of the file at the destination
+        bool operator==(const Large&) const = default;
+    };
+    std::map<std::uint64_t, Large> large;  // by entry number, in batches that aren't complete
     std::vector<RestoreWarnings::Group> warnings;
 
     static constexpr std::uint64_t kWhole = ~std::uint64_t{0};
@@ -43,6 +53,8 @@ RestoreState new_state(const Repository& repository, const Manifest& backup, con
 
 // nullopt if there is no such file; Error::refused, with a remedy, if it isn't one of ours.
 std::optional<RestoreState> load_state(const std::string& path, const std::string& staging);
+// Its text, to see whether it is still the same; nullopt if there is no such file.
+std::optional<std::string> read_state(const std::string& path);
 void store_state(const std::string& path, const RestoreState& state);  // atomically and durably
 
 }  // namespace nodesnap

@@ -76,6 +76,43 @@ TEST_F(RestorePlaceTest, IntoTheRootOfAMountGateFilesLast) {
     }
 }
 
+TEST_F(RestorePlaceTest, TheRootOfAMountIsReadyBeforeAnythingAppearsAndAllIsDurableBeforeTheGateFiles) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+    fill();
+    ASSERT_EQ(::chown(node().c_str(), 1234, 4321), 0);
+    ASSERT_EQ(::lsetxattr(node().c_str(), "user.root", "value", 5, 0), 0);
+    const auto backup = back_up();
+    for (const auto* type : {"ext4", "btrfs"}) {
+        const LoopMount mount(type);
+        FaultHooks hooks;
+        std::map<std::string, std::uint64_t> syncs;
+        std::map<std::string, std::uint64_t> renames;
+        hooks.on_each_step([&](const std::string& step) {
+            if (step != "restore.root-prepared" && step != "restore.before-gates" && step != "restore.placed") {
+                return;
+            }
+            struct stat root {};
+            ASSERT_EQ(::stat(mount.path().c_str(), &root), 0);
+            EXPECT_EQ(root.st_mode & 07777, 0710U) << step;
+            EXPECT_EQ(root.st_uid, 1234U) << step;
+            EXPECT_EQ(root.st_gid, 4321U) << step;
+            EXPECT_EQ(::lgetxattr(mount.path().c_str(), "user.root", nullptr, 0), 5) << step;
+            EXPECT_EQ(fs::exists(mount / "large"), step != "restore.root-prepared") << step;
+            EXPECT_EQ(fs::exists(mount / "CURRENT"), step == "restore.placed") << step;
+            EXPECT_EQ(fs::exists(mount / "PG_VERSION"), step == "restore.placed") << step;
+            syncs[step] = std::min(hooks.count("syncfs"), hooks.count("fsync") / 2);
+            renames[step] = hooks.count("rename");
+        });
+        restore(backup, options_to(mount.path()));
+        ASSERT_EQ(syncs.size(), 3U);
+        EXPECT_LT(syncs["restore.root-prepared"], syncs["restore.before-gates"]);
+        EXPECT_LT(syncs["restore.before-gates"], syncs["restore.placed"]);
+        EXPECT_LT(renames["restore.root-prepared"], renames["restore.before-gates"]);
+        EXPECT_EQ(picture_without_lost(mount.path()), picture_of(node())) << type;
+    }
+}
+
 TEST_F(RestorePlaceTest, CutOffWhileEntriesAreMovedItGoesOn) {
     NODESNAP_NEEDS_LOOP_MOUNT("ext4");
     fill();
@@ -235,7 +272,13 @@ TEST_F(RestorePlaceTest, FlagsComeBackAndWhatCannotBeHeldIsTold) {
     set_flags(source / "sealed" / "append", FS_APPEND_FL);
     set_flags(source / "sealed", FS_IMMUTABLE_FL);
     const auto backup = back_up();
-    restore(backup, options_to(mount / "restored"));
+    {
+        FaultHooks hooks;
+        std::uint64_t synced = 0;
+        hooks.on_each_step([&](const std::string& step) { synced = step == "restore.placed" ? hooks.count("syncfs") : synced; });
+        restore(backup, options_to(mount / "restored"));
+        EXPECT_GT(hooks.count("syncfs"), synced) << "the seals are durable before the end is announced";
+    }
     const fs::path restored = mount / "restored";
     EXPECT_EQ(report_.count(), 0U);
     EXPECT_EQ(flags_of(restored / "nocow") & FS_NOCOW_FL, static_cast<unsigned>(FS_NOCOW_FL));

@@ -130,7 +130,7 @@ TEST(RestoreLedger, OnlyAnUnbrokenBeginningCounts) {
     RestoreState state;
     state.batches = 3;
     state.bytes = 100;
-    state.large = {{3 * RestoreBatch::kEntries + 1, 77}, {5 * RestoreBatch::kEntries, RestoreState::kWhole}};
+    state.large = {{3 * RestoreBatch::kEntries + 1, {77, 1}}, {5 * RestoreBatch::kEntries, {RestoreState::kWhole, 2}}};
     RestoreLedger ledger(state);
     EXPECT_EQ(ledger.first_batch(), 3U);
     EXPECT_EQ(ledger.large_at_start(3 * RestoreBatch::kEntries + 1), 77U);
@@ -147,12 +147,12 @@ TEST(RestoreLedger, OnlyAnUnbrokenBeginningCounts) {
     EXPECT_EQ(now.batches, 4U);
     EXPECT_EQ(now.bytes, 110U);
     EXPECT_EQ(now.large.size(), 1U) << "what is complete needs no further word";
-    ledger.large_written(6 * RestoreBatch::kEntries, 12);
+    ledger.large_written(6 * RestoreBatch::kEntries, 12, 3);
     fourth.part_done(1);
     ledger.fill(now);
     EXPECT_EQ(now.batches, 6U);
     EXPECT_EQ(now.bytes, 116U);
-    EXPECT_EQ(now.large, (std::map<std::uint64_t, std::uint64_t>{{6 * RestoreBatch::kEntries, 12}}));
+    EXPECT_EQ(now.large, (std::map<std::uint64_t, RestoreState::Large>{{6 * RestoreBatch::kEntries, {12, 3}}}));
 }
 
 }  // namespace
