@@ -11,7 +11,16 @@ namespace nodesnap {
 namespace {
 
 constexpr std::uint64_t kSliceBytes = 16ULL << 20;
-constexpr std::size_t kPlainWrite = 32U << 10;  // up to this length a plain call into the page cache is faster than a ring
+constexpr std::size_t kKeptXattrBytes = 256U << 10;  // of one batch; inline content and runs are bounded for each file
+constexpr std::size_t kPlainWrite = 32U << 10;       // up to this length a plain call into the page cache is faster than a ring
+
+std::size_t memory_of(const std::vector<NamedXattr>& xattrs) {
+    std::size_t bytes = 0;
+    for (const auto& xattr : xattrs) {
+        bytes += sizeof xattr + xattr.name.size() + xattr.value.value.size() + xattr.value.runs.size() * sizeof(Run);
+    }
+    return bytes;
+}
 
 // Counts something for as long as it lives.
 class Counted {
@@ -93,11 +102,18 @@ void RestoreWorker::start(RestoreWork work) {
 // Makes all that has no data to wait for, and sorts the files into slices and large ones.
 void RestoreWorker::sort(RestoreBatch& batch, const std::shared_ptr<RestoreBatch>& shared) {
     std::vector<std::unique_ptr<RestoreFile>> small;
+    std::size_t kept = 0;
     for (std::size_t i = 0; i < batch.entries.size(); ++i) {
         auto& entry = batch.entries[i];
         Inode inode;
         std::vector<NamedXattr> xattrs;
-        const bool complete = loader_.load(entry.ino, entry.type, inode, xattrs);
+        bool complete = loader_.load(entry.ino, entry.type, inode, xattrs);
+        if (const auto bytes = memory_of(xattrs); kept + bytes <= kKeptXattrBytes) {
+            kept += bytes;
+        } else {
+            xattrs = {};  // they are looked up again, one by one, when the file is finished
+            complete = false;
+        }
         if (entry.type != FileType::kRegular) {
             restore_other(context_, entry, inode, complete ? &xattrs : nullptr);
             continue;

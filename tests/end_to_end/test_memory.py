@@ -81,6 +81,29 @@ class Memory(harness.Case):
                 os.pwrite(file.fileno(), os.urandom(4096), number * 8192)
         self.everything(mount, node)
 
+    def test_many_large_attributes(self):
+        # XFS takes attributes of up to 64 KiB. One kind is stored in segments, the other in the metadata.
+        mount = self.file_system("xfs", 1024 + FILES // 50)
+        node = mount / "node"
+        node.mkdir()
+        for number in range(FILES // 15):
+            path = node / f"{number:08d}"
+            path.write_bytes(b"x")
+            if number % 1000 < 300:
+                os.setxattr(path, "user.large", bytes((number + i) % 251 for i in range(251)) * (16 + number % 224))
+            else:
+                for attribute in range(31):
+                    os.setxattr(path, f"user.{attribute}", os.urandom(25) * 75)
+        repository = mount / "repository"
+        self.ok("init", repository, "--node", "node1")
+        self.peak("backup", node, repository, "--snapshot", "none")
+        self.peak("verify", repository, "--data")
+        self.peak("restore", repository, "latest", mount / "restored", "--workers", "8")
+        for number in range(FILES // 15):
+            source, restored = node / f"{number:08d}", mount / "restored" / f"{number:08d}"
+            self.assertEqual({name: os.getxattr(source, name) for name in os.listxattr(source)},
+                             {name: os.getxattr(restored, name) for name in os.listxattr(restored)})
+
     def test_map_of_very_many_runs(self):
         mount = self.file_system("btrfs", 1024 + RUNS // 20000)
         repository = mount / "repository"
