@@ -178,6 +178,7 @@ void Restoring::restore() {
                                .sealed = state_.sealed};
         if (!place_.placed) {
             attributes.set_inherited_flags(inode_flags(staging.root()).value_or(0));
+            attributes.probe_times(staging.root());
         }
         descriptors_ = entry::raise_descriptor_limit();
         const auto batches_waiting = std::clamp<std::size_t>(descriptors_ / 4 / RestorePlan::kGatherDirectories, 1, 8);

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <limits>
 
 #include "platform/entry.h"
 #include "platform/error.h"
@@ -48,6 +49,7 @@ void AttributeWriter::before_entries(int directory, const PathSource& path) {
     check(entry::set_mode(directory, 0700), "the mode", path);
     xattr::remove(directory, "system.posix_acl_default", path());
     xattr::remove(directory, "system.posix_acl_access", path());
+    xattr::remove(directory, "btrfs.compression", path());
     set_flags(directory, kBeforeData, inherited_flags_, path);
 }
 
@@ -95,11 +97,14 @@ void AttributeWriter::apply(int fd, std::uint64_t ino, const Inode& inode, const
         ino, inode, xattrs, [fd](const std::string& name, std::span<const std::byte> value) { xattr::set(fd, name, value); }, path);
     check(entry::set_mode(fd, mode_of(inode, owner == 0, path)), "the mode", path);
     check(entry::set_times(fd, times_of(inode)), "the times", path);
+    if (times_in_doubt(inode)) {
+        check_times(inode, stat_fd(fd, path()), path);
+    }
     auto late = kAfterData;
     if (inode.type == FileType::kDirectory) {
         late |= kBeforeData;
     }
-    if ((inode.flags & late) != 0 || (inode.type == FileType::kDirectory && inherited_flags_ != 0)) {
+    if (((inode.flags | inherited_flags_) & late) != 0) {
         set_flags(fd, late, inode.flags, path);
     }
 }
@@ -118,6 +123,29 @@ void AttributeWriter::apply_at(int directory, const std::string& name, std::uint
         check(entry::set_mode_at(directory, name, mode_of(inode, owner == 0, path)), "the mode", path);
     }
     check(entry::set_times_at(directory, name, times_of(inode)), "the times", path);
+    if (const auto found = times_in_doubt(inode) ? stat_at(directory, name) : std::nullopt) {
+        check_times(inode, *found, path);
+    }
+}
+
+void AttributeWriter::probe_times(int directory) {
+    constexpr std::uint32_t kOdd = 123'456'789;
+    const entry::Times odd{1, kOdd, 1, kOdd};
+    exact_times_ = entry::set_times(directory, odd) != 0 || stat_fd(directory).stx_mtime.tv_nsec == kOdd;
+}
+
+// The kernel cuts what the file system can't hold without a word. All can hold the years from 1970 to 2038.
+bool AttributeWriter::times_in_doubt(const Inode& inode) const {
+    const auto plain = [](const Time& time) { return time.seconds >= 0 && time.seconds <= std::numeric_limits<std::int32_t>::max(); };
+    return !exact_times_ || !plain(inode.accessed) || !plain(inode.modified);
+}
+
+void AttributeWriter::check_times(const Inode& inode, const FileStatus& found, const PathSource& path) {
+    if (found.stx_atime.tv_sec != inode.accessed.seconds || found.stx_mtime.tv_sec != inode.modified.seconds) {
+        warnings_.add("the exact times", ERANGE, path());
+    } else if (found.stx_atime.tv_nsec != inode.accessed.nanoseconds || found.stx_mtime.tv_nsec != inode.modified.nanoseconds) {
+        warnings_.add("the fractions of seconds in the times", 0, path());
+    }
 }
 
 // A program that ran as its owner must not become one that runs as whoever restores it.

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "platform/file.h"
 #include "snapshot/restore/owners.h"
 #include "snapshot/restore/warnings.h"
 #include "snapshot/tree_path.h"
@@ -24,6 +25,8 @@ public:
 
     // What new files inherit from the directory that they are made in; to be set before the first file.
     void set_inherited_flags(std::uint32_t flags) { inherited_flags_ = flags; }
+    // Finds out, with a directory whose times don't matter yet, whether the file system keeps fractions of seconds; before the first file.
+    void probe_times(int directory);
 
     // Takes off a directory what a run that was cut off had given it already, and what files made in it would inherit.
     void before_entries(int directory, const PathSource& path);
@@ -43,6 +46,8 @@ private:
     using SetXattr = std::function<void(const std::string& name, std::span<const std::byte> value)>;
     void check(int error_number, const char* what, const PathSource& path);
     std::uint16_t mode_of(const Inode& inode, bool owned, const PathSource& path);
+    bool times_in_doubt(const Inode& inode) const;
+    void check_times(const Inode& inode, const FileStatus& found, const PathSource& path);
     void set_flags(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path);
     void set_xattrs(std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const SetXattr& set,
                     const PathSource& path);
@@ -53,6 +58,7 @@ private:
     OwnerMap& owners_;
     RestoreWarnings& warnings_;
     std::uint32_t inherited_flags_ = 0;
+    bool exact_times_ = true;
 };
 
 }  // namespace nodesnap

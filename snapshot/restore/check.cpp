@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "platform/error.h"
@@ -34,9 +35,10 @@ mode_t type_bits(FileType type) {
     }
 }
 
-// Some file systems keep whole seconds.
+// Some file systems keep whole seconds, and not those of every year.
 bool same_time(const Time& wanted, const statx_timestamp& found) {
-    return wanted.seconds == found.tv_sec && (wanted.nanoseconds == found.tv_nsec || found.tv_nsec == 0);
+    const bool held = wanted.seconds >= 0 && wanted.seconds <= std::numeric_limits<std::int32_t>::max();
+    return !held || (wanted.seconds == found.tv_sec && (wanted.nanoseconds == found.tv_nsec || found.tv_nsec == 0));
 }
 
 // One look at all that is restored, in the order of the plan.
@@ -62,12 +64,19 @@ private:
 };
 
 std::optional<FileStatus> Checking::look(const RestoreEntry& entry) {
-    return stat_at(entry.directory->fd.get(), entry.name);
+    try {
+        return stat_at(entry.directory->fd.get(), entry.name);
+    } catch (const Error& error) {
+        if (cannot_be_named(error.error_number())) {
+            return std::nullopt;
+        }
+        throw;
+    }
 }
 
 // What the destination couldn't hold has been told, and is missing for good.
 bool Checking::may_be_missing(FileType type) const {
-    const auto* what = type == FileType::kRegular ? "" : type == FileType::kSymlink ? "symlinks" : "special files";
+    const auto* what = type == FileType::kRegular ? kNameRefused : type == FileType::kSymlink ? "symlinks" : "special files";
     return std::any_of(state_.warnings.begin(), state_.warnings.end(), [what](const auto& group) { return group.what == what; });
 }
 

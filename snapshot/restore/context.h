@@ -12,6 +12,10 @@
 
 namespace nodesnap {
 
+// How directories that the destination has no name for are told; nothing below them is restored.
+inline constexpr const char* kDirectoryRefused = "the directory";
+inline constexpr const char* kNameRefused = "the name";  // of anything else
+
 struct RestoreContext {
     const Repository& repository;
     const Manifest& backup;

@@ -42,8 +42,20 @@ int make_other(const Inode& inode, int directory, const std::string& name) {
     return entry::make_node(directory, name, type_bits(inode.type) | 0600, inode.device_major, inode.device_minor);
 }
 
+// A file for what has no place at the destination; its data goes nowhere.
+FileDescriptor open_nameless(int directory) {
+    const int fd = try_open_long(directory, ".", O_TMPFILE | O_RDWR, 0600);
+    if (fd >= 0) {
+        return FileDescriptor(fd);
+    }
+    constexpr const char* kName = ".nodesnap-nameless";
+    auto file = open_at(directory, kName, O_RDWR | O_NOFOLLOW | O_CREAT, 0600);
+    static_cast<void>(entry::remove(directory, kName));
+    return file;
+}
+
 void remove_left(int directory, const RestoreEntry& entry) {
-    if (const int error = entry::remove(directory, entry.name); error != 0 && error != ENOENT) {
+    if (const int error = entry::remove(directory, entry.name); error != 0 && error != ENOENT && !cannot_be_named(error)) {
         throw Error::system("replace", entry.path(), error);
     }
 }
@@ -82,7 +94,15 @@ FileDescriptor RestoreFile::create(bool keep) {
         }
         remove_left(directory, entry_);
     }
-    return open_at(directory, entry_.name, kNew, 0600);
+    const int fd = try_open_long(directory, entry_.name, kNew, 0600);
+    if (cannot_be_named(-fd)) {
+        context_.warnings.add(kNameRefused, -fd, path());
+        return open_nameless(directory);
+    }
+    if (fd < 0) {
+        throw Error::system("create", path(), -fd);
+    }
+    return FileDescriptor(fd);
 }
 
 bool RestoreFile::make(bool keep) {
@@ -154,11 +174,25 @@ void RestoreFile::write_inline() {
     }
 }
 
+// Some file systems write zeros instead. Of small holes nothing is told: they may be smaller than a block.
+void RestoreFile::check_holes() {
+    constexpr std::uint64_t kWorthTelling = 1U << 20;
+    constexpr std::uint64_t kStatBlock = 512;
+    std::uint64_t allocated = inode_.content.size();
+    for (const auto& run : inode_.runs) {
+        allocated += run.length;
+    }
+    if (!inode_.map && allocated + kWorthTelling <= inode_.size && stat_fd(fd_.get(), path()).stx_blocks * kStatBlock >= inode_.size) {
+        context_.warnings.add("the holes", 0, path());
+    }
+}
+
 void RestoreFile::finish(std::uint64_t written_end) {
     // Setting a size that is there already would take away what is allocated beyond it.
     if (written_end > inode_.size || (written_end < inode_.size && !size_set_)) {
         set_size();
     }
+    check_holes();
     context_.attributes.apply(fd_.get(), entry_.ino, inode_, xattrs_complete_ ? &xattrs_ : nullptr, [this] { return path(); });
     if (AttributeWriter::needs_seal(inode_)) {
         context_.sealed = true;
@@ -187,8 +221,9 @@ void restore_other(RestoreContext& context, const RestoreEntry& entry, const Ino
             remove_left(directory, entry);
         }
         const int error = make_other(inode, directory, entry.name);
-        if (error == EPERM || error == EOPNOTSUPP) {
-            context.warnings.add(inode.type == FileType::kSymlink ? "symlinks" : "special files", error, entry.path());
+        const bool symlink = inode.type == FileType::kSymlink;
+        if (error == EPERM || error == EOPNOTSUPP || (symlink && error == ENAMETOOLONG) || cannot_be_named(error)) {
+            context.warnings.add(symlink ? "symlinks" : "special files", error, entry.path());
             return;
         }
         if (error != 0) {

@@ -37,6 +37,7 @@ public:
 
 private:
     FileDescriptor create(bool keep);
+    void check_holes();
 
     RestoreContext& context_;
     RestoreEntry entry_;

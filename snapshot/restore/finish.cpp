@@ -19,10 +19,30 @@ struct Visitor {
     std::function<void(int directory_fd, const NamedEntry& entry, const PathSource& path)> file;
 };
 
+// None if the file system has no such names: that was told when it couldn't be made.
+FileDescriptor open_if_named(const RestoreContext& context, int directory, const std::string& path, int flags) {
+    const int fd = try_open_long(directory, path, flags);
+    if (fd < 0 && !context.warnings.has(kDirectoryRefused) && !context.warnings.has(kNameRefused)) {
+        throw Error::system("open", path, -fd);
+    }
+    return FileDescriptor(fd < 0 ? -1 : fd);
+}
+
+// False if it was refused when it was to be made.
+bool enter(RestoreContext& context, RestoreTrail& trail, const std::string& name) {
+    const int error = trail.enter(name, false);
+    if (error != 0 && !context.warnings.has(kDirectoryRefused)) {
+        throw Error::system("open", trail.top()->name->path_of(name), error);
+    }
+    return error == 0;
+}
+
 void visit_part(RestoreContext& context, const RestoreSelection::Part& part, int root, const Visitor& visitor) {
     RestoreTrail trail(open_at(root, ".", kDirectory));
     for (std::size_t i = 0; i + 1 < part.components.size(); ++i) {
-        trail.enter(part.components[i], false);
+        if (!enter(context, trail, part.components[i])) {
+            return;
+        }
     }
     const auto name = part.components.empty() ? std::string() : part.components.back();
     const auto path_of = [&trail](const std::string& entry) { return [&trail, &entry] { return trail.top()->name->path_of(entry); }; };
@@ -34,13 +54,19 @@ void visit_part(RestoreContext& context, const RestoreSelection::Part& part, int
     }
     TreeWalker walker(context.repository, context.backup, part.ino);
     TreeStep step;
+    bool left_out = false;  // the directory just entered, which has no place here
     while (walker.next(step)) {
         const auto& called = step.depth == 0 ? name : step.entry.name;
         if (step.kind == TreeStep::Kind::kEnter && !called.empty()) {
             throw_if_interrupted();
-            trail.enter(called, false);
+            left_out = !enter(context, trail, called);
+            if (left_out) {
+                walker.skip();
+            }
         } else if (step.kind == TreeStep::Kind::kEntry && step.entry.type == FileType::kRegular && visitor.file) {
             visitor.file(trail.top()->fd.get(), step.entry, path_of(step.entry.name));
+        } else if (step.kind == TreeStep::Kind::kLeave && left_out) {
+            left_out = false;
         } else if (step.kind == TreeStep::Kind::kLeave && !called.empty()) {
             visitor.directory(trail.top()->fd.get(), step.entry.ino, [&trail] { return trail.top()->name->path(); });
             trail.leave();
@@ -57,8 +83,9 @@ void visit(RestoreContext& context, const RestoreSelection& selection, int root,
         const auto path = join_path(parent);
         const auto found = find_path(context.repository, context.backup, path);
         if (found && !parent.empty()) {
-            const auto fd = open_long(root, path, kDirectory);
-            visitor.directory(fd.get(), found->first, [&path] { return path; });
+            if (const auto fd = open_if_named(context, root, path, kDirectory)) {
+                visitor.directory(fd.get(), found->first, [&path] { return path; });
+            }
         }
     }
 }
@@ -115,7 +142,9 @@ void seal_tree(RestoreContext& context, const RestoreSelection& selection, int r
     visitor.file = [&](int directory, const NamedEntry& entry, const PathSource& path) {
         const auto inode = load_inode(context.repository, context.backup, entry.ino, FileType::kRegular);
         if (AttributeWriter::needs_seal(inode)) {
-            seal(open_at(directory, entry.name, O_RDONLY | O_NOFOLLOW).get(), inode, path);
+            if (const auto fd = open_if_named(context, directory, entry.name, O_RDONLY | O_NOFOLLOW)) {
+                seal(fd.get(), inode, path);
+            }
         }
     };
     visit(context, selection, root, visitor);

@@ -9,6 +9,7 @@
 #include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
+#include "snapshot/restore/trail.h"
 
 namespace nodesnap {
 namespace {
@@ -121,19 +122,26 @@ bool RestoreLinks::link(std::uint64_t ino, int directory, const std::string& nam
                     throw Error::system("replace", path(), failed);
                 }
                 break;
-            case EMLINK: {
-                // The name under its number becomes this one: one more than would fit beside it. Whoever comes next makes a new inode.
+            case EMLINK:
+            case EPERM:
+            case EOPNOTSUPP:
+            case EXDEV: {
+                // No further name, or none at all: the one under its number becomes this one. Whoever comes next makes a new inode.
                 const int failed = entry::rename(current_.get(), from, directory, name);
                 if (failed != 0 && failed != ENOENT) {
                     throw Error::system("link", path(), failed);
                 }
                 if (failed == 0) {
-                    warnings_.add("further hard links", EMLINK, path());
+                    warnings_.add(error == EMLINK ? "further hard links" : "hard links", error, path());
                     return true;
                 }
                 return false;
             }
             default:
+                if (cannot_be_named(error)) {
+                    warnings_.add("the name", error, path());
+                    return true;
+                }
                 throw Error::system("link", path(), error);
         }
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "platform/error.h"
 #include "platform/file.h"
 
 namespace nodesnap {
@@ -19,7 +20,9 @@ void RestorePlan::run() {
 bool RestorePlan::run_part(const RestoreSelection::Part& part) {
     RestoreTrail trail(open_at(root_, ".", O_RDONLY | O_DIRECTORY));
     for (std::size_t i = 0; i + 1 < part.components.size(); ++i) {
-        enter(trail, part.components[i]);
+        if (!enter(trail, part.components[i])) {
+            return true;
+        }
     }
     const auto name = part.components.empty() ? std::string() : part.components.back();
     if (part.type != FileType::kDirectory) {
@@ -27,12 +30,14 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
     }
     TreeWalker walker(context_.repository, context_.backup, part.ino);
     TreeStep step;
+    bool left_out = false;  // the directory just entered: what is in it is skipped
     while (walker.next(step)) {
         const auto& called = step.depth == 0 ? name : step.entry.name;
         switch (step.kind) {
             case TreeStep::Kind::kEnter:
-                if (!called.empty()) {
-                    enter(trail, called);
+                left_out = !called.empty() && !enter(trail, called);
+                if (left_out) {
+                    walker.skip();
                 }
                 break;
             case TreeStep::Kind::kEntry:
@@ -41,22 +46,31 @@ bool RestorePlan::run_part(const RestoreSelection::Part& part) {
                 }
                 break;
             case TreeStep::Kind::kLeave:
-                if (!called.empty()) {
+                if (!called.empty() && !left_out) {
                     trail.leave();
                 }
+                left_out = false;
                 break;
         }
     }
     return true;
 }
 
-void RestorePlan::enter(RestoreTrail& trail, const std::string& name) {
+bool RestorePlan::enter(RestoreTrail& trail, const std::string& name) {
     const bool make = directories_ == Directories::kMake;
-    trail.enter(name, make);
+    if (const int error = trail.enter(name, make); error != 0) {
+        if (make) {
+            context_.warnings.add(kDirectoryRefused, error, trail.top()->name->path_of(name));
+        } else if (!context_.warnings.has(kDirectoryRefused)) {
+            throw Error::system("open", trail.top()->name->path_of(name), error);
+        }
+        return false;
+    }
     if (make && context_.going_on) {
         const auto& directory = trail.top();
         context_.attributes.before_entries(directory->fd.get(), [&directory] { return directory->name->path(); });
     }
+    return true;
 }
 
 bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry) {

@@ -33,7 +33,7 @@ public:
 
 private:
     bool run_part(const RestoreSelection::Part& part);
-    void enter(RestoreTrail& trail, const std::string& name);
+    bool enter(RestoreTrail& trail, const std::string& name);
     bool gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry);
     bool flush();
 

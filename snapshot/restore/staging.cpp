@@ -61,6 +61,7 @@ void require_unchanged(int staging, const RestorePlace& place) {
 void drop_inherited(int directory, const std::string& path) {
     xattr::remove(directory, "system.posix_acl_default", path);
     xattr::remove(directory, "system.posix_acl_access", path);
+    xattr::remove(directory, "btrfs.compression", path);
 }
 
 void make_content(int staging, const RestorePlace& place) {

@@ -46,20 +46,31 @@ RestoreTrail::RestoreTrail(FileDescriptor root) {
     levels_.push_back({std::move(name), std::move(open)});
 }
 
-void RestoreTrail::enter(const std::string& name, bool make) {
+int RestoreTrail::enter(const std::string& name, bool make) {
     const auto& parent = levels_.back();
     auto known = std::make_shared<const DirectoryName>(name, parent.name);
     if (make) {
         const int error = entry::make_directory(parent.open->fd.get(), name, 0700);
+        if (cannot_be_named(error)) {
+            return error;
+        }
         if (error != 0 && error != EEXIST) {
             throw Error::system("make the directory", known->path(), error);
         }
     }
-    auto open = std::make_shared<OpenDirectory>(OpenDirectory{open_at(parent.open->fd.get(), name, kDirectory), known});
+    const int fd = try_open_long(parent.open->fd.get(), name, kDirectory);
+    if (cannot_be_named(-fd) || (!make && fd == -ENOENT)) {
+        return -fd;
+    }
+    if (fd < 0) {
+        throw Error::system("open", known->path(), -fd);
+    }
+    auto open = std::make_shared<OpenDirectory>(OpenDirectory{FileDescriptor(fd), known});
     levels_.push_back({std::move(known), std::move(open)});
     if (levels_.size() > kOpenLevels) {
         levels_[levels_.size() - 1 - kOpenLevels].open.reset();
     }
+    return 0;
 }
 
 void RestoreTrail::leave() {

@@ -33,6 +33,12 @@ void RestoreWarnings::tell(Report& report) const {
     }
 }
 
+bool RestoreWarnings::has(const std::string& what) const {
+    const std::lock_guard lock(mutex_);
+    const auto group = groups_.lower_bound({what, 0});
+    return group != groups_.end() && group->first.first == what;
+}
+
 std::vector<RestoreWarnings::Group> RestoreWarnings::groups() const {
     const std::lock_guard lock(mutex_);
     std::vector<Group> result;

@@ -20,6 +20,7 @@ public:
     // "WHAT of N files could not be restored, PATH first: strerror(error_number)".
     void add(const std::string& what, int error_number, const std::string& path);
     void tell(Report& report) const;
+    bool has(const std::string& what) const;
 
     // To be kept over an interruption.
     struct Group {
