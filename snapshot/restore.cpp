@@ -27,7 +27,6 @@ namespace nodesnap {
 namespace {
 
 constexpr unsigned kDefaultWorkers = 4;
-constexpr unsigned kMaximumWorkers = 8;
 constexpr std::size_t kBuffers = 24;  // of 1 MiB, over all workers
 constexpr std::size_t kBuffersPerWorker = 12;
 constexpr std::size_t kPackBytes = 16U << 20;  // of packs' indexes that plans hold, over all workers
@@ -130,7 +129,7 @@ std::string Restoring::links_name() const {
 
 RestoreWorker::Options Restoring::worker_options() {
     workers_ = options_.workers != 0 ? options_.workers : std::min(cpu_count(), kDefaultWorkers);
-    workers_ = std::clamp(workers_, 1U, kMaximumWorkers);
+    workers_ = std::clamp(workers_, 1U, RestoreOptions::kWorkersLimit);
     RestoreWorker::Options options;
     options.force_blocking = options_.force_blocking;
     options.buffers = std::min(kBuffers / workers_, kBuffersPerWorker);

@@ -21,6 +21,8 @@ struct OwnerOptions {
 };
 
 struct RestoreOptions {
+    static constexpr unsigned kWorkersLimit = 8;
+
     std::string destination;
     std::vector<std::string> paths;  // --path, bytes, relative to the node directory; empty: everything
     OwnerOptions owners;
@@ -28,9 +30,8 @@ struct RestoreOptions {
     bool dry_run = false;
     bool force_blocking = false;
     bool accept_damaged = false;  // restore a backup marked damaged
-    unsigned workers = 0;
+    unsigned workers = 0;         // at most kWorkersLimit; 0: one for each CPU, at most 4
     std::uint64_t limit_bytes_per_second = 0;
-    std::string scratch_directory;
     std::chrono::milliseconds checkpoint_interval{30'000};  // how often what has been written is made durable, to go on from there
 };
 

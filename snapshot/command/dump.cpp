@@ -76,9 +76,9 @@ const Command kDump = {
     "nodesnap dump /backup/node1 latest data/CURRENT\n"
     "nodesnap dump /backup/node1 --as-of \"2h ago\" etc/qdbd.conf --output qdbd.conf.old\n",
     "0  all of the file was written\n"
-    "1  failed: no such file in the backup, or the output can't be written\n"
+    "1  failed: the output can't be written\n"
     "2  wrong usage\n"
-    "3  refused: not a repository, or standard output is a terminal\n"
+    "3  refused: no such file in the backup, not a repository, or standard output is a terminal\n"
     "4  done; something stored twice has lost a copy, or a newer backup's manifest can't be read\n"
     "5  the file, or what leads to it, is damaged\n",
     declare,

@@ -225,6 +225,10 @@ void write_holder(JsonWriter& document, const LeaseState& state) {
 
 void declare_workers(OptionSet& options) {
     options.value("workers", "N", "threads that move data, 1 to 64 (default: one for each CPU)");
+    declare_io_uring(options);
+}
+
+void declare_io_uring(OptionSet& options) {
     options.flag("no-io-uring", "use plain system calls instead of io_uring");
 }
 

@@ -64,7 +64,8 @@ std::string describe_holder(const LeaseState& state);
 void write_holder(JsonWriter& document, const LeaseState& state);  // member "lock"
 
 // Options of commands that move data.
-void declare_workers(OptionSet& options);
+void declare_workers(OptionSet& options);   // --workers and --no-io-uring
+void declare_io_uring(OptionSet& options);  // --no-io-uring alone
 inline constexpr unsigned kWorkersLimit = 64;
 
 }  // namespace nodesnap::command

@@ -18,8 +18,8 @@ void declare(OptionSet& options) {
     options.list("gate-file", "NAME", "a file that makes the directory a database: put in place last (default: CURRENT, PG_VERSION)");
     options.flag("accept-damaged", "restore a backup that is marked incomplete; what could not be read becomes zeros");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
-    declare_workers(options);
-    options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
+    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
+    declare_io_uring(options);
     options.flag("quiet", "no progress line and no summary");
     options.flag("json", "print the result as a JSON document");
 }
@@ -52,9 +52,8 @@ RestoreOptions options_of_call(const Options& options) {
     result.dry_run = options.flag("dry-run");
     result.force_blocking = options.flag("no-io-uring");
     result.accept_damaged = options.flag("accept-damaged");
-    result.workers = options.count("workers", 1, kWorkersLimit, 0);
+    result.workers = options.count("workers", 1, RestoreOptions::kWorkersLimit, 0);
     result.limit_bytes_per_second = options.rate("limit");
-    result.scratch_directory = options.text("scratch-dir");
     return result;
 }
 
@@ -149,7 +148,8 @@ const Command kRestore = {
     "0  restored\n"
     "1  failed or interrupted; run it again to go on\n"
     "2  wrong usage\n"
-    "3  refused, nothing was touched: destination not empty, in use or too small, or the backup is marked incomplete\n"
+    "3  refused, nothing was touched: destination not empty, in use or too small, --path names\n"
+    "   what the backup doesn't hold, or the backup is marked incomplete\n"
     "4  restored, with warnings: something the destination can't hold, something stored twice has lost a copy, or a newer\n"
     "   backup's manifest can't be read\n"
     "5  the backup is damaged\n",

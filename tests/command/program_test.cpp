@@ -131,6 +131,16 @@ TEST_F(Program, DumpWritesANewFileWholeOrNotAtAll) {
     EXPECT_FALSE(std::filesystem::exists(place));
 }
 
+TEST_F(Program, APathThatABackupDoesNotHoldIsRefusedByAll) {
+    init();
+    backup();
+    const std::string place = scratch_ / "nothing";
+    EXPECT_EQ(run({"dump", repository(), "latest", "no/such", "--output", place}).status, 3);
+    EXPECT_EQ(run({"restore", repository(), "latest", place, "--path", "no/such"}).status, 3);
+    EXPECT_FALSE(std::filesystem::exists(place));
+    EXPECT_TRUE(has(run({"help", "dump"}).out, "3  refused: no such file"));
+}
+
 TEST_F(Program, StatusIsForMonitoring) {
     init();
     Outcome outcome = run({"status", repository(), "--json"});

@@ -80,6 +80,8 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
         {"backup", "a", "b", "--limit"},
         {"backup", "a", "b", "--workers", "0"},
         {"backup", "a", "b", "--workers", "65"},
+        {"restore", "a", "latest", "b", "--workers", "9"},
+        {"restore", "a", "latest", "b", "--scratch-dir", "c"},
         {"backup", "a", "b", "--workers", "2x"},
         {"backup", "a", "b", "--snapshot", "zfs"},
         {"backup", "a", "b", "--tag", "a b"},

@@ -77,7 +77,6 @@ protected:
         auto repository = open();
         RestoreOptions options;
         options.destination = place().string();
-        options.scratch_directory = base().string();
         Progress progress;
         Report report;
         run_restore(repository, backup, options, progress, report);
