@@ -158,6 +158,7 @@ void Restoring::restore() {
         for (const auto& group : state_.warnings) {
             warnings_.add(group);
         }
+        owners_.add_used(state_.owners_used);
         AttributeWriter attributes(repository_, backup_, owners_, warnings_);
         RestoreLedger ledger(state_);
         Throttle throttle(options_.limit_bytes_per_second);
@@ -165,6 +166,7 @@ void Restoring::restore() {
         RestoreContext context{.repository = repository_,
                                .backup = backup_,
                                .attributes = attributes,
+                               .owners = owners_,
                                .warnings = warnings_,
                                .links = links,
                                .ledger = ledger,
@@ -211,6 +213,7 @@ void Restoring::restore() {
                     error.error_number());
     }
     warnings_.tell(report_);
+    owners_.tell_unused();
     progress_.phase = "done";
 }
 

@@ -103,6 +103,9 @@ bool Checking::whole(const RestoreEntry& entry) {
     Inode inode;
     std::vector<NamedXattr> xattrs;
     loader_.load(entry.ino, entry.type, inode, xattrs);
+    // Who owns what isn't restored again must be known as well: a name that this host doesn't have is told by every run.
+    context_.owners.user(inode.uid);
+    context_.owners.group(inode.gid);
     const auto status = look(entry);
     if (!status) {
         return may_be_missing(entry.type);

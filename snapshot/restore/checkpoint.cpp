@@ -48,6 +48,7 @@ void RestoreCheckpoint::take(RestoreState::Phase phase) {
     state_.phase = phase;
     state_.warnings = context_.warnings.groups();
     state_.sealed = context_.sealed;
+    state_.owners_used = context_.owners.used();
     state_.linked = state_.linked || context_.links.used();
     sync_file_system(root_.get(), state_path_);
     store_state(state_path_, state_);

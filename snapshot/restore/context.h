@@ -20,6 +20,7 @@ struct RestoreContext {
     const Repository& repository;
     const Manifest& backup;
     AttributeWriter& attributes;
+    OwnerMap& owners;
     RestoreWarnings& warnings;
     RestoreLinks& links;
     RestoreLedger& ledger;

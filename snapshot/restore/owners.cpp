@@ -83,6 +83,7 @@ std::uint32_t OwnerMap::resolve(Kind& kind, std::uint32_t stored) {
     }
     if (mapped != kind.explicit_map.end()) {
         result = mapped->second;
+        kind.used.insert(mapped->first);
     } else if (name && !numeric_) {
         if (const auto here = local_id(kind.users, *name)) {
             result = *here;
@@ -100,6 +101,41 @@ std::uint32_t OwnerMap::resolve(Kind& kind, std::uint32_t stored) {
 std::optional<std::string> OwnerMap::stored_name(const Kind& kind, std::uint32_t stored) const {
     const auto value = tree_find(repository_.nodes(), backup_.tree, kind.users ? key::user(stored) : key::group(stored));
     return value ? std::optional(decode_owner_name(*value)) : std::nullopt;
+}
+
+std::vector<std::string> OwnerMap::used() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> result;
+    for (const auto* kind : {&users_, &groups_}) {
+        for (const auto& name : kind->used) {
+            result.push_back(std::string(kind->word) + ":" + name);
+        }
+    }
+    return result;
+}
+
+void OwnerMap::add_used(const std::vector<std::string>& used) {
+    const std::lock_guard lock(mutex_);
+    for (auto* kind : {&users_, &groups_}) {
+        const auto prefix = std::string(kind->word) + ":";
+        for (const auto& entry : used) {
+            if (entry.starts_with(prefix)) {
+                kind->used.insert(entry.substr(prefix.size()));
+            }
+        }
+    }
+}
+
+void OwnerMap::tell_unused() const {
+    const std::lock_guard lock(mutex_);
+    for (const auto* kind : {&users_, &groups_}) {
+        for (const auto& [name, id] : kind->explicit_map) {
+            if (!kind->used.contains(name)) {
+                report_.warn(std::string("nothing that was restored belonged to ") + kind->word + " " + name + ", which was to become " +
+                             kind->word + " " + std::to_string(id));
+            }
+        }
+    }
 }
 
 Bytes OwnerMap::acl(std::span<const std::byte> value) {

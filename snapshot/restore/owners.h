@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "snapshot/restore.h"
 
@@ -22,6 +24,11 @@ public:
 
     std::uint32_t user(std::uint32_t stored);
     std::uint32_t group(std::uint32_t stored);
+    // Which of the explicit mappings have had something to map, as "user:backup". For an interrupted restore to remember.
+    std::vector<std::string> used() const;
+    void add_used(const std::vector<std::string>& used);
+    // Warns of those that had nothing.
+    void tell_unused() const;
     // The ids in a POSIX ACL (the value of system.posix_acl_*), mapped. A value of unknown form comes back as it is.
     Bytes acl(std::span<const std::byte> value);
 
@@ -33,6 +40,7 @@ private:
         bool users;
         std::unordered_map<std::string, std::uint32_t> explicit_map;  // by name or decimal id in the backup
         std::unordered_map<std::uint32_t, std::uint32_t> cache;
+        std::set<std::string> used;  // keys of explicit_map
     };
     void add_explicit(Kind& kind, const std::map<std::string, std::string>& entries);
     std::uint32_t resolve(Kind& kind, std::uint32_t stored);
@@ -42,9 +50,9 @@ private:
     const Manifest& backup_;
     bool numeric_;
     Report& report_;
-    std::mutex mutex_;
-    Kind users_{"user", true, {}, {}};
-    Kind groups_{"group", false, {}, {}};
+    mutable std::mutex mutex_;
+    Kind users_{"user", true, {}, {}, {}};
+    Kind groups_{"group", false, {}, {}, {}};
 };
 
 }  // namespace nodesnap

@@ -61,6 +61,10 @@ nlohmann::json to_json(const RestoreState& state) {
     for (const auto& group : state.warnings) {
         warnings.push_back({hex_of(group.what), group.error_number, group.count, hex_of(group.first)});
     }
+    auto owners = nlohmann::json::array();
+    for (const auto& entry : state.owners_used) {
+        owners.push_back(hex_of(entry));
+    }
     return {{"magic", "nodesnap-restore"},
             {"version", kVersion},
             {"repository", state.repository},
@@ -77,6 +81,7 @@ nlohmann::json to_json(const RestoreState& state) {
             {"sealed", state.sealed},
             {"linked", state.linked},
             {"large", std::move(large)},
+            {"owners", std::move(owners)},
             {"warnings", std::move(warnings)}};
 }
 
@@ -104,6 +109,9 @@ RestoreState from_json(const nlohmann::json& json) {
     state.linked = json.at("linked").get<bool>();
     for (const auto& entry : json.at("large")) {
         state.large[entry.at(0).get<std::uint64_t>()] = {entry.at(1).get<std::uint64_t>(), entry.at(2).get<std::uint64_t>()};
+    }
+    for (const auto& entry : json.at("owners")) {
+        state.owners_used.push_back(bytes_of(entry.get<std::string>()));
     }
     for (const auto& entry : json.at("warnings")) {
         state.warnings.push_back({bytes_of(entry.at(0).get<std::string>()), entry.at(1).get<int>(), entry.at(2).get<std::uint64_t>(),

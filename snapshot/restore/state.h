@@ -40,6 +40,7 @@ struct RestoreState {
     };
     std::map<std::uint64_t, Large> large;  // by entry number, in batches that aren't complete
     std::vector<RestoreWarnings::Group> warnings;
+    std::vector<std::string> owners_used;  // OwnerMap::used()
 
     static constexpr std::uint64_t kWhole = ~std::uint64_t{0};
 

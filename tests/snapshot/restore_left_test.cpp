@@ -151,6 +151,31 @@ TEST_F(RestoreLeft, AnotherDirectoryAtTheDestinationIsNotTakenForTheResult) {
     EXPECT_NE(message_.find(staging().string()), std::string::npos) << message_;
 }
 
+TEST_F(RestoreLeft, OwnersThatMatchedBeforeItWasCutOffAreNotMissed) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "needs root, to give files to others";
+    }
+    fill();
+    ASSERT_EQ(::chown((node() / "d" / "f3").c_str(), 3'000'001, 3'000'002), 0);
+    const auto backup = back_up();
+    auto mapped = options();
+    mapped.owners.users = {{"3000001", "4000001"}, {"nobody has this name", "4000003"}};
+    mapped.owners.groups = {{"3000002", "4000002"}};
+    for (const auto* step : {"restore.staged", "restore.durable", "restore.placed"}) {
+        const auto before = report_.count();
+        killed_at(step, backup, mapped);
+        EXPECT_TRUE(restore(backup, mapped).resumed);
+        const auto warnings = report_.warnings();
+        ASSERT_EQ(report_.count(), before + 1) << step << ": " << warnings.back();
+        EXPECT_NE(warnings.back().find("user nobody has this name"), std::string::npos) << warnings.back();
+        struct stat status {};
+        ASSERT_EQ(::stat((place() / "d" / "f3").c_str(), &status), 0);
+        EXPECT_EQ(status.st_uid, 4'000'001U);
+        EXPECT_EQ(status.st_gid, 4'000'002U);
+        fs::remove_all(place());
+    }
+}
+
 TEST_F(RestoreLeft, OtherGateFilesAreAnotherRestore) {
     fill();
     const auto backup = back_up();
