@@ -99,7 +99,7 @@ void Restoring::inspect() {
     selection_ = select_paths(repository_, backup_, options_.paths);
     auto wanted = new_state(repository_, backup_, options_);
     place_ = inspect_place(repository_, backup_, options_, wanted);
-    needs_ = needs_of(repository_, backup_, selection_);
+    needs_ = needs_of(repository_, backup_, selection_, file_system_of(place_.parent));
     result_.required_bytes = needs_.required_bytes;
     result_.files = needs_.files;
     result_.directories = needs_.directories;

@@ -226,10 +226,26 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
     return place;
 }
 
+namespace {
+
+// Space that is taken already, with its share of what is rounded up.
+std::uint64_t bytes_there(const RestorePlace& place, const RestoreNeeds& needs) {
+    if (!place.left || needs.data_bytes == 0) {
+        return 0;
+    }
+    auto data = place.left->bytes;
+    for (const auto& [entry, large] : place.left->large) {
+        data += large.offset == RestoreState::kWhole ? 0 : large.offset;
+    }
+    const auto share = std::min(1.0, static_cast<double>(data) / static_cast<double>(needs.data_bytes));
+    return static_cast<std::uint64_t>(static_cast<double>(needs.required_bytes) * share);
+}
+
+}  // namespace
+
 void require_space(const RestorePlace& place, const RestoreNeeds& needs) {
     const auto file_system = file_system_of(place.parent);
-    const auto there = place.left ? place.left->bytes : 0;
-    const auto missing = needs.required_bytes - std::min(needs.required_bytes, there);
+    const auto missing = needs.required_bytes - std::min(needs.required_bytes, bytes_there(place, needs));
     if (missing > file_system.free_bytes) {
         throw Error::refused("not enough space: the restore needs " + human_bytes(missing) + ", but " + place.parent + " has only " +
                                  human_bytes(file_system.free_bytes) + " free",

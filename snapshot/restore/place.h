@@ -12,6 +12,7 @@
 #include <string>
 
 #include "platform/file_descriptor.h"
+#include "snapshot/restore/needs.h"
 #include "snapshot/restore/selection.h"
 #include "snapshot/restore/state.h"
 

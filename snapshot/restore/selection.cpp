@@ -8,9 +8,6 @@
 namespace nodesnap {
 namespace {
 
-constexpr std::uint64_t kMetadataPerInode = 512;  // an estimate for the check of space
-constexpr std::uint64_t kRunLimit = 1'000'000;    // of one map that is looked at to estimate its data
-
 std::vector<std::string> split_path(const std::string& path) {
     std::vector<std::string> components;
     for (std::size_t begin = 0; begin < path.size();) {
@@ -23,31 +20,6 @@ std::vector<std::string> split_path(const std::string& path) {
 
 bool within(const std::vector<std::string>& inner, const std::vector<std::string>& outer) {
     return outer.size() <= inner.size() && std::equal(outer.begin(), outer.end(), inner.begin());
-}
-
-std::uint64_t data_of(const Repository& repository, const Inode& inode) {
-    std::uint64_t bytes = inode.content.size();
-    MapCursor cursor(repository.nodes(), inode);
-    Run run;
-    for (std::uint64_t runs = 0; cursor.next(run); ++runs) {
-        bytes += run.flags == Run::kDamagedSource ? 0 : run.length;
-        if (runs == kRunLimit) {
-            return inode.size;
-        }
-    }
-    return bytes;
-}
-
-void add_entry(const Repository& repository, const Manifest& backup, std::uint64_t ino, FileType type, RestoreNeeds& needs) {
-    ++needs.inodes;
-    needs.directories += type == FileType::kDirectory ? 1 : 0;
-    if (type != FileType::kRegular) {
-        return;
-    }
-    ++needs.files;
-    const auto inode = load_inode(repository, backup, ino, type);
-    // Of an inode with several names each one counts for its share.
-    needs.data_bytes += data_of(repository, inode) / std::max<std::uint64_t>(inode.links, 1);
 }
 
 }  // namespace
@@ -101,32 +73,6 @@ RestoreSelection select_paths(const Repository& repository, const Manifest& back
         throw Error::damaged(layout::manifest(backup.name), "its root isn't a directory");
     }
     return selection;
-}
-
-RestoreNeeds needs_of(const Repository& repository, const Manifest& backup, const RestoreSelection& selection) {
-    RestoreNeeds needs;
-    if (selection.whole()) {
-        needs.files = backup.totals.files;
-        needs.directories = backup.totals.directories;
-        needs.inodes = backup.totals.files + backup.totals.directories + backup.totals.others;
-        needs.data_bytes = backup.totals.data_bytes;
-    } else {
-        for (const auto& part : selection.parts) {
-            if (part.type != FileType::kDirectory) {
-                add_entry(repository, backup, part.ino, part.type, needs);
-                continue;
-            }
-            TreeWalker walker(repository, backup, part.ino);
-            TreeStep step;
-            while (walker.next(step)) {
-                if (step.kind != TreeStep::Kind::kLeave) {
-                    add_entry(repository, backup, step.entry.ino, step.entry.type, needs);
-                }
-            }
-        }
-    }
-    needs.required_bytes = needs.data_bytes + needs.inodes * kMetadataPerInode;
-    return needs;
 }
 
 }  // namespace nodesnap

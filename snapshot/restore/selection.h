@@ -1,4 +1,4 @@
-// RestoreSelection: which parts of a backup are restored, and what they need.
+// RestoreSelection: which parts of a backup are restored.
 #pragma once
 
 #include <cstdint>
@@ -25,15 +25,6 @@ struct RestoreSelection {
 
 // `paths` empty: everything. Error::refused for one that the backup doesn't hold.
 RestoreSelection select_paths(const Repository& repository, const Manifest& backup, const std::vector<std::string>& paths);
-
-struct RestoreNeeds {
-    std::uint64_t files = 0;
-    std::uint64_t directories = 0;
-    std::uint64_t inodes = 0;
-    std::uint64_t data_bytes = 0;
-    std::uint64_t required_bytes = 0;  // of space: data and an estimate of metadata
-};
-RestoreNeeds needs_of(const Repository& repository, const Manifest& backup, const RestoreSelection& selection);
 
 std::string join_path(const std::vector<std::string>& components);
 

@@ -184,6 +184,50 @@ TEST_F(RestorePlaceTest, ADiskThatFillsUpIsNamedAndTheNextRunGoesOn) {
     EXPECT_EQ(picture_of(mount / "node"), picture_of(node()));
 }
 
+TEST_F(RestorePlaceTest, SpaceIsCountedInBlocksAndHardLinksOnce) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+    fs::create_directory(node() / "small");
+    for (int i = 0; i < 1000; ++i) {
+        write_file(node() / "small" / std::to_string(i), random_content(random_, 10));
+    }
+    fs::create_directory(node() / "linked");
+    write_file(node() / "linked" / "first", random_content(random_, 10U << 20));
+    for (int i = 0; i < 20; ++i) {
+        fs::create_hard_link(node() / "linked" / "first", node() / "linked" / std::to_string(i));
+    }
+    const auto backup = back_up();
+    const LoopMount ext4("ext4");
+    const LoopMount btrfs("btrfs");
+    const auto needs = [&](const std::string& destination, const std::vector<std::string>& paths) {
+        auto dry = options_to(destination);
+        dry.dry_run = true;
+        dry.paths = paths;
+        return restore(backup, dry).required_bytes;
+    };
+    constexpr std::uint64_t kMetadata = 1200 * 512;
+    for (const auto& paths : {std::vector<std::string>{}, {"small", "linked"}}) {
+        const auto rounded = needs(ext4 / "restored", paths);
+        EXPECT_GE(rounded, (10U << 20) + 1000U * 4096);
+        EXPECT_LE(rounded, (10U << 20) + 1010U * 4096 + kMetadata);
+        const auto packed = needs(btrfs / "restored", paths);
+        EXPECT_GE(packed, (10U << 20) + 1000U * 10);
+        EXPECT_LE(packed, (10U << 20) + 1000U * 10 + kMetadata);
+    }
+    // Even one name of many takes all of the space.
+    EXPECT_GE(needs(ext4 / "restored", {"linked/7"}), 10U << 20);
+    // What doesn't fit is refused although its bytes would.
+    const LoopMount little("ext4", 32U << 20, {"-b", "4096", "-N", "4000"});
+    struct statfs space {};
+    ASSERT_EQ(::statfs(little.path().c_str(), &space), 0);
+    const auto free = space.f_bavail * static_cast<std::uint64_t>(space.f_bsize);
+    run({"fallocate", "-l", std::to_string(free - (2U << 20)), little / "ballast"});
+    auto small = options_to(little / "restored");
+    small.paths = {"small"};
+    EXPECT_EQ(failure_of(backup, small), ExitStatus::kRefused) << message_;
+    EXPECT_FALSE(fs::exists(little / ".restored.nodesnap-restore"));
+}
+
 TEST_F(RestorePlaceTest, NothingIsInheritedFromTheDirectoryAbove) {
     NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
     fill();
