@@ -172,8 +172,8 @@ public:
     std::size_t hidden() const { return hidden_; }
 
 private:
-    // Some containers and sandboxes keep even their root from looking into process 1, which is their supervisor, not a database. Of a process
-    // that has just ended, links give EACCES too.
+    // Some containers and sandboxes keep even their root from looking into process 1, which is their supervisor, not a database. Of a
+    // process that has just ended, links give EACCES too.
     void count_hidden(pid_t pid, int error) {
         const bool supervisor = pid == 1 && ::geteuid() == 0;
         if ((error == EACCES || error == EPERM) && !supervisor && ::access(process_.c_str(), F_OK) == 0) {
