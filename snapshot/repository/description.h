@@ -21,7 +21,7 @@ struct Description {
 };
 
 Bytes encode_description(const Description& description);
-Description decode_description(std::span<const std::byte> text, const std::string& object);
+Description decode_description(std::span<const std::byte> text, const std::string& name);
 
 // One copy as it is stored. `description` is empty if there is none or it is damaged: then `damage` says why.
 struct StoredDescription {

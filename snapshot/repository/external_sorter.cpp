@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -74,7 +75,7 @@ public:
 private:
     Place* places() const { return reinterpret_cast<Place*>(memory_ + bytes_) - count_; }
     std::uint32_t length(const Place& place, int which) const {
-        std::uint32_t result;
+        std::uint32_t result = 0;
         std::memcpy(&result, memory_ + place.offset + which * 4, sizeof(result));
         return result;
     }
@@ -145,7 +146,7 @@ struct ExternalSorter::Impl {
     const std::string scratch_directory;
     const std::size_t memory_bytes;
     std::mutex mutex;
-    std::optional<Arena> arena;
+    std::unique_ptr<Arena> arena;
     std::optional<SpillFile> file;
     std::optional<RunMerge> merge;
     bool merging = false;
@@ -166,7 +167,7 @@ void ExternalSorter::add(std::string_view key, std::string_view value) {
         throw Error::failed("internal error: an entry is added to a sorter too late, or is too large", "please report this");
     }
     if (!impl.arena) {
-        impl.arena.emplace(impl.memory_bytes);
+        impl.arena = std::make_unique<Arena>(impl.memory_bytes);
     }
     if (!impl.arena->add(key, value)) {
         if (impl.arena->count() != 0) {

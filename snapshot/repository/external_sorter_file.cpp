@@ -1,12 +1,12 @@
 #include "snapshot/repository/external_sorter_file.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "platform/error.h"

@@ -177,7 +177,7 @@ std::string to_hex64(std::uint64_t value) {
 }
 
 std::string path(const Json& from, const char* key, const std::string& name) {
-    const std::string stored = text(from, key, name);
+    std::string stored = text(from, key, name);
     if (!stored.starts_with("hex:")) {
         return stored;
     }

@@ -34,7 +34,7 @@ Bytes encode_json_object(const JsonObject& object);
 
 // Error::damaged if anything is wrong with it or it belongs to another repository (when one is given), Error::refused (with the advice to
 // upgrade) if it needs features that this version doesn't know. `name` is for messages.
-JsonObject decode_json_object(std::span<const std::byte> text, std::string_view kind, const std::string& name,
+JsonObject decode_json_object(std::span<const std::byte> bytes, std::string_view kind, const std::string& name,
                               const std::optional<Uuid>& repository = {});
 
 // A member of the given type, within its bounds; Error::damaged otherwise.

@@ -1,9 +1,8 @@
 #include "snapshot/repository/lock.h"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <condition_variable>
+#include <csignal>
 #include <mutex>
 #include <thread>
 

@@ -38,8 +38,8 @@ bool known(ObjectKind kind) {
 }  // namespace
 
 bool matches(const Checksum& expected, std::span<const std::byte> bytes) {
-    static const Hasher plain(0);
-    return plain(bytes) == expected;
+    static const Hasher kUnseeded(0);
+    return kUnseeded(bytes) == expected;
 }
 
 bool all_zero(std::span<const std::byte> bytes) {

@@ -62,8 +62,8 @@ std::span<const Checksum> PackIndex::blocks(std::uint32_t number) const {
 }
 
 const Checksum& PackIndex::stored_checksum(std::uint32_t number) const {
-    static const Checksum none;
-    return stored_.empty() ? none : stored_[number];
+    static const Checksum kNoChecksum;
+    return stored_.empty() ? kNoChecksum : stored_[number];
 }
 
 std::size_t PackIndex::memory_bytes() const {

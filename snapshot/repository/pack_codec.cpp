@@ -47,12 +47,12 @@ std::size_t Compressor::compress(std::span<const std::byte> plain, std::span<std
 
 bool decompress(std::span<const std::byte> stored, std::span<std::byte> into) {
     // One context per thread: readers work in parallel, and making one costs more than a node's decompression.
-    thread_local const std::unique_ptr<ZSTD_DCtx, FreeDecompression> context(ZSTD_createDCtx());
-    if (!context) {
+    thread_local const std::unique_ptr<ZSTD_DCtx, FreeDecompression> kContext(ZSTD_createDCtx());
+    if (!kContext) {
         throw std::bad_alloc();
     }
     // A hostile frame may claim any size: output is bounded by `into`, and memory too, since nothing is decoded as a stream.
-    const std::size_t result = ZSTD_decompressDCtx(context.get(), into.data(), into.size(), stored.data(), stored.size());
+    const std::size_t result = ZSTD_decompressDCtx(kContext.get(), into.data(), into.size(), stored.data(), stored.size());
     return ZSTD_isError(result) == 0 && result == into.size();
 }
 

@@ -118,6 +118,7 @@ private:
     };
     Cleared clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
     bool end_finished(const SessionRecord& session, bool keeps_snapshot, const SnapshotRemover& remove_snapshot);
+    bool has_later_revision(const layout::ManifestName& name) const;
     bool forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
     void remove_packs_of(const SessionId& session);
 

@@ -235,11 +235,25 @@ Repository::Cleared Repository::clear_session(const Lease& lease, const SessionR
         }
     }
     fault::step("session.void-created");
+    // The name may have been free because a repair has moved the manifest to its next revision, while whoever runs this slept.
+    lease.check();
+    if (has_later_revision(session.manifest)) {
+        return {Clearing::kUnknown, false};
+    }
     remove_packs_of(session.id);
     fault::step("session.packs-removed");
     const bool wholly = forget_session(session, remove_snapshot);
     fault::step("session.cleared");
     return {Clearing::kGivenUp, wholly};
+}
+
+bool Repository::has_later_revision(const layout::ManifestName& name) const {
+    bool found = false;
+    target_->list(layout::kBackups, [&](const ObjectEntry& entry) {
+        const auto other = layout::parse_manifest(entry.name);
+        found = found || (other && other->same_backup(name) && other->revision > name.revision);
+    });
+    return found;
 }
 
 bool Repository::forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot) {

@@ -86,6 +86,28 @@ protected:
     Report report_;
 };
 
+// A repair moves a damaged manifest to its next revision: a backup that slept just before it gave itself up finds its manifest's name free.
+TEST_F(SessionTest, WhoSleptWhileItsManifestWasMovedToALaterRevisionRemovesNothing) {
+    const Manifest published = backup(options()).manifest;
+    const std::size_t before = packs();
+    Manifest moved = published;
+    moved.name.revision = 1;
+    target_->create(layout::manifest(moved.name), encode_manifest(open().info().uuid, moved));
+    target_->remove(layout::manifest(published.name));
+    Repository repository = open();
+    const Lease lease = Lease::acquire(*target_, repository.info().uuid, {"test"});
+    SessionRecord session;
+    session.id = published.id;
+    session.manifest = published.name;
+    session.epoch = published.epoch;
+    session.host = host_name();
+    session.snapshot_backend = "btrfs";
+    EXPECT_FALSE(repository.abandon_session(lease, session, {}));
+    EXPECT_EQ(packs(), before);
+    EXPECT_EQ(backups(), 1U);
+    EXPECT_EQ(open().find_backup("latest").id, published.id);
+}
+
 TEST_F(SessionTest, FailedBackupRemovesItsSnapshotBeforeTheSessionThatKnowsOfIt) {
     test::FaultHooks hooks;
     std::vector<std::string> order;
