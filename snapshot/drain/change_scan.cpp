@@ -22,7 +22,7 @@ public:
             const int directory = batch->directory->fd.get();
             const auto status = entry.name.empty() ? std::optional(stat_fd(directory)) : stat_at(directory, entry.name);
             if (!status || status->stx_ino != entry.ino || changed(status->stx_ctime)) {
-                const std::string path = batch->directory->path_of(entry.name);
+                const std::string path = batch->directory->place.path_of(entry.name);
                 changed_ = path.empty() ? "." : path;
                 return;
             }

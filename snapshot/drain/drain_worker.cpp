@@ -159,7 +159,7 @@ Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std:
     const ActiveUnit unit(active_);
     const SourceDirectory& directory = *batch->batch->directory;
     const SourceEntry& entry = batch->batch->entries[index];
-    const std::string path = directory.path_of(entry.name);
+    const std::string path = directory.place.path_of(entry.name);
     try {
         if (entry.d_type == DT_REG) {
             co_await drain_file(directory, entry, path);

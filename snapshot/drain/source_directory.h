@@ -7,36 +7,15 @@
 #include <vector>
 
 #include "platform/file_descriptor.h"
+#include "snapshot/directory_place.h"
 
 namespace nodesnap {
-
-// A directory's name and what is above it: a path is put together when a message needs it, so that a deep tree doesn't hold a long one per
-// level.
-class SourcePlace {
-public:
-    SourcePlace() = default;  // the node directory itself
-    SourcePlace(std::shared_ptr<SourcePlace> parent, std::string name) : parent_(std::move(parent)), name_(std::move(name)) {}
-    SourcePlace(const SourcePlace&) = delete;
-    SourcePlace& operator=(const SourcePlace&) = delete;
-    ~SourcePlace();
-
-    // Relative to the node directory, "" for itself. Of one longer than kShownBytes the end, after ".../".
-    std::string path() const;
-    static constexpr std::size_t kShownBytes = 4096;
-
-private:
-    std::shared_ptr<SourcePlace> parent_;
-    std::string name_;
-};
 
 // Open while entries of it are to be drained.
 struct SourceDirectory {
     FileDescriptor fd;
     std::uint64_t ino = 0;
-    std::shared_ptr<SourcePlace> place;
-
-    std::string path() const { return place->path(); }
-    std::string path_of(const std::string& name) const;  // of an entry; "" is the directory itself
+    DirectoryPlace place;  // below the node directory
 };
 
 struct SourceEntry {

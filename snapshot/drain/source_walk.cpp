@@ -77,10 +77,8 @@ void SourceWalk::enter(const std::string& name, std::uint64_t ino, FileDescripto
     Level level;
     level.directory = std::make_shared<SourceDirectory>();
     level.directory->ino = ino;
-    if (levels_.empty()) {
-        level.directory->place = std::make_shared<SourcePlace>();
-    } else {
-        level.directory->place = std::make_shared<SourcePlace>(levels_.back().directory->place, name);
+    if (!levels_.empty()) {
+        level.directory->place = DirectoryPlace(levels_.back().directory->place, name);
     }
     level.stream.emplace(open_long(fd.get(), "", kOpenDirectory), name);
     level.directory->fd = std::move(fd);

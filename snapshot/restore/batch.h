@@ -21,7 +21,7 @@ struct RestoreEntry {
     std::string name;
     std::uint64_t ino = 0;
     FileType type = FileType::kRegular;
-    std::string path() const { return directory->name->path_of(name); }
+    std::string path() const { return directory->place.path_of(name); }
 };
 
 // Which batches are complete. Thread-safe. Memory: by the batches in work.

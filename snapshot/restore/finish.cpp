@@ -32,7 +32,7 @@ FileDescriptor open_if_named(const RestoreContext& context, int directory, const
 bool enter(RestoreContext& context, RestoreTrail& trail, const std::string& name) {
     const int error = trail.enter(name, false);
     if (error != 0 && !context.warnings.has(kDirectoryRefused)) {
-        throw Error::system("open", trail.top()->name->path_of(name), error);
+        throw Error::system("open", trail.top()->place.path_of(name), error);
     }
     return error == 0;
 }
@@ -45,7 +45,7 @@ void visit_part(RestoreContext& context, const RestoreSelection::Part& part, int
         }
     }
     const auto name = part.components.empty() ? std::string() : part.components.back();
-    const auto path_of = [&trail](const std::string& entry) { return [&trail, &entry] { return trail.top()->name->path_of(entry); }; };
+    const auto path_of = [&trail](const std::string& entry) { return [&trail, &entry] { return trail.top()->place.path_of(entry); }; };
     if (part.type != FileType::kDirectory) {
         if (part.type == FileType::kRegular && visitor.file) {
             visitor.file(trail.top()->fd.get(), {name, part.ino, part.type}, path_of(name));
@@ -68,7 +68,7 @@ void visit_part(RestoreContext& context, const RestoreSelection::Part& part, int
         } else if (step.kind == TreeStep::Kind::kLeave && left_out) {
             left_out = false;
         } else if (step.kind == TreeStep::Kind::kLeave && !called.empty()) {
-            visitor.directory(trail.top()->fd.get(), step.entry.ino, [&trail] { return trail.top()->name->path(); });
+            visitor.directory(trail.top()->fd.get(), step.entry.ino, [&trail] { return trail.top()->place.path(); });
             trail.leave();
         }
     }

@@ -60,15 +60,15 @@ bool RestorePlan::enter(RestoreTrail& trail, const std::string& name) {
     const bool make = directories_ == Directories::kMake;
     if (const int error = trail.enter(name, make); error != 0) {
         if (make) {
-            context_.warnings.add(kDirectoryRefused, error, trail.top()->name->path_of(name));
+            context_.warnings.add(kDirectoryRefused, error, trail.top()->place.path_of(name));
         } else if (!context_.warnings.has(kDirectoryRefused)) {
-            throw Error::system("open", trail.top()->name->path_of(name), error);
+            throw Error::system("open", trail.top()->place.path_of(name), error);
         }
         return false;
     }
     if (make && context_.going_on) {
         const auto& directory = trail.top();
-        context_.attributes.before_entries(directory->fd.get(), [&directory] { return directory->name->path(); });
+        context_.attributes.before_entries(directory->fd.get(), [&directory] { return directory->place.path(); });
     }
     return true;
 }

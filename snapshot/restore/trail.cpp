@@ -14,48 +14,20 @@ constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
 }  // namespace
 
-DirectoryName::~DirectoryName() {
-    auto next = std::move(parent);
-    while (next && next.use_count() == 1) {
-        // Nobody else knows it, so it may be taken apart here.
-        next = std::move(const_cast<DirectoryName&>(*next).parent);
-    }
-}
-
-std::string DirectoryName::path() const {
-    std::vector<const std::string*> names;
-    for (const auto* level = this; level != nullptr; level = level->parent.get()) {
-        names.push_back(&level->name);
-    }
-    std::string result;
-    for (auto i = names.rbegin(); i != names.rend(); ++i) {
-        result += result.empty() ? "" : "/";
-        result += **i;
-    }
-    return result;
-}
-
-std::string DirectoryName::path_of(const std::string& entry) const {
-    const auto directory = path();
-    return directory.empty() ? entry : directory + "/" + entry;
-}
-
 RestoreTrail::RestoreTrail(FileDescriptor root) {
-    auto name = std::make_shared<const DirectoryName>("", nullptr);
-    auto open = std::make_shared<OpenDirectory>(OpenDirectory{std::move(root), name});
-    levels_.push_back({std::move(name), std::move(open)});
+    levels_.push_back({{}, std::make_shared<OpenDirectory>(OpenDirectory{std::move(root), {}})});
 }
 
 int RestoreTrail::enter(const std::string& name, bool make) {
     const auto& parent = levels_.back();
-    auto known = std::make_shared<const DirectoryName>(name, parent.name);
+    DirectoryPlace place(parent.place, name);
     if (make) {
         const int error = entry::make_directory(parent.open->fd.get(), name, 0700);
         if (cannot_be_named(error)) {
             return error;
         }
         if (error != 0 && error != EEXIST) {
-            throw Error::system("make the directory", known->path(), error);
+            throw Error::system("make the directory", place.path(), error);
         }
     }
     const int fd = try_open_long(parent.open->fd.get(), name, kDirectory);
@@ -63,10 +35,10 @@ int RestoreTrail::enter(const std::string& name, bool make) {
         return -fd;
     }
     if (fd < 0) {
-        throw Error::system("open", known->path(), -fd);
+        throw Error::system("open", place.path(), -fd);
     }
-    auto open = std::make_shared<OpenDirectory>(OpenDirectory{FileDescriptor(fd), known});
-    levels_.push_back({std::move(known), std::move(open)});
+    auto open = std::make_shared<OpenDirectory>(OpenDirectory{FileDescriptor(fd), place});
+    levels_.push_back({std::move(place), std::move(open)});
     if (levels_.size() > kOpenLevels) {
         levels_[levels_.size() - 1 - kOpenLevels].open.reset();
     }
@@ -78,7 +50,7 @@ void RestoreTrail::leave() {
     levels_.pop_back();
     auto& top = levels_.back();
     if (!top.open) {
-        top.open = std::make_shared<OpenDirectory>(OpenDirectory{open_at(left->fd.get(), "..", kDirectory), top.name});
+        top.open = std::make_shared<OpenDirectory>(OpenDirectory{open_at(left->fd.get(), "..", kDirectory), top.place});
     }
 }
 

@@ -8,25 +8,13 @@
 #include <vector>
 
 #include "platform/file_descriptor.h"
+#include "snapshot/directory_place.h"
 
 namespace nodesnap {
 
-// Where a directory lies, for messages. A chain up to the root, whose name is empty.
-struct DirectoryName {
-    DirectoryName(std::string called, std::shared_ptr<const DirectoryName> in) : name(std::move(called)), parent(std::move(in)) {}
-    DirectoryName(const DirectoryName&) = delete;
-    DirectoryName& operator=(const DirectoryName&) = delete;
-    ~DirectoryName();  // not recursive: a chain may be long
-    std::string path() const;
-    std::string path_of(const std::string& entry) const;
-
-    std::string name;
-    std::shared_ptr<const DirectoryName> parent;
-};
-
 struct OpenDirectory {
     FileDescriptor fd;
-    std::shared_ptr<const DirectoryName> name;
+    DirectoryPlace place;  // below the root of what is being restored
 };
 
 // Whether an errno says that a name is too long, or of bytes that this file system takes for no name.
@@ -48,7 +36,7 @@ public:
 
 private:
     struct Level {
-        std::shared_ptr<const DirectoryName> name;
+        DirectoryPlace place;
         std::shared_ptr<OpenDirectory> open;  // none while it is closed to save descriptors
     };
     std::vector<Level> levels_;

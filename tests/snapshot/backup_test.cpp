@@ -14,7 +14,7 @@
 #include <random>
 
 #include "platform/error.h"
-#include "snapshot/drain/source_directory.h"
+#include "snapshot/directory_place.h"
 #include "snapshot/run_reader.h"
 #include "snapshot/tree_path.h"
 #include "tests/support/fault_hooks.h"
@@ -434,18 +434,23 @@ TEST_F(BackupTest, ManyLargeFilesEndWithoutIoUringToo) {
     }
 }
 
-TEST(SourcePlace, PathsArePutTogetherAndLongChainsEnd) {
-    auto place = std::make_shared<SourcePlace>();
-    EXPECT_EQ(place->path(), "");
-    place = std::make_shared<SourcePlace>(place, "a");
-    place = std::make_shared<SourcePlace>(place, "bc");
-    EXPECT_EQ(place->path(), "a/bc");
+TEST(DirectoryPlace, PathsArePutTogetherAndLongChainsEnd) {
+    DirectoryPlace place;
+    EXPECT_EQ(place.path(), "");
+    EXPECT_EQ(place.path_of("x"), "x");
+    place = DirectoryPlace(place, "a");
+    place = DirectoryPlace(place, "bc");
+    EXPECT_EQ(place.path(), "a/bc");
+    EXPECT_EQ(place.path_of("x"), "a/bc/x");
+    EXPECT_EQ(place.path_of(""), "a/bc");
+    const DirectoryPlace kept = place;
     for (int level = 0; level < 1'000'000; ++level) {
-        place = std::make_shared<SourcePlace>(place, "d");
+        place = DirectoryPlace(place, "d");
     }
-    EXPECT_TRUE(place->path().starts_with(".../d/d/"));
-    EXPECT_EQ(place->path().size(), SourcePlace::kShownBytes + 3);
-    place.reset();
+    EXPECT_TRUE(place.path().starts_with(".../d/d/"));
+    EXPECT_EQ(place.path().size(), DirectoryPlace::kShownBytes + 3);
+    place = {};
+    EXPECT_EQ(kept.path(), "a/bc");
 }
 
 }  // namespace
