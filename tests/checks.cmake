@@ -1,7 +1,8 @@
 # Static checks, sanitized tests and fuzzers as tests of their own, so that one run of ctest tells everything.
 
-# The tests whose code runs in several threads, or reads what was stored.
-set(sanitized io_test repository_test snapshot_test command_test)
+# The tests whose code runs in several threads, or reads what was stored. snapshot_test takes a quarter of an hour under a sanitizer: build it with
+# the asan or tsan preset, and run it by hand after a change to the drain or the restore.
+set(sanitized io_test repository_test command_test)
 add_custom_target(sanitized_tests)
 foreach(name ${sanitized})
   if(TARGET ${name})
@@ -24,19 +25,14 @@ if(NODESNAP_FUZZERS)
 endif()
 
 if(NODESNAP_ALL_CHECKS)
-  foreach(check format layers tidy)
+  foreach(check format layers)
     add_test(NAME check.${check} COMMAND ${CMAKE_SOURCE_DIR}/scripts/check ${check} ${CMAKE_BINARY_DIR})
     set_tests_properties(check.${check} PROPERTIES LABELS check TIMEOUT 900)
   endforeach()
   foreach(name ${sanitized})
     if(TARGET ${name})
       foreach(preset asan tsan)
-        # The fault loops are a thousand runs of the same threads: too many for ThreadSanitizer, which has seen them in the other tests.
-        set(filter "*")
-        if(preset STREQUAL tsan)
-          set(filter "-*FaultLoop*:*FailingTheNth*")
-        endif()
-        add_test(NAME ${preset}.${name} COMMAND ${CMAKE_SOURCE_DIR}/build/${preset}/tests/${name} --gtest_brief=1 --gtest_filter=${filter})
+        add_test(NAME ${preset}.${name} COMMAND ${CMAKE_SOURCE_DIR}/build/${preset}/tests/${name} --gtest_brief=1)
         set_tests_properties(${preset}.${name} PROPERTIES LABELS sanitizer TIMEOUT 1200
           ENVIRONMENT "ASAN_OPTIONS=detect_stack_use_after_return=1;UBSAN_OPTIONS=print_stacktrace=1;TSAN_OPTIONS=second_deadlock_stack=1")
       endforeach()

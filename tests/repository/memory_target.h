@@ -1,6 +1,7 @@
 // MemoryTarget: the smallest Target that packs and nodes can be tested on, with direct access to the bytes that are stored and bad sectors.
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -18,7 +19,7 @@ class MemoryTarget : public Target {
 public:
     std::map<std::string, Bytes> objects;
     std::set<std::pair<std::string, std::uint64_t>> bad_sectors;  // object, offset of the block of 4096
-    std::uint64_t reads = 0;
+    std::atomic<std::uint64_t> reads{0};
 
     std::string describe() const override { return "memory"; }
     std::string describe(std::string_view name) const override { return "memory/" + std::string(name); }
