@@ -9,31 +9,13 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
+#include "snapshot/restore/file.h"
 #include "snapshot/restore/plan.h"
 
 namespace nodesnap {
 namespace {
 
 constexpr std::uint64_t kStatBlock = 512;
-
-mode_t type_bits(FileType type) {
-    switch (type) {
-        case FileType::kDirectory:
-            return S_IFDIR;
-        case FileType::kSymlink:
-            return S_IFLNK;
-        case FileType::kFifo:
-            return S_IFIFO;
-        case FileType::kSocket:
-            return S_IFSOCK;
-        case FileType::kCharacterDevice:
-            return S_IFCHR;
-        case FileType::kBlockDevice:
-            return S_IFBLK;
-        default:
-            return S_IFREG;
-    }
-}
 
 // Some file systems keep whole seconds, and not those of every year.
 bool same_time(const Time& wanted, const statx_timestamp& found) {

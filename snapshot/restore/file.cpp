@@ -16,21 +16,6 @@ namespace {
 constexpr int kExisting = O_RDWR | O_NOFOLLOW;
 constexpr int kNew = O_RDWR | O_NOFOLLOW | O_CREAT | O_EXCL;
 
-mode_t type_bits(FileType type) {
-    switch (type) {
-        case FileType::kFifo:
-            return S_IFIFO;
-        case FileType::kSocket:
-            return S_IFSOCK;
-        case FileType::kCharacterDevice:
-            return S_IFCHR;
-        case FileType::kBlockDevice:
-            return S_IFBLK;
-        default:
-            return 0;
-    }
-}
-
 int make_other(const Inode& inode, int directory, const std::string& name) {
     if (inode.type == FileType::kSymlink) {
         const std::string target(reinterpret_cast<const char*>(inode.content.data()), inode.content.size());
@@ -70,6 +55,25 @@ bool add_name(RestoreContext& context, const RestoreEntry& entry, bool mine) {
 }
 
 }  // namespace
+
+mode_t type_bits(FileType type) {
+    switch (type) {
+        case FileType::kDirectory:
+            return S_IFDIR;
+        case FileType::kSymlink:
+            return S_IFLNK;
+        case FileType::kFifo:
+            return S_IFIFO;
+        case FileType::kSocket:
+            return S_IFSOCK;
+        case FileType::kCharacterDevice:
+            return S_IFCHR;
+        case FileType::kBlockDevice:
+            return S_IFBLK;
+        default:
+            return S_IFREG;
+    }
+}
 
 RestoreFile::RestoreFile(RestoreContext& context, RestoreEntry entry, Inode inode, std::vector<NamedXattr> xattrs, bool xattrs_complete)
     : context_(context),

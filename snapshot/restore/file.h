@@ -1,6 +1,8 @@
 // RestoreFile: one regular file on its way: made, filled by whoever has its data, finished. Used by one thread at a time.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -9,6 +11,8 @@
 #include "snapshot/restore/context.h"
 
 namespace nodesnap {
+
+mode_t type_bits(FileType type);  // S_IFREG ...
 
 class RestoreFile {
 public:
