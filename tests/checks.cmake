@@ -25,10 +25,11 @@ if(NODESNAP_FUZZERS)
 endif()
 
 if(NODESNAP_ALL_CHECKS)
-  foreach(check format layers)
+  foreach(check format layers tidy)
     add_test(NAME check.${check} COMMAND ${CMAKE_SOURCE_DIR}/scripts/check ${check} ${CMAKE_BINARY_DIR})
     set_tests_properties(check.${check} PROPERTIES LABELS check TIMEOUT 900)
   endforeach()
+  set_tests_properties(check.tidy PROPERTIES PROCESSORS 2)  # it starts as many of its own
   foreach(name ${sanitized})
     if(TARGET ${name})
       foreach(preset asan tsan)

@@ -80,7 +80,7 @@ void visit(RestoreContext& context, const RestoreSelection& selection, int root,
         visit_part(context, part, root, visitor);
     }
     for (const auto& parent : selection.parents()) {
-        const auto path = join_path(parent);
+        auto path = join_path(parent);
         const auto found = find_path(context.repository, context.backup, path);
         if (found && !parent.empty()) {
             if (const auto fd = open_if_named(context, root, path, kDirectory)) {

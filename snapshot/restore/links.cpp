@@ -166,7 +166,7 @@ void RestoreLinks::remove(int root, const std::string& name) {
         for (const auto& run : runs) {
             remove_entries(directory.get(), run);
             if (const int error = entry::remove_directory(directory.get(), run); error != 0 && error != ENOTEMPTY) {
-                throw Error::system("remove", name + "/" + run, error);
+                throw Error::system("remove", std::string(name).append("/").append(run), error);
             }
         }
     }

@@ -40,6 +40,11 @@ void store_little(std::byte* to, std::uint32_t value) {
     }
 }
 
+Error unknown_here(const std::string& word, const std::string& from, const std::string& to) {
+    return Error::usage("the owner mapping \"" + from + "=" + to + "\" names a " + word + " that this host doesn't have",
+                        "create the " + word + " first, or give a numeric id");
+}
+
 }  // namespace
 
 OwnerMap::OwnerMap(const Repository& repository, const Manifest& backup, const OwnerOptions& options, Report& report)
@@ -55,8 +60,7 @@ void OwnerMap::add_explicit(Kind& kind, const std::map<std::string, std::string>
             id = parse_id(to);
         }
         if (!id) {
-            throw Error::usage("the owner mapping \"" + from + "=" + to + "\" names a " + kind.word + " that this host doesn't have",
-                               std::string("create the ") + kind.word + " first, or give a numeric id");
+            throw unknown_here(kind.word, from, to);
         }
         kind.explicit_map[from] = *id;
     }

@@ -35,7 +35,7 @@ std::string without_slashes_at_end(std::string path) {
 }
 
 std::string beside_name(const std::string& name) {
-    const auto full = "." + name + ".nodesnap-restore";
+    auto full = "." + name + ".nodesnap-restore";
     if (full.size() <= kNameLimit) {
         return full;
     }

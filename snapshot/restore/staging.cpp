@@ -78,6 +78,10 @@ void make_content(int staging, const RestorePlace& place) {
     }
 }
 
+Error in_the_way(const std::string& path, const std::string& entry) {
+    return Error::failed(path + " holds " + entry + " already", "move it away and run the restore again");
+}
+
 // Two directories of one name, as a file system's own lost+found: what is in the one goes into the other.
 void merge_directory(int from_parent, int to_parent, const std::string& name, const std::string& path) {
     {
@@ -85,7 +89,7 @@ void merge_directory(int from_parent, int to_parent, const std::string& name, co
         const auto to = open_at(to_parent, name, kDirectory);
         for (const auto& entry : some_names(from.get(), path, ~std::size_t{0}, [](const std::string&) { return false; })) {
             if (!rename_no_replace(from.get(), entry, to.get(), entry)) {
-                throw Error::failed(path + " holds " + entry + " already", "move it away and run the restore again");
+                throw in_the_way(path, entry);
             }
         }
     }

@@ -137,7 +137,7 @@ void RestoreWorker::push_slices(const std::shared_ptr<RestoreBatch>& batch, std:
     std::uint64_t bytes = 0;
     for (auto& file : files) {
         if (slice && (bytes >= kSliceBytes || slice->files.size() == options_.slice_files)) {
-            queue_.push(std::move(slice));
+            queue_.push(std::exchange(slice, nullptr));
         }
         if (!slice) {
             slice = std::make_unique<RestoreSlice>();

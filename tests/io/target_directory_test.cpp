@@ -1,4 +1,5 @@
 // What only the directory target has: files, folders, a lock that a stopped process may hold, disks that are full or read-only.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include <thread>
 
 #include "io/target/directory.h"
+#include "platform/file_descriptor.h"
 #include "tests/io/target_fixture.h"
 #include "tests/support/fault_hooks.h"
 #include "tests/support/loop_mount.h"
@@ -265,6 +267,16 @@ TEST_F(DirectoryTarget, ReadsFromAReadOnlyMount) {
     EXPECT_THROW(target->remove("small"), Error);
 }
 
+// The kernel gives the space of an unlinked file back when the last worker of the ring that wrote to it lets go of it, and ext4 hands it
+// out again after its journal's next commit: both a moment after the calls that removed it returned.
+void wait_for_free_bytes(const Target& target, const LoopMount& mount, std::uint64_t bytes) {
+    const FileDescriptor root(::open(mount.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    do {
+        ASSERT_EQ(::syncfs(root.get()), 0);
+    } while (target.free_bytes().value_or(0) < bytes);
+    ASSERT_EQ(::syncfs(root.get()), 0);
+}
+
 TEST_F(DirectoryTarget, FullDiskIsNamedAndLeavesNothing) {
     NODESNAP_NEEDS_LOOP_MOUNT("ext4");
     LoopMount mount("ext4", std::uint64_t{16} << 20);
@@ -284,6 +296,7 @@ TEST_F(DirectoryTarget, FullDiskIsNamedAndLeavesNothing) {
     EXPECT_THROW(target->create("small", small), Error);
     EXPECT_FALSE(target->load("small", small.size()));
     EXPECT_TRUE(fs::is_empty(mount / "r/journal"));
+    wait_for_free_bytes(*target, mount, std::uint64_t{4} << 20);
     put_object(*target, ring, "packs/0a/x", "x", data.part(0, 4096), 4096);
     EXPECT_GT(*target->free_bytes(), 0U);
 }
