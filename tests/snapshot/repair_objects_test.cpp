@@ -22,15 +22,35 @@ VerifyResult verify(const MadeRepository& made) {
     return run_verify(repository, options, progress);
 }
 
-RepairResult repair(const MadeRepository& made) {
+// Does something with the repository open and its lease held.
+template <typename Work>
+auto under_lease(const MadeRepository& made, Work work) {
     Repository repository = made.open();
     LeaseOptions options;
-    options.command = "repair";
+    options.command = "test";
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
-    Progress progress;
-    RepairResult result = run_repair(repository, lease, progress);
-    lease.release();
-    return result;
+    return work(repository, lease);
+}
+
+RepairResult repair(const MadeRepository& made) {
+    return under_lease(made, [](Repository& repository, Lease& lease) {
+        Progress progress;
+        RepairResult result = run_repair(repository, lease, progress);
+        lease.release();
+        return result;
+    });
+}
+
+// Damages a trailer of the data pack, so that a repair writes its next generation.
+struct Generation {
+    std::string object;
+    Bytes sound;  // what it held before
+};
+Generation damage_a_trailer(const MadeRepository& made) {
+    Generation first{made.data_pack(), {}};
+    first.sound = made.target->peek(first.object);
+    made.flip(first.object, made.size(first.object) - 4000);
+    return first;
 }
 
 // Damages one place, expects that it is told and that nothing is lost, repairs, expects that all is whole.
@@ -119,7 +139,7 @@ TEST(Repair, KeepsDamagedDataAsItIs) {
     made.add_backup();
     made.flip(made.data_pack(), 4096 + 10);
     EXPECT_EQ(repair(made).repaired_count, 0U);  // it doesn't read data
-    made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
+    damage_a_trailer(made);
     const RepairResult repaired = repair(made);
     EXPECT_EQ(repaired.repaired_count, 1U);
     EXPECT_EQ(repaired.lost_count, 1U);
@@ -196,14 +216,12 @@ TEST(Repair, FinishesWhatAnInterruptedRepairBegan) {
     MadeRepository made;
     made.add_backup();
     // As if it had stopped after it had written the next generation and revision.
-    const std::string pack = made.data_pack();
-    const Bytes old_pack = made.target->peek(pack);
-    made.flip(pack, made.size(pack) - 4000);
+    const Generation pack = damage_a_trailer(made);
     const std::string manifest = made.names("backups/").at(0);
     const Bytes old_manifest = made.target->peek(manifest);
     made.flip(manifest, 200);
     repair(made);
-    made.target->poke(pack, old_pack);
+    made.target->poke(pack.object, pack.sound);
     made.target->poke(manifest, old_manifest);
     ASSERT_EQ(made.names("packs/").size(), 2U);
     repair(made);
@@ -227,7 +245,7 @@ private:
 TEST(Repair, RemovesNothingBeforeItsReplacementIsThere) {
     MadeRepository made;
     made.add_backup();
-    made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
+    damage_a_trailer(made);
     made.flip(made.node_pack(), made.size(made.node_pack()) - 4000);
     made.flip(made.names("backups/").at(0), 200);
     std::vector<std::string> steps;
@@ -248,8 +266,7 @@ TEST(Repair, RemovesNothingBeforeItsReplacementIsThere) {
 TEST(Repair, RemovesNothingAfterItsLeaseWasTakenOver) {
     MadeRepository made;
     made.add_backup();
-    const std::string pack = made.data_pack();
-    made.flip(pack, made.size(pack) - 4000);
+    const Generation pack = damage_a_trailer(made);
     {
         const StopAtStep stop([&](const std::string& name) {
             if (name == "repair.written") {
@@ -263,7 +280,7 @@ TEST(Repair, RemovesNothingAfterItsLeaseWasTakenOver) {
             EXPECT_EQ(error.status(), ExitStatus::kLocked);
         }
     }
-    EXPECT_TRUE(made.target->contains(pack));
+    EXPECT_TRUE(made.target->contains(pack.object));
 }
 
 // ---- Bad sectors.
@@ -271,17 +288,15 @@ TEST(Repair, RemovesNothingAfterItsLeaseWasTakenOver) {
 TEST(Repair, KeepsAGenerationWhoseDataItCouldNotRead) {
     MadeRepository made;
     made.add_backup();
-    const std::string first = made.data_pack();
-    const Bytes sound = made.target->peek(first);
-    made.flip(first, made.size(first) - 4000);
-    made.target->spoil(first, 4096 + 8 * 4096);  // in the first block of the first segment
+    const Generation first = damage_a_trailer(made);
+    made.target->spoil(first.object, 4096 + 8 * 4096);  // in the first block of the first segment
     const RepairResult result = repair(made);
     EXPECT_EQ(result.repaired_count, 1U);
     ASSERT_EQ(result.lost_count, 1U);
     EXPECT_EQ(result.lost[0].what, "segment 0: 1 of its 2 blocks are good nowhere");
     const auto generations = made.names("packs/");
     ASSERT_EQ(generations.size(), 2U);
-    EXPECT_EQ(generations[0], first);
+    EXPECT_EQ(generations[0], first.object);
     EXPECT_EQ(verify(made).affected.size(), 1U);
 
     // Nothing changes while nothing can be read that couldn't before.
@@ -290,7 +305,7 @@ TEST(Repair, KeepsAGenerationWhoseDataItCouldNotRead) {
     EXPECT_EQ(made.names("packs/"), generations);
 
     // It can be read again: then its data comes back, and it isn't needed any more.
-    made.target->poke(first, sound);
+    made.target->poke(first.object, first.sound);
     EXPECT_EQ(repair(made).repaired_count, 1U);
     EXPECT_EQ(made.names("packs/").size(), 1U);
     EXPECT_TRUE(made.data_pack().ends_with(".2.pack"));
@@ -300,13 +315,11 @@ TEST(Repair, KeepsAGenerationWhoseDataItCouldNotRead) {
 TEST(Repair, TakesEachBlockFromTheGenerationThatHasItGood) {
     MadeRepository made;
     made.add_backup();
-    const std::string first = made.data_pack();
-    const Bytes sound = made.target->peek(first);
-    made.flip(first, made.size(first) - 4000);
+    const Generation first = damage_a_trailer(made);
     repair(made);
     // Both generations are there, each with a block of the same segment damaged: one by a flipped bit, one by a bad sector.
-    made.target->poke(first, sound);
-    made.flip(first, 4096 + 70'000);
+    made.target->poke(first.object, first.sound);
+    made.flip(first.object, 4096 + 70'000);
     const std::string second = made.names("packs/").at(1);
     made.target->spoil(second, 4096);
     const RepairResult result = repair(made);
@@ -319,11 +332,9 @@ TEST(Repair, TakesEachBlockFromTheGenerationThatHasItGood) {
 TEST(Repair, DoesNotRemoveAnOlderGenerationWithMoreData) {
     MadeRepository made;
     made.add_backup();
-    const std::string first = made.data_pack();
-    const Bytes sound = made.target->peek(first);
-    made.flip(first, made.size(first) - 4000);
+    const Generation first = damage_a_trailer(made);
     repair(made);
-    made.target->poke(first, sound);
+    made.target->poke(first.object, first.sound);
     made.flip(made.names("packs/").at(1), 4096 + 70'000);
     EXPECT_EQ(repair(made).lost_count, 0U);
     EXPECT_FALSE(verify(made).needs_repair());
@@ -332,11 +343,10 @@ TEST(Repair, DoesNotRemoveAnOlderGenerationWithMoreData) {
 TEST(Repair, RemovesNothingWhenWhatItWroteCannotBeReadBack) {
     MadeRepository made;
     made.add_backup();
-    const std::string first = made.data_pack();
-    made.flip(first, made.size(first) - 4000);
+    const Generation first = damage_a_trailer(made);
     made.target->corrupt_next_finish(4096 + 10);
     EXPECT_THROW(repair(made), Error);
-    EXPECT_EQ(made.names("packs/"), (std::vector<std::string>{first}));
+    EXPECT_EQ(made.names("packs/"), (std::vector<std::string>{first.object}));
     EXPECT_EQ(verify(made).lost_count, 0U);
     EXPECT_EQ(repair(made).lost_count, 0U);
     EXPECT_FALSE(verify(made).needs_repair());
@@ -433,11 +443,7 @@ TEST(Repair, ADamagedMarkKeepsASleeperFromPublishing) {
             made.flip(mark, 4096 + 20);
         }
         const auto publish = [&] {
-            Repository repository = made.open();
-            LeaseOptions options;
-            options.command = "test";
-            const Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
-            repository.publish(lease, sleeper);
+            under_lease(made, [&](Repository& repository, const Lease& lease) { repository.publish(lease, sleeper); });
         };
         EXPECT_THROW(publish(), Error);
         EXPECT_EQ(repair(made).lost_count, both ? 1U : 0U);
@@ -451,11 +457,7 @@ TEST(Repair, ADamagedMarkKeepsASleeperFromPublishing) {
 TEST(Repair, HealsThePacksOfAFinishedBackupWhoseSessionWasLeft) {
     MadeRepository made;
     const Manifest manifest = made.add_backup();
-    {
-        Repository repository = made.open();
-        LeaseOptions options;
-        options.command = "test";
-        Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
+    under_lease(made, [&](Repository& repository, Lease& lease) {
         SessionRecord session;
         session.id = manifest.id;
         session.manifest = manifest.name;
@@ -463,7 +465,7 @@ TEST(Repair, HealsThePacksOfAFinishedBackupWhoseSessionWasLeft) {
         session.host = "host";
         repository.begin_session(lease, session);
         lease.release();
-    }
+    });
     damage_and_repair(made, made.data_pack(), made.size(made.data_pack()) - 4000);
     damage_and_repair(made, made.node_pack(), 4096 + 60);
 }
@@ -474,7 +476,7 @@ TEST(Repair, AFailingTargetLosesNothing) {
         for (std::uint64_t nth = 1; nth < 100; ++nth) {
             MadeRepository made;
             made.add_backup();
-            made.flip(made.data_pack(), made.size(made.data_pack()) - 4000);
+            damage_a_trailer(made);
             made.flip(made.node_pack(), made.size(made.node_pack()) - 4000);
             made.flip(made.names("backups/").at(0), 200);
             made.target->fail(op, nth, ENOSPC);
