@@ -84,8 +84,7 @@ void NodePacks::clear() {
 // ---- Entries
 
 bool EntryColumns::add(std::string_view key, std::span<const std::byte> value) {
-    const std::size_t bytes = keys_.size() + key.size() + values_.size() + value.size() + (size() + 1) * 4;
-    if (bytes > kNodeContentLimit || size() == limit_) {
+    if (bytes() + key.size() + value.size() + kFixedBytes > kNodeContentLimit || size() == limit_) {
         return false;
     }
     keys_.append(key);
@@ -115,9 +114,7 @@ void EntryColumns::clear() {
 // ---- Children
 
 bool ChildColumns::add(std::string_view key, const NodeChild& child) {
-    constexpr std::size_t kFixed = 2 + 2 + 4 + 8;
-    const std::size_t packs = (packs_.list().size() * sizeof(PackId)) + packs_.cost(child.at.pack);
-    if (keys_.size() + key.size() + (size() + 1) * kFixed + packs > kNodeContentLimit || size() == limit_) {
+    if (bytes() + key.size() + kFixedBytes + packs_.cost(child.at.pack) > kNodeContentLimit || size() == limit_) {
         return false;
     }
     keys_.append(key);
@@ -157,8 +154,8 @@ bool RunColumns::add(const Run& run) {
     const std::uint64_t gap = size() == 0 ? 0 : run.offset - end_;
     const bool has_pack = run.flags == Run::kNone;
     // Columns that hold only defaults aren't stored: how much each run takes depends on the others.
-    const std::size_t fixed = 8 + 2 + 4 + (any_gap_ || gap != 0 ? 8 : 0) + (any_skip_ || run.skip != 0 ? 4 : 0) +
-                              (any_count_ || run.count != 1 ? 4 : 0) + (any_flag_ || run.flags != 0 ? 1 : 0);
+    const std::size_t fixed =
+        fixed_bytes(any_gap_ || gap != 0, any_skip_ || run.skip != 0, any_count_ || run.count != 1, any_flag_ || run.flags != 0);
     const std::size_t packs = (packs_.list().size() * sizeof(PackId)) + (has_pack ? packs_.cost(run.pack) : 0);
     if ((size() + 1) * fixed + packs > kNodeContentLimit || size() == limit_) {
         return false;
@@ -179,6 +176,14 @@ bool RunColumns::add(const Run& run) {
     flags_.push_back(static_cast<std::uint8_t>(run.flags));
     end_ = run.end();
     return true;
+}
+
+std::size_t RunColumns::bytes() const {
+    return size() * fixed_bytes(any_gap_, any_skip_, any_count_, any_flag_) + packs_.list().size() * sizeof(PackId);
+}
+
+std::string RunColumns::first_key() const {
+    return offset_key(offset_);
 }
 
 Bytes RunColumns::encode() const {

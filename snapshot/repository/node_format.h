@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -42,17 +43,43 @@ struct NodeChild {
     std::uint64_t count = 0;  // entries below it
 };
 
-// Each holds one node's content; add() is false when it doesn't fit any more. `limit`: entries, at most kEntriesPerNodeLimit.
+// What nodes hold, where it lies: in columns, or in a node that was read.
+struct EntryView {
+    std::string_view key;
+    std::span<const std::byte> value;
+};
+struct ChildView {
+    std::string_view key;
+    NodeChild child;
+};
+
+// Each holds one node's content; add() is false when it doesn't fit any more. `limit`: entries, at most kEntriesPerNodeLimit. bytes() is
+// what counts against kNodeContentLimit; total() is the number of entries below. for_each() gives every
+// item in order.
 class EntryColumns {
 public:
+    using Item = EntryView;
     explicit EntryColumns(std::size_t limit = kEntriesPerNodeLimit) : limit_(limit) {}
     bool add(std::string_view key, std::span<const std::byte> value);
+    bool add(const EntryView& entry) { return add(entry.key, entry.value); }
     std::size_t size() const { return key_ends_.size(); }
+    std::size_t bytes() const { return keys_.size() + values_.size() + size() * kFixedBytes; }
+    std::uint64_t total() const { return size(); }
     std::string first_key() const { return keys_.substr(0, key_ends_.front()); }
+    template <typename Each>
+    void for_each(Each&& each) const {
+        std::size_t key = 0;
+        std::size_t value = 0;
+        for (std::size_t i = 0; i < size(); key = key_ends_[i], value = value_ends_[i], ++i) {
+            each(EntryView{std::string_view(keys_).substr(key, key_ends_[i] - key),
+                           std::as_bytes(std::span(values_)).subspan(value, value_ends_[i] - value)});
+        }
+    }
     Bytes encode() const;
     void clear();
 
 private:
+    static constexpr std::size_t kFixedBytes = 2 + 2;  // of each entry
     std::size_t limit_;
     std::string keys_, values_;
     std::vector<std::uint16_t> key_ends_, value_ends_;
@@ -60,16 +87,27 @@ private:
 
 class ChildColumns {
 public:
+    using Item = ChildView;
     explicit ChildColumns(std::size_t limit = kEntriesPerNodeLimit) : limit_(limit) {}
     bool add(std::string_view key, const NodeChild& child);
+    bool add(const ChildView& child) { return add(child.key, child.child); }
     std::size_t size() const { return key_ends_.size(); }
+    std::size_t bytes() const { return keys_.size() + size() * kFixedBytes + packs_.list().size() * sizeof(PackId); }
     std::string first_key() const { return keys_.substr(0, key_ends_.front()); }
     std::uint64_t total() const { return total_; }  // entries below all of them
-    SegmentRef only() const { return {packs_.list().front(), numbers_.front()}; }
+    template <typename Each>
+    void for_each(Each&& each) const {
+        std::size_t key = 0;
+        for (std::size_t i = 0; i < size(); key = key_ends_[i], ++i) {
+            each(ChildView{std::string_view(keys_).substr(key, key_ends_[i] - key),
+                           {{packs_.list()[pack_indexes_[i]], numbers_[i]}, counts_[i]}});
+        }
+    }
     Bytes encode(std::uint8_t height) const;
     void clear();
 
 private:
+    static constexpr std::size_t kFixedBytes = 2 + 2 + 4 + 8;  // of each child
     std::size_t limit_;
     std::string keys_;
     std::vector<std::uint16_t> key_ends_, pack_indexes_;
@@ -81,14 +119,29 @@ private:
 
 class RunColumns {
 public:
+    using Item = Run;
     explicit RunColumns(std::size_t limit = kEntriesPerNodeLimit) : limit_(limit) {}
     bool add(const Run& run);
     std::size_t size() const { return lengths_.size(); }
+    std::size_t bytes() const;
+    std::uint64_t total() const { return size(); }
     std::uint64_t first_offset() const { return offset_; }
+    std::string first_key() const;
+    template <typename Each>
+    void for_each(Each&& each) const {
+        std::uint64_t end = offset_;
+        for (std::size_t i = 0; i < size(); end += gaps_[i] + lengths_[i], ++i) {
+            each(Run{end + gaps_[i], lengths_[i], flags_[i] == Run::kNone ? packs_.list()[pack_indexes_[i]] : PackId{}, firsts_[i],
+                     skips_[i], counts_[i], flags_[i]});
+        }
+    }
     Bytes encode() const;
     void clear();
 
 private:
+    static constexpr std::size_t fixed_bytes(bool gap, bool skip, bool count, bool flag) {
+        return 8 + 2 + 4 + (gap ? 8 : 0) + (skip ? 4 : 0) + (count ? 4 : 0) + (flag ? 1 : 0);
+    }
     std::size_t limit_;
     std::uint64_t offset_ = 0, end_ = 0;
     std::vector<std::uint64_t> gaps_, lengths_;
@@ -149,5 +202,25 @@ struct VerifiedNode {
 
 // The key of a file map's inner nodes.
 std::string offset_key(std::uint64_t offset);
+
+// Every item of a node that was read, in order; Columns say which content it has.
+template <typename Columns, typename Each>
+void for_each_item(const NodeView& node, Each&& each) {
+    [[maybe_unused]] std::uint64_t end = 0;  // of the run before
+    if constexpr (std::is_same_v<Columns, RunColumns>) {
+        end = node.first_offset();
+    }
+    for (std::uint32_t i = 0; i < node.size(); ++i) {
+        if constexpr (std::is_same_v<Columns, EntryColumns>) {
+            each(EntryView{node.key(i), node.value(i)});
+        } else if constexpr (std::is_same_v<Columns, ChildColumns>) {
+            each(ChildView{node.key(i), node.child(i)});
+        } else {
+            const Run run = node.run(i, end);
+            end = run.end();
+            each(run);
+        }
+    }
+}
 
 }  // namespace nodesnap

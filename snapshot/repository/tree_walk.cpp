@@ -30,33 +30,39 @@ bool below(const NodeView& node, std::string_view upper_bound) {
     return node.key(node.size() - 1) < upper_bound;
 }
 
-}  // namespace
-
-void TreeWalk::damaged(const SegmentRef& at, const char* what) const {
+[[noreturn]] void damaged(const SegmentRef& at, const char* what) {
     throw Error::damaged("node " + std::to_string(at.number) + " of metadata pack " + at.pack.hex(), what);
 }
 
-void TreeWalk::push(const SegmentRef& at, std::uint8_t height, std::uint64_t count, std::string_view key, std::string upper_bound) {
+}  // namespace
+
+std::shared_ptr<const VerifiedNode> load_node(NodeReader& nodes, const Subtree& claim, NodeView::Content leaf_content) {
+    auto node = nodes.get_verified(claim.child.at);
+    const NodeView& view = node->view;
+    if (view.height() != claim.height || (claim.height == 0 && view.content() != leaf_content)) {
+        damaged(claim.child.at, "its height or content isn't what its parent says");
+    }
+    if (view.total() != claim.child.count || (!claim.key.empty() && first_key(view) != claim.key) || !below(view, claim.upper_bound)) {
+        damaged(claim.child.at, "its entries aren't what its parent says");
+    }
+    return node;
+}
+
+Subtree child_of(const NodeView& parent, std::uint32_t i, const std::string& upper_bound) {
+    return {parent.child(i), static_cast<std::uint8_t>(parent.height() - 1), std::string(parent.key(i)),
+            i + 1 < parent.size() ? std::string(parent.key(i + 1)) : upper_bound};
+}
+
+void TreeWalk::push(Subtree claim) {
     Step step;
-    step.node = nodes_.get_verified(at);
-    const NodeView& view = step.node->view;
-    if (view.height() != height || (height == 0 && view.content() != leaf_content_)) {
-        damaged(at, "its height or content isn't what its parent says");
-    }
-    if (view.total() != count || (!key.empty() && first_key(view) != key) || !below(view, upper_bound)) {
-        damaged(at, "its entries aren't what its parent says");
-    }
-    step.upper_bound = std::move(upper_bound);
+    step.node = load_node(nodes_, claim, leaf_content_);
+    step.upper_bound = std::move(claim.upper_bound);
     path_.push_back(std::move(step));
 }
 
 void TreeWalk::push_child() {
     const Step& parent = path_.back();
-    const std::uint32_t i = parent.child;
-    const NodeChild child = parent.node->view.child(i);
-    std::string bound = i + 1 < parent.node->view.size() ? std::string(parent.node->view.key(i + 1)) : parent.upper_bound;
-    const std::string key(parent.node->view.key(i));
-    push(child.at, static_cast<std::uint8_t>(parent.node->view.height() - 1), child.count, key, std::move(bound));
+    push(child_of(parent.node->view, parent.child, parent.upper_bound));
 }
 
 void TreeWalk::descend(std::string_view key) {
@@ -71,7 +77,7 @@ bool TreeWalk::seek(std::string_view key) {
     if (!root_) {
         return false;
     }
-    push(root_->at, root_->height, count_, {}, {});
+    push({{root_->at, count_}, root_->height, {}, {}});
     descend(key);
     return true;
 }

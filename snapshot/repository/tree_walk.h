@@ -1,4 +1,4 @@
-// Going through the leaves of a tree from left to right; shared by TreeCursor, tree_find and MapCursor.
+// Going down a stored tree, and through its leaves from left to right; shared by cursors and editors.
 //
 // Each node must be what its parent says: its height, its first key, the number of entries below it, and all of its keys below those
 // of the parent's next child. So a walk ends: heights fall with every step down, and no node can be a child twice.
@@ -13,6 +13,19 @@
 #include "snapshot/repository/tree.h"
 
 namespace nodesnap {
+
+// What a parent says of a node.
+struct Subtree {
+    NodeChild child;
+    std::uint8_t height = 0;
+    std::string key;          // its first; empty for a root, of which nothing says it
+    std::string upper_bound;  // of its keys; empty: none
+};
+
+// Reads the node and proves what its parent says of it; Error::damaged.
+std::shared_ptr<const VerifiedNode> load_node(NodeReader& nodes, const Subtree& claim, NodeView::Content leaf_content);
+// What `parent`, whose keys are below `upper_bound`, says of its child `i`.
+Subtree child_of(const NodeView& parent, std::uint32_t i, const std::string& upper_bound);
 
 class TreeWalk {
 public:
@@ -33,9 +46,8 @@ private:
     };
 
     void descend(std::string_view key);
-    void push(const SegmentRef& at, std::uint8_t height, std::uint64_t count, std::string_view first_key, std::string upper_bound);
+    void push(Subtree claim);
     void push_child();
-    [[noreturn]] void damaged(const SegmentRef& at, const char* what) const;
 
     NodeReader& nodes_;
     NodeView::Content leaf_content_;
