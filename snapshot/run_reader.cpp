@@ -8,6 +8,7 @@
 
 #include "platform/error.h"
 #include "snapshot/repository/pack_codec.h"
+#include "snapshot/repository/run_cut.h"
 
 namespace nodesnap {
 namespace {
@@ -31,12 +32,6 @@ Error damaged_range(const std::string& object, std::uint32_t segment, const std:
 
 Error damaged_piece(const PlannedRead& read, const Piece& piece, const std::string& what, const FileNamer& name) {
     return damaged_range(read.pack->object(), piece.segment, what, name(piece.file), piece.file_offset, piece.length);
-}
-
-void check_segment(const Segment& segment, bool& good) {
-    good = segment.offset % kPackAlignment == 0 && segment.offset < (1ULL << 62) && segment.plain_length != 0 &&
-           segment.plain_length <= kSegmentLimit && segment.stored_length <= kReadLimit &&
-           (segment.codec == Codec::kNone ? segment.stored_length == segment.plain_length : segment.codec == Codec::kZstd);
 }
 
 // The blocks from the one that holds byte `from` to the one that holds byte `to - 1`.
@@ -93,27 +88,13 @@ std::uint32_t ReadPlan::pack_number(const PackId& id) {
 void ReadPlan::add(const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const FileNamer& name) {
     const auto pack = pack_number(run.pack);
     const auto& index = packs_[pack]->index();
+    std::uint64_t at = run.offset + from;
     const auto broken = [&](std::uint32_t segment, const char* what) {
         return damaged_range(packs_[pack]->object(), segment, what, name(file), run.offset + from, length);
     };
-    if (run.first > index.size() || run.count > index.size() - run.first) {
-        throw broken(run.first, "there is no such segment");
-    }
-    std::uint64_t skip = run.skip + from;  // bytes still to be passed over
-    std::uint64_t at = run.offset + from;
-    for (std::uint32_t number = run.first; number < run.first + run.count && length != 0; ++number) {
-        const auto& segment = index.segment(number);
-        bool good = false;
-        check_segment(segment, good);
-        if (!good) {
-            throw broken(number, "its entry in the footer is impossible");
-        }
-        if (skip >= segment.plain_length) {
-            skip -= segment.plain_length;
-            continue;
-        }
-        Piece piece{number, static_cast<std::uint32_t>(skip),
-                    static_cast<std::uint32_t>(std::min<std::uint64_t>(length, segment.plain_length - skip)), file, at};
+    for_each_segment(index, run, from, length, broken, [&](const SegmentRange& range) {
+        const auto& segment = index.segment(range.number);
+        const Piece piece{range.number, range.from, range.length, file, at};
         auto begin = segment.offset;
         auto end = segment.offset + segment.stored_length;
         if (segment.codec == Codec::kNone) {
@@ -121,14 +102,9 @@ void ReadPlan::add(const Run& run, std::uint64_t from, std::uint64_t length, std
             begin += std::uint64_t{first_block(piece)} * kChecksumBlock;
         }
         pieces_.push_back({pack, begin, end, piece});
-        skip = 0;
         at += piece.length;
-        length -= piece.length;
         bytes_ += piece.length;
-    }
-    if (length != 0) {
-        throw broken(run.first, "the segments hold less than the file map says");
-    }
+    });
 }
 
 std::vector<PlannedRead> ReadPlan::finish() {
