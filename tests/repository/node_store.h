@@ -14,11 +14,21 @@ public:
     MemoryTarget target;
     Damages damages;
 
+    // `entries_per_node`: see NodeWriter.
+    explicit NodeStore(std::size_t entries_per_node = kEntriesPerNodeLimit) : entries_per_node_(entries_per_node) {}
+
     NodeWriter& writer() {
         if (!writer_) {
-            writer_.emplace(target, sample_uuid(), Hasher(kSampleSeed), [this] { return sample_pack(next_pack_++); });
+            writer_.emplace(
+                target, sample_uuid(), Hasher(kSampleSeed), [this] { return sample_pack(next_pack_++); }, entries_per_node_);
         }
         return *writer_;
+    }
+    // From now on: for nodes of another width.
+    void set_entries_per_node(std::size_t entries_per_node) {
+        finish_writing();
+        writer_.reset();
+        entries_per_node_ = entries_per_node;
     }
     void finish_writing() {
         if (writer_) {
@@ -36,6 +46,7 @@ public:
     NodeReader& reader() { return *reader_; }
 
 private:
+    std::size_t entries_per_node_;
     std::uint32_t next_pack_ = 0;
     std::optional<NodeWriter> writer_;
     std::unique_ptr<PackCache> packs_;
