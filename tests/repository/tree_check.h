@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -14,12 +15,16 @@ namespace nodesnap::test {
 struct TreeShape {
     std::uint64_t nodes = 0;
     std::uint64_t leaves = 0;
+    std::uint64_t smallest_leaf = UINT64_MAX;  // its entries
 };
 
 inline void check_below(NodeReader& nodes, const Subtree& subtree, NodeView::Content leaf_content, TreeShape& shape) {
     const auto node = load_node(nodes, subtree, leaf_content);  // throws for what a reader wouldn't take
     ++shape.nodes;
-    shape.leaves += subtree.height == 0 ? 1 : 0;
+    if (subtree.height == 0) {
+        ++shape.leaves;
+        shape.smallest_leaf = std::min(shape.smallest_leaf, node->view.total());
+    }
     for (std::uint32_t i = 0; subtree.height != 0 && i < node->view.size(); ++i) {
         check_below(nodes, child_of(node->view, i, subtree.upper_bound), leaf_content, shape);
     }
