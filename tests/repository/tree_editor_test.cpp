@@ -397,6 +397,28 @@ TEST(HostileEditedTree, ALyingParentIsDamaged) {
     EXPECT_THROW(TreeEditor(store.reader(), {root.node, 4}, store.writer()), Error);
 }
 
+TEST(TreeEditor, AStoredNodeWithOneChildDoesNotBecomeTheRoot) {
+    NodeStore store;
+    const auto parent_of_one = [&](const std::string& key) {
+        EntryColumns leaf;
+        leaf.add(key, {});
+        ChildColumns parent;
+        parent.add(key, {store.writer().put(leaf.encode()), 1});
+        return store.writer().put(parent.encode(1));
+    };
+    ChildColumns top;
+    top.add("a", {parent_of_one("a"), 1});
+    top.add("c", {parent_of_one("c"), 1});
+    const TreeRoot root{NodeRef{store.writer().put(top.encode(2)), 2}, 2};
+    store.finish_writing();
+    TreeEditor editor(store.reader(), root, store.writer());
+    editor.erase("a", "b");
+    const TreeRoot next = editor.finish();
+    EXPECT_EQ(next.node->height, 0);
+    EXPECT_EQ(editor.counts().nodes_written, 0U);
+    EXPECT_EQ(read_all(store.reader(), next), (Model{{"c", {}}}));
+}
+
 TEST(TreeEditor, AnEmptyTreeGrows) {
     NodeStore store(4);
     store.reopen();
