@@ -1,0 +1,101 @@
+// The extents of a file on btrfs, as the subvolume's tree has them, and which stretches of it differ between two snapshots, without reading
+// any data. As platform/btrfs_tree.h: bounded memory, CAP_SYS_ADMIN, Linux 5.15 or later, nodesnap::Error, `subvolume` is a descriptor of
+// anything in the subvolume that stays open. An object one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "platform/btrfs_search.h"
+
+namespace nodesnap::btrfs {
+
+// One EXTENT_DATA item. What follows `ram_bytes` of an inline extent in its block, and what no extent covers, is a hole.
+struct FileExtent {
+    enum class Kind { kData, kInline, kUnwritten };
+    Kind kind = Kind::kData;
+    std::uint64_t offset = 0;      // in the file
+    std::uint64_t length = 0;      // in the file; an inline extent's is rounded up to 4,096, the smallest block
+    std::uint64_t generation = 0;  // transaction that wrote it
+    std::uint64_t ram_bytes = 0;   // size of the whole extent, decoded
+    // Not of inline ones: where the whole extent lies, encoded, and where in it, decoded, this piece begins.
+    std::uint64_t disk_address = 0;
+    std::uint64_t disk_length = 0;
+    std::uint64_t extent_offset = 0;
+    std::uint8_t compression = 0;
+    std::uint8_t encryption = 0;
+    std::uint16_t other_encoding = 0;
+    std::vector<std::byte> inline_data;  // encoded; less than a block
+
+    std::uint64_t end() const { return offset + length; }
+};
+
+// The extents of a file that end after `from`, ascending; unwritten ones may lie beyond the file's end. Explicit holes are left out.
+class FileExtents {
+public:
+    FileExtents(int subvolume, std::uint64_t ino, std::uint64_t from, std::string path);
+    bool next(FileExtent& extent);  // false at the end
+
+private:
+    bool parse(const Item& item, FileExtent& extent) const;
+
+    std::uint64_t from_;
+    TreeSearch search_;
+};
+
+// What a stretch of the newer snapshot is.
+struct ChangedStretch {
+    enum class Kind { kData, kUnwritten, kHole };
+    Kind kind = Kind::kData;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+
+    std::uint64_t end() const { return offset + length; }
+    bool operator==(const ChangedStretch&) const = default;
+};
+
+// Which stretches of [0, end) of a file differ between two read-only snapshots of one file system that both exist: ascending, not
+// overlapping, neighbours of one kind merged. What lies between them is the same in both: the same stored bytes, unwritten, or a hole. They
+// begin and end at multiples of 4,096 or at the limits given, and may go beyond the file's end.
+//
+// Everything in [changed_from, end) counts as changed; the parent isn't looked at there. What no extent covers is a hole up to `end`, so
+// that the last stretch can be a hole as long as `end` allows. An inode that isn't there is one hole.
+//
+// Data is the same if it is the same place in the same extent, written by the same transaction: data that was moved or written again
+// (balance, defragmentation, deduplication) counts as changed.
+class FileChanges {
+public:
+    FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path);
+    bool next(ChangedStretch& stretch);  // false at the end
+
+private:
+    // One of the two files, looked at from its begin to its end.
+    class Side {
+    public:
+        Side(int subvolume, std::uint64_t ino, const std::string& path) : extents_(subvolume, ino, 0, path) {}
+        // The extent that covers `position`, or nullptr: a hole. Positions ascend.
+        const FileExtent* at(std::uint64_t position);
+        // Until where that holds, after at(position).
+        std::uint64_t until(std::uint64_t position) const;
+
+    private:
+        FileExtents extents_;
+        FileExtent current_;
+        bool any_ = true;  // current_ holds; an empty one at first
+    };
+    struct Piece {
+        ChangedStretch stretch;
+        bool changed = false;
+    };
+    Piece piece_at_position();
+
+    Side parent_;
+    Side snapshot_;
+    std::uint64_t changed_from_;
+    std::uint64_t end_;
+    std::uint64_t position_ = 0;
+};
+
+}  // namespace nodesnap::btrfs
