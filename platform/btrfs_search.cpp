@@ -13,9 +13,7 @@
 namespace nodesnap::btrfs {
 namespace {
 
-// The largest node is 64 KiB, so that this holds any item with its header. The kernel touches all pages of it in each search: no larger.
-constexpr std::size_t kBufferBytes = std::size_t{64} << 10;
-constexpr std::size_t kMostBufferBytes = std::size_t{1} << 20;
+constexpr std::size_t kLargestBufferBytes = std::size_t{1} << 20;
 
 // The key after this one; false if it is the last of all.
 bool step(ItemKey& key) {
@@ -37,9 +35,10 @@ std::string descriptor_name(int fd) {
     return "descriptor " + std::to_string(fd);
 }
 
-TreeSearch::TreeSearch(int subvolume, const ItemKey& first, const ItemKey& last, std::uint64_t min_transid, std::string path)
+TreeSearch::TreeSearch(int subvolume, const ItemKey& first, const ItemKey& last, std::uint64_t min_transid, std::string path,
+                       std::size_t buffer_bytes)
     : subvolume_(subvolume), next_(first), last_(last), min_transid_(min_transid), path_(std::move(path)) {
-    allocate(kBufferBytes);
+    allocate(buffer_bytes);
 }
 
 void TreeSearch::allocate(std::size_t bytes) {
@@ -84,10 +83,10 @@ bool TreeSearch::fill() {
     while (error == EINTR || error == EOVERFLOW) {
         if (error == EOVERFLOW) {
             const std::uint64_t needed = reinterpret_cast<const btrfs_ioctl_search_args_v2*>(buffer_.get())->buf_size;
-            if (needed > kMostBufferBytes || capacity_ >= kMostBufferBytes) {
+            if (needed > kLargestBufferBytes || capacity_ >= kLargestBufferBytes) {
                 break;
             }
-            allocate(std::min(std::max(static_cast<std::size_t>(needed), 2 * capacity_), kMostBufferBytes));
+            allocate(std::min(std::max(static_cast<std::size_t>(needed), 2 * capacity_), kLargestBufferBytes));
         }
         error = search_once();
     }

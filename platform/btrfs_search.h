@@ -33,12 +33,17 @@ struct Item {
 // "descriptor 7", for messages about what has no path at hand.
 std::string descriptor_name(int fd);
 
+// The largest node is 64 KiB, so that this holds any item with its header. The kernel touches all of the buffer in each search: no larger.
+inline constexpr std::size_t kSearchBufferBytes = std::size_t{64} << 10;
+
 class TreeSearch {
 public:
     // Items from `first` to `last` inclusive, in ascending order. `subvolume` is any file or directory of the subvolume, opened for
     // reading, and must stay open. Leaves that were written before the transaction `min_transid` are skipped by the kernel, with whole
-    // subtrees of such; a leaf that was written since returns its old items too.
-    TreeSearch(int subvolume, const ItemKey& first, const ItemKey& last, std::uint64_t min_transid, std::string path);
+    // subtrees of such; a leaf that was written since returns its old items too. The buffer grows, up to 1 MiB, for an item that doesn't
+    // fit.
+    TreeSearch(int subvolume, const ItemKey& first, const ItemKey& last, std::uint64_t min_transid, std::string path,
+               std::size_t buffer_bytes = kSearchBufferBytes);
 
     bool next(Item& item);  // false at the end
     // No item before `key` is wanted any more. Items that aren't in the buffer yet aren't even asked for.

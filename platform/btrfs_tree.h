@@ -17,7 +17,7 @@
 namespace nodesnap::btrfs {
 
 // Of the subvolume's own inodes; what lies outside belongs to btrfs itself.
-inline constexpr std::uint64_t kFirstIno = 256;               // the subvolume's root
+inline constexpr std::uint64_t kFirstIno = 256;              // the subvolume's root
 inline constexpr std::uint64_t kLastIno = UINT64_MAX - 255;  // BTRFS_LAST_FREE_OBJECTID
 
 struct InodeItem {
@@ -26,7 +26,7 @@ struct InodeItem {
     std::uint64_t transid = 0;     // transaction that last touched it: contents, extents, attributes, flags, names, entries
     std::uint64_t size = 0;
     std::uint32_t mode = 0;
-    std::uint32_t links = 0;  // 0: removed, but it was open when the snapshot was made
+    std::uint32_t links = 0;  // 0: removed but still open; a snapshot has no such
     bool operator==(const InodeItem&) const = default;
 };
 

@@ -1,0 +1,210 @@
+#include "platform/btrfs_changes.h"
+
+#include <filesystem>
+#include <ostream>
+
+#include "platform/error.h"
+#include "platform/inode_flags.h"
+#include "tests/platform/btrfs_tree_fixture.h"
+#include "tests/support/fault_hooks.h"
+
+namespace nodesnap::btrfs {
+
+// For messages of failed expectations.
+void PrintTo(const ChangedStretch& stretch, std::ostream* out) {
+    static constexpr const char* kNames[] = {"data", "unwritten", "hole"};
+    *out << kNames[static_cast<int>(stretch.kind)] << ' ' << stretch.offset << '+' << stretch.length;
+}
+
+namespace {
+
+namespace fs = std::filesystem;
+
+using Kind = ChangedStretch::Kind;
+using Stretches = std::vector<ChangedStretch>;
+constexpr std::uint64_t kNever = UINT64_MAX;
+
+Stretches changes_of(const Snapshot& parent, const Snapshot& now, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end) {
+    FileChanges changes(parent.fd.get(), now.fd.get(), ino, changed_from, end, now.path);
+    Stretches all;
+    for (ChangedStretch stretch; changes.next(stretch);) {
+        all.push_back(stretch);
+    }
+    ChangedStretch more;
+    EXPECT_FALSE(changes.next(more));
+    return all;
+}
+
+class BtrfsChangesTest : public BtrfsTreeTest {
+protected:
+    // What changed in "file" by `change`.
+    template <typename Change>
+    Stretches changes_by(Change change, std::uint64_t changed_from = kNever, std::uint64_t end = 4 * kMiB) {
+        const Snapshot parent = snapshot();
+        change();
+        return changes_of(parent, snapshot(), ino_of(*this / "file"), changed_from, end);
+    }
+    std::vector<FileExtent> extents_of(const std::string& path, std::uint64_t from = 0) {
+        sync_path(path);
+        commit(open_file(mount_->path(), O_RDONLY).get(), mount_->path());
+        const FileDescriptor subvolume = open_file(*this / "", O_RDONLY);
+        FileExtents extents(subvolume.get(), ino_of(path), from, path);
+        std::vector<FileExtent> all;
+        for (FileExtent extent; extents.next(extent);) {
+            all.push_back(extent);
+        }
+        return all;
+    }
+    std::string file() const { return *this / "file"; }
+};
+
+TEST_F(BtrfsChangesTest, OnlyWhatWasTouchedDiffers) {
+    write_at(file(), 0, kMiB);
+    sync_path(file());
+    EXPECT_EQ(changes_by([&] { write_at(file(), 64 * kKiB + 5, 10, 'x'); }), (Stretches{{Kind::kData, 64 * kKiB, kBlock}}));
+    EXPECT_EQ(changes_by([&] { punch(file(), 128 * kKiB, 64 * kKiB); }), (Stretches{{Kind::kHole, 128 * kKiB, 64 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { allocate(file(), 0, 128 * kKiB, 32 * kKiB); }), (Stretches{{Kind::kUnwritten, 128 * kKiB, 32 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { write_at(file(), 136 * kKiB, 4 * kKiB); }), (Stretches{{Kind::kData, 136 * kKiB, 4 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { allocate(file(), FALLOC_FL_KEEP_SIZE, 2 * kMiB, kMiB); }), (Stretches{{Kind::kUnwritten, 2 * kMiB, kMiB}}));
+    EXPECT_EQ(changes_by([&] { clone_range(file(), 512 * kKiB, 64 * kKiB, file(), 256 * kKiB); }),
+              (Stretches{{Kind::kData, 256 * kKiB, 64 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { allocate(file(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 64 * kKiB); }),
+              (Stretches{{Kind::kUnwritten, 0, 64 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { fs::permissions(file(), fs::perms::owner_read); }), Stretches{});
+}
+
+TEST_F(BtrfsChangesTest, NeighboursOfOneKindAreOneStretch) {
+    write_at(file(), 0, kMiB);
+    const auto touch = [&] {
+        for (std::uint64_t i = 0; i < 8; ++i) {
+            write_at(file(), i * kBlock, kBlock, 'x');
+            sync_path(file());  // an extent each
+        }
+        punch(file(), 8 * kBlock, 4 * kBlock);
+        punch(file(), 12 * kBlock, 4 * kBlock);
+        write_at(file(), 20 * kBlock, kBlock, 'x');
+    };
+    EXPECT_EQ(changes_by(touch),
+              (Stretches{{Kind::kData, 0, 8 * kBlock}, {Kind::kHole, 8 * kBlock, 8 * kBlock}, {Kind::kData, 20 * kBlock, kBlock}}));
+}
+
+TEST_F(BtrfsChangesTest, SameExtentInOtherPiecesIsUnchanged) {
+    write_at(file(), 0, kMiB);
+    ASSERT_EQ(extents_of(file()).size(), 1u);
+    clone_range(file(), 0, kMiB, *this / "copy", 0);
+    const auto rejoin = [&] {
+        // Back to where it was, in pieces.
+        punch(file(), 0, 256 * kKiB);
+        clone_range(*this / "copy", 0, 64 * kKiB, file(), 0);
+        clone_range(*this / "copy", 128 * kKiB, 64 * kKiB, file(), 128 * kKiB);
+        // And what is elsewhere in the same extent.
+        clone_range(*this / "copy", 0, 64 * kKiB, file(), 512 * kKiB);
+        EXPECT_GT(extents_of(file()).size(), 4u);
+    };
+    EXPECT_EQ(changes_by(rejoin),
+              (Stretches{{Kind::kHole, 64 * kKiB, 64 * kKiB}, {Kind::kHole, 192 * kKiB, 64 * kKiB}, {Kind::kData, 512 * kKiB, 64 * kKiB}}));
+}
+
+TEST_F(BtrfsChangesTest, FromTheGivenOffsetOnAllIsChanged) {
+    write_at(file(), 0, kMiB);
+    allocate(file(), FALLOC_FL_KEEP_SIZE, kMiB, kMiB);
+    const auto nothing = [] {};
+    EXPECT_EQ(changes_by(nothing, 512 * kKiB),
+              (Stretches{{Kind::kData, 512 * kKiB, 512 * kKiB}, {Kind::kUnwritten, kMiB, kMiB}, {Kind::kHole, 2 * kMiB, 2 * kMiB}}));
+    EXPECT_EQ(changes_by(nothing, 512 * kKiB, 768 * kKiB), (Stretches{{Kind::kData, 512 * kKiB, 256 * kKiB}}));
+    EXPECT_EQ(changes_by(nothing, 0, 0), Stretches{});
+    EXPECT_EQ(changes_by(nothing, 3 * kMiB, UINT64_MAX / 2), (Stretches{{Kind::kHole, 3 * kMiB, UINT64_MAX / 2 - 3 * kMiB}}));
+    // A file that got shorter, and lost what was allocated beyond its end; then longer again, by a hole.
+    EXPECT_EQ(changes_by([&] { resize(file(), 512 * kKiB); }), (Stretches{{Kind::kHole, 512 * kKiB, kMiB + 512 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { resize(file(), 3 * kMiB); }, 512 * kKiB, 3 * kMiB),
+              (Stretches{{Kind::kHole, 512 * kKiB, 2 * kMiB + 512 * kKiB}}));
+}
+
+TEST_F(BtrfsChangesTest, InodeThatIsMissingIsAHole) {
+    const Snapshot parent = snapshot();
+    write_at(file(), 64 * kKiB, 64 * kKiB);
+    const Snapshot now = snapshot();
+    const std::uint64_t ino = ino_of(file());
+    EXPECT_EQ(changes_of(parent, now, ino, kNever, kMiB), (Stretches{{Kind::kData, 64 * kKiB, 64 * kKiB}}));
+    EXPECT_EQ(changes_of(now, parent, ino, kNever, kMiB), (Stretches{{Kind::kHole, 64 * kKiB, 64 * kKiB}}));
+    EXPECT_EQ(changes_of(parent, parent, ino, kNever, kMiB), Stretches{});
+}
+
+TEST_F(BtrfsChangesTest, InlineExtentsAreComparedByTheirBytes) {
+    const auto put = [&](char with) { return [this, with] { pwrite_all(open_file(file()).get(), filled(100, with), 0, file()); }; };
+    put('a')();
+    ASSERT_EQ(extents_of(file()).at(0).kind, FileExtent::Kind::kInline);
+    EXPECT_EQ(changes_by(put('b')), (Stretches{{Kind::kData, 0, kBlock}}));
+    EXPECT_EQ(changes_by(put('b')), Stretches{});
+    EXPECT_EQ(changes_by([&] { write_at(file(), 100, 1, 'b'); }), (Stretches{{Kind::kData, 0, kBlock}}));
+    EXPECT_EQ(changes_by([&] { resize(file(), 50); }), (Stretches{{Kind::kData, 0, kBlock}}));
+    EXPECT_EQ(changes_by([&] { write_at(file(), kMiB, 10); }), (Stretches{{Kind::kData, 0, kBlock}, {Kind::kData, kMiB, kBlock}}));
+    EXPECT_EQ(changes_by([&] { resize(file(), 0); }), (Stretches{{Kind::kHole, 0, kBlock}, {Kind::kHole, kMiB, kBlock}}));
+}
+
+TEST_F(BtrfsChangesTest, PartsOfACompressedExtentAreTold) {
+    open_file(file());
+    ASSERT_TRUE(set_inode_flags(open_file(file()).get(), FS_COMPR_FL));
+    write_at(file(), 0, 512 * kKiB);
+    sync_path(file());
+    const auto extents = extents_of(file());
+    ASSERT_EQ(extents.size(), 4u);  // of 128 KiB each
+    EXPECT_NE(extents[0].compression, 0);
+    EXPECT_LT(extents[0].disk_length, extents[0].length);
+    EXPECT_EQ(changes_by([&] { clone_range(file(), 32 * kKiB, 32 * kKiB, file(), 160 * kKiB); }),
+              (Stretches{{Kind::kData, 160 * kKiB, 32 * kKiB}}));
+    EXPECT_EQ(changes_by([&] { punch(file(), 300 * kKiB, 8 * kKiB); }), (Stretches{{Kind::kHole, 300 * kKiB, 8 * kKiB}}));
+}
+
+TEST_F(BtrfsChangesTest, ExtentsAreToldFromTheMiddleOfOneOn) {
+    write_at(file(), 0, kMiB);
+    allocate(file(), FALLOC_FL_KEEP_SIZE, 2 * kMiB, kMiB);
+    const std::uint64_t far = std::uint64_t{40} << 30;
+    write_at(file(), far, kMiB);
+    const auto all = extents_of(file());
+    ASSERT_EQ(all.size(), 3u);
+    EXPECT_EQ(all[0].offset, 0u);
+    EXPECT_EQ(all[0].length, kMiB);
+    EXPECT_EQ(all[0].disk_length, kMiB);
+    EXPECT_EQ(all[1].kind, FileExtent::Kind::kUnwritten);
+    EXPECT_EQ(all[2].offset, far);
+    const auto first_from = [&](std::uint64_t from) {
+        const auto extents = extents_of(file(), from);
+        return extents.empty() ? kNever : extents[0].offset;
+    };
+    EXPECT_EQ(first_from(kMiB - 1), 0u);
+    EXPECT_EQ(first_from(kMiB), 2 * kMiB);
+    EXPECT_EQ(first_from(2 * kMiB + 5), 2 * kMiB);
+    EXPECT_EQ(first_from(3 * kMiB), far);
+    EXPECT_EQ(first_from(far + kMiB - 1), far);
+    EXPECT_EQ(first_from(far + kMiB), kNever);
+}
+
+TEST_F(BtrfsChangesTest, ManyExtentsAreAllCompared) {
+    constexpr std::uint64_t kExtents = 3000;
+    for (std::uint64_t i = 0; i < kExtents; ++i) {
+        write_at(file(), i * 2 * kBlock, kBlock);
+    }
+    Stretches expected;
+    const auto touch = [&] {
+        for (std::uint64_t i = 0; i < kExtents; i += 7) {
+            write_at(file(), i * 2 * kBlock, kBlock, 'x');
+            expected.push_back({Kind::kData, i * 2 * kBlock, kBlock});
+        }
+    };
+    const Stretches found = changes_by(touch, kNever, kExtents * 2 * kBlock);
+    EXPECT_EQ(found, expected);
+}
+
+TEST_F(BtrfsChangesTest, FailureOnEitherSideIsAnError) {
+    write_at(file(), 0, kMiB);
+    const Snapshot now = snapshot();
+    test::FaultHooks hooks;
+    hooks.fail_nth(2, EIO, false, "tree_search");  // the parent's
+    FileChanges changes(now.fd.get(), now.fd.get(), ino_of(now / "file"), kNever, kMiB, now.path);
+    ChangedStretch stretch;
+    EXPECT_THROW(changes.next(stretch), Error);
+}
+
+}  // namespace
+}  // namespace nodesnap::btrfs
