@@ -105,6 +105,32 @@ TEST_F(BtrfsChangesTest, SameExtentInOtherPiecesIsUnchanged) {
               (Stretches{{Kind::kHole, 64 * kKiB, 64 * kKiB}, {Kind::kHole, 192 * kKiB, 64 * kKiB}, {Kind::kData, 512 * kKiB, 64 * kKiB}}));
 }
 
+// Alike in all but their address.
+TEST_F(BtrfsChangesTest, OtherExtentOfTheSameTransactionDiffers) {
+    write_at(file(), 0, 64 * kKiB, 'a');
+    write_at(*this / "other", 0, 64 * kKiB, 'b');
+    sync_file_system(open_file(mount_->path(), O_RDONLY).get(), mount_->path());
+    const auto before = extents_of(file());
+    EXPECT_EQ(changes_by([&] { clone_range(*this / "other", 0, 64 * kKiB, file(), 0); }), (Stretches{{Kind::kData, 0, 64 * kKiB}}));
+    const auto after = extents_of(file());
+    ASSERT_EQ(after.size(), 1u);
+    EXPECT_EQ(after[0].generation, before.at(0).generation);
+    EXPECT_EQ(after[0].disk_length, before.at(0).disk_length);
+}
+
+TEST_F(BtrfsChangesTest, UnwrittenIsTheSameWhereverItLies) {
+    allocate(file(), 0, 0, kMiB);
+    const auto before = extents_of(file());
+    const auto again = [&] {
+        punch(file(), 0, 512 * kKiB);
+        allocate(*this / "in the place that is free now", 0, 0, 512 * kKiB);
+        allocate(file(), 0, 0, 512 * kKiB);
+        write_at(file(), 768 * kKiB, kBlock);
+    };
+    EXPECT_EQ(changes_by(again), (Stretches{{Kind::kData, 768 * kKiB, kBlock}}));
+    EXPECT_NE(extents_of(file()).at(0).disk_address, before.at(0).disk_address);
+}
+
 TEST_F(BtrfsChangesTest, FromTheGivenOffsetOnAllIsChanged) {
     write_at(file(), 0, kMiB);
     allocate(file(), FALLOC_FL_KEEP_SIZE, kMiB, kMiB);

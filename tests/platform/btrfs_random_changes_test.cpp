@@ -14,10 +14,12 @@ using Kind = ChangedStretch::Kind;
 
 constexpr std::uint64_t kBlocks = 512;
 constexpr std::uint64_t kLargest = kBlocks * kBlock;
+constexpr std::uint64_t kInline = 2500;  // files up to this are mostly inline, which ends at 2,048
 
 // What may have been touched of one file since the last snapshot, as a writer would tell it.
 struct Model {
     std::string name;
+    std::uint64_t limit = kLargest;  // of its size
     bool cow = true;
     std::vector<bool> touched = std::vector<bool>(kBlocks);
     bool moved = false;  // data may have been written elsewhere without having been changed
@@ -48,7 +50,13 @@ protected:
         if (mount_ == nullptr) {
             return;
         }
-        files_ = {{"plain"}, {"plain2"}, {"compressed"}, {"compressed2"}, {"nocow", false}};
+        files_ = {{"plain"},
+                  {"plain2"},
+                  {"compressed"},
+                  {"compressed2"},
+                  {"nocow", kLargest, false},
+                  {"small", kInline},
+                  {"compressed-small", kInline}};
         for (const Model& file : files_) {
             const FileDescriptor made = open_file(*this / file.name);
             if (file.name.starts_with("compressed")) {
@@ -79,8 +87,8 @@ protected:
 
 void RandomChangesTest::write_something(Model& file) {
     const std::uint64_t size = size_of(file);
-    const std::uint64_t offset = below(3) == 0 ? std::min(size, kLargest - 1) : below(kLargest);
-    const std::uint64_t length = std::min(some_length(), kLargest - offset);
+    const std::uint64_t offset = below(3) == 0 ? std::min(size, file.limit - 1) : below(file.limit);
+    const std::uint64_t length = std::min(some_length(), file.limit - offset);
     std::vector<std::byte> data(length);
     for (std::size_t i = 0; i < length; ++i) {
         data[i] = i % 512 == 0 ? static_cast<std::byte>(random_()) : data[i - 1];
@@ -92,8 +100,7 @@ void RandomChangesTest::write_something(Model& file) {
 
 void RandomChangesTest::truncate_somewhere(Model& file) {
     const std::uint64_t size = size_of(file);
-    // Small ones make the file inline when it is written to again.
-    const std::uint64_t to = below(4) == 0 ? below(3000) : below(kLargest);
+    const std::uint64_t to = below(4) == 0 ? below(kInline) : below(file.limit);
     resize(*this / file.name, to);
     file.grow(size, to);
     if (to <= size) {
@@ -109,8 +116,8 @@ void RandomChangesTest::allocate_something(Model& file) {
                                      FALLOC_FL_ZERO_RANGE,
                                      FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE};
     const std::uint64_t size = size_of(file);
-    const std::uint64_t offset = below(kLargest);
-    const std::uint64_t length = std::min(some_length(), kLargest - offset);
+    const std::uint64_t offset = below(file.limit);
+    const std::uint64_t length = std::min(some_length(), file.limit - offset);
     allocate(*this / file.name, kModes[below(std::size(kModes))], offset, length);
     file.touch(offset, offset + length);
     file.grow(size, offset + length);
@@ -119,13 +126,16 @@ void RandomChangesTest::allocate_something(Model& file) {
 void RandomChangesTest::clone_something(Model& file) {
     const Model& source = files_[below(files_.size())];
     const std::uint64_t source_blocks = size_of(source) / kBlock;
-    if (source.cow != file.cow || source_blocks == 0) {
+    if (source.cow != file.cow || source_blocks == 0 || file.limit != kLargest) {
         return;  // data with and without checksums don't go together
     }
     const std::uint64_t size = size_of(file);
     const std::uint64_t from = below(source_blocks) * kBlock;
-    std::uint64_t to = below(4) == 0 ? from : below(kBlocks) * kBlock;
-    const std::uint64_t length = std::min({(1 + below(64)) * kBlock, source_blocks * kBlock - from, kLargest - to});
+    // Often to the same place, or next to it, where it may be another piece of the same extent.
+    const std::uint64_t shift = below(3) == 0 ? 0 : 1 + below(16);
+    const std::uint64_t to = below(2) == 0 ? below(kBlocks) * kBlock : std::min(from + shift * kBlock, kLargest - kBlock);
+    const std::uint64_t blocks = 1 + below(below(2) == 0 ? 8 : 64);
+    const std::uint64_t length = std::min({blocks * kBlock, source_blocks * kBlock - from, kLargest - to});
     if (source.name == file.name && from < to + length && to < from + length) {
         return;  // mustn't overlap
     }
@@ -136,7 +146,7 @@ void RandomChangesTest::clone_something(Model& file) {
 
 void RandomChangesTest::operate() {
     Model& file = files_[below(files_.size())];
-    switch (below(8)) {
+    switch (below(file.limit == kLargest ? 8 : 16)) {
         case 0:
             truncate_somewhere(file);
             break;

@@ -274,6 +274,18 @@ TEST_F(BtrfsTreeTest, FewAmongManyAreFoundAtTheCostOfFew) {
     EXPECT_EQ(hooks.count("tree_search"), before + 1);
 }
 
+// The inode of a file is told; its extents, here some hundred KiB of items, aren't even read.
+TEST_F(BtrfsTreeTest, LongInodesCostNoMoreThanShortOnes) {
+    for (std::uint64_t i = 0; i < 3000; ++i) {
+        write_at(*this / "extents", i * 2 * kBlock, 1);
+    }
+    write_at(*this / "file", 0, 1);
+    const Snapshot now = snapshot();
+    const test::FaultHooks hooks;
+    EXPECT_EQ(changed_since(now, 0).size(), 3u);
+    EXPECT_LE(hooks.count("tree_search"), 3u);
+}
+
 TEST_F(BtrfsTreeTest, InodeThatWasOpenWhenItWasRemovedIsNotInTheSnapshot) {
     const FileDescriptor file = open_file(*this / "file");
     const std::uint64_t ino = ino_of(*this / "file");
