@@ -11,9 +11,9 @@
 namespace nodesnap::btrfs {
 
 // For messages of failed expectations.
-void PrintTo(const ChangedStretch& stretch, std::ostream* out) {
+std::ostream& operator<<(std::ostream& out, const ChangedStretch& stretch) {
     static constexpr const char* kNames[] = {"data", "unwritten", "hole"};
-    *out << kNames[static_cast<int>(stretch.kind)] << ' ' << stretch.offset << '+' << stretch.length;
+    return out << kNames[static_cast<int>(stretch.kind)] << ' ' << stretch.offset << '+' << stretch.length;
 }
 
 namespace {

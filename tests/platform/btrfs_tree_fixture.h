@@ -10,12 +10,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <system_error>
 #include <vector>
 
 #include "platform/btrfs.h"
+#include "platform/btrfs_tree.h"
 #include "platform/file.h"
 #include "tests/support/loop_mount.h"
 
@@ -77,6 +79,20 @@ struct Snapshot {
     SubvolumeInfo info;
     std::string operator/(const std::string& name) const { return path + "/" + name; }
 };
+
+// The touched inodes by number.
+inline std::map<std::uint64_t, InodeItem> changed_since(const Snapshot& snapshot, std::uint64_t after_transid) {
+    ChangedInodes changes(snapshot.fd.get(), after_transid, snapshot.path);
+    std::map<std::uint64_t, InodeItem> found;
+    InodeItem inode;
+    std::uint64_t last = 0;
+    while (changes.next(inode)) {
+        EXPECT_GT(inode.ino, last) << "not ascending";
+        last = inode.ino;
+        found[inode.ino] = inode;
+    }
+    return found;
+}
 
 class BtrfsTreeTest : public testing::Test {
 protected:
