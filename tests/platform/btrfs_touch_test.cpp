@@ -179,7 +179,7 @@ protected:
             SCOPED_TRACE(touch.name);
             touch.touch(directory);
             for (const std::string& path : touch.touched) {
-                const std::string where = directory + "/" + path;
+                const std::string where = fs::path(directory) / path;
                 expected[ino_of(where)] = where;
             }
         }
