@@ -1,7 +1,9 @@
 #include "snapshot/backup.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -37,6 +39,7 @@ public:
     BackupResult run() {
         identify();
         clear_up();
+        choose_parent();
         begin();
         try {
             take_snapshot();
@@ -83,11 +86,11 @@ private:
     SnapshotRemains remove_snapshot_of(const SessionRecord& left) {
         // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's.
         const bool noted = !left.snapshot_path.empty();
-        const std::string shown = noted ? "the snapshot " + left.snapshot_path : "a snapshot named \"" + left.id.hex() + "\"";
+        const std::string shown = noted ? "the snapshot " + left.snapshot_path : "a snapshot named \"" + snapshot_name(left.id) + "\"";
         try {
             const bool reached =
                 noted ? remove_left_snapshot(left.snapshot_backend, left.snapshot_path) : backend_->name() == left.snapshot_backend;
-            backend_->remove_temporary(left.id.hex());
+            backend_->remove_temporary(snapshot_name(left.id));
             if (reached) {
                 return SnapshotRemains::kNone;
             }
@@ -98,6 +101,39 @@ private:
             report_.warn(shown + ", which an unfinished backup left, stays until the next backup tries again: " + error.message());
             return SnapshotRemains::kStuck;
         }
+    }
+
+    // A node can have several repositories: each has its own parent among the node's snapshots.
+    std::string snapshot_suffix() const {
+        constexpr std::size_t kDigits = 8;
+        return "-" + repository_.info().uuid.text().substr(0, kDigits);
+    }
+    std::string snapshot_name(const SessionId& session) const { return session.hex() + snapshot_suffix(); }
+
+    // The newest backup whose snapshot is there and proves itself.
+    void choose_parent() {
+        bool any = false;
+        repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
+            any = true;
+            if (!entry.manifest || entry.manifest->damaged || entry.manifest->proof.path.empty()) {
+                return true;
+            }
+            parent_snapshot_ = backend_->find(snapshot_name(entry.manifest->id), entry.manifest->proof);
+            if (parent_snapshot_ && stat_fd(parent_snapshot_->root()).stx_ino == entry.manifest->root_ino) {
+                parent_ = *entry.manifest;
+                return false;
+            }
+            parent_snapshot_.reset();
+            return true;
+        });
+        if (!parent_) {
+            result_.parent_missing = any ? "no earlier backup's snapshot is there to tell what has changed" : "it is the first backup";
+        }
+    }
+
+    void forget_parent(const std::string& why) {
+        parent_.reset();
+        result_.parent_missing = why;
     }
 
     void begin() {
@@ -112,7 +148,7 @@ private:
 
     void take_snapshot() {
         progress_.phase = "taking the snapshot";
-        snapshot_ = backend_->create(session_.id.hex(), true);
+        snapshot_ = backend_->create(snapshot_name(session_.id), true);
         fault::step("backup.snapshot-taken");
         session_.snapshot_path = snapshot_->entry().path;
         repository_.begin_session(lease_, session_);
@@ -131,10 +167,41 @@ private:
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
         drain_options.scratch_directory = scratch_directory(options_);
         drain_options.sizes = options_.sizes;
-        drained_ = run_drain(snapshot_->root(), repository_.target(), repository_.info().uuid, repository_.hasher(), session_.id, excludes_,
-                             drain_options, progress_, report_);
+        if (parent_ && stat_fd(snapshot_->root()).stx_ino != parent_->root_ino) {
+            forget_parent("the node directory is another one than at the last backup");
+        }
+        if (!parent_ || !drain_changes(drain_options)) {
+            drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
+        }
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);
     }
+
+    // False if the parent backup can't be built on: then everything is to be read.
+    bool drain_changes(DrainOptions& drain_options) {
+        try {
+            const DrainParent parent{*parent_, parent_snapshot_->root()};
+            drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, &parent, drain_options, progress_, report_);
+        } catch (const Error& error) {
+            if (error.status() != ExitStatus::kDamaged) {
+                throw;
+            }
+            report_.warn("everything is read, since the last backup cannot be built on: " + error.message());
+            forget_parent("the last backup is damaged");
+            constexpr std::uint32_t kBehindTheFirst = 1U << 24;
+            drain_options.first_pack = kBehindTheFirst;
+            return false;
+        }
+        SnapshotProof now = parent_snapshot_->proof();
+        now.path = parent_->proof.path;
+        if (!(now == parent_->proof)) {
+            throw Error::failed("the snapshot of the last backup was changed while this one was made: " + parent_snapshot_->entry().path,
+                                "nothing but nodesnap may touch it; run the backup again, it will read everything");
+        }
+        return true;
+    }
+
+    // An incomplete backup is no parent.
+    bool keeps_snapshot() const { return !options_.drop_snapshot && (options_.keep_snapshot || !drained_.damaged); }
 
     Manifest manifest() const {
         const RepositoryInfo& info = repository_.info();
@@ -152,8 +219,11 @@ private:
         manifest.excludes = excludes_.patterns();
         manifest.tags = options_.tags;
         manifest.proof = snapshot_->proof();
-        if (!options_.keep_snapshot) {
+        if (!keeps_snapshot()) {
             manifest.proof.path.clear();
+        }
+        if (parent_) {
+            manifest.parent = parent_->id;
         }
         manifest.node = info.node;
         manifest.hash_seed = info.hash_seed;
@@ -162,6 +232,7 @@ private:
         manifest.root_ino = drained_.root_ino;
         manifest.packs = drained_.packs;
         manifest.totals = drained_.totals;
+        manifest.totals.referenced_bytes = manifest.totals.data_bytes - std::min(manifest.totals.data_bytes, manifest.totals.read_bytes);
         return manifest;
     }
 
@@ -181,17 +252,34 @@ private:
         result_.io_fallback_reason = drained_.io_fallback_reason;
         try {
             if (options_.keep_snapshot) {
-                result_.snapshot_path = snapshot_->entry().path;
+                snapshot_->keep_for_operator();
+            } else if (keeps_snapshot()) {
                 snapshot_->keep();
             } else {
                 snapshot_->remove();
             }
+            result_.snapshot_path = keeps_snapshot() ? snapshot_->entry().path : "";
             fault::step("backup.snapshot-retired");
+            remove_older_parents();
+            fault::step("backup.parents-removed");
             repository_.end_session(session_.id);
             fault::step("backup.session-ended");
             lease_.release();
         } catch (const Error& error) {
             report_.warn("the backup is complete, but " + error.message());
+        }
+    }
+
+    // Those of this repository's backups; also such as an earlier backup couldn't remove.
+    void remove_older_parents() {
+        if (drained_.damaged) {
+            return;  // the next backup needs the last good one's
+        }
+        parent_snapshot_.reset();
+        for (const SnapshotEntry& entry : backend_->list()) {
+            if (entry.temporary && entry.name.ends_with(snapshot_suffix()) && entry.name != snapshot_name(session_.id)) {
+                backend_->remove_temporary(entry.name);
+            }
         }
     }
 
@@ -211,10 +299,10 @@ private:
             const bool given_up =
                 repository_.abandon_session(lease_, session_, [this](const SessionRecord&) { return remove_own_snapshot(); });
             if (!given_up) {
-                keep_snapshot_if_asked();
+                keep_snapshot_if_promised();
             }
         } catch (const std::exception& error) {
-            keep_snapshot_if_asked();
+            keep_snapshot_if_promised();
             try {
                 report_.warn("remains of the failed backup " + session_.id.hex() +
                              " are left for the next backup to clear up: " + error.what());
@@ -228,7 +316,7 @@ private:
             if (snapshot_) {
                 snapshot_->remove();
             } else {
-                backend_->remove_temporary(session_.id.hex());  // taken perhaps, but not to be used
+                backend_->remove_temporary(snapshot_name(session_.id));  // taken perhaps, but not to be used
             }
             return SnapshotRemains::kNone;
         } catch (const Error& error) {
@@ -238,8 +326,8 @@ private:
     }
 
     // The manifest that promises it may be visible. If it isn't, the next backup removes the snapshot.
-    void keep_snapshot_if_asked() noexcept {
-        if (options_.keep_snapshot && snapshot_) {
+    void keep_snapshot_if_promised() noexcept {
+        if (keeps_snapshot() && snapshot_) {
             snapshot_->keep();
         }
     }
@@ -253,6 +341,8 @@ private:
     std::unique_ptr<SnapshotBackend> backend_;
     Lease lease_;
     SessionRecord session_;
+    std::optional<Manifest> parent_;
+    std::unique_ptr<Snapshot> parent_snapshot_;
     std::unique_ptr<Snapshot> snapshot_;
     DrainResult drained_;
     BackupResult result_;

@@ -21,7 +21,8 @@ struct BackupOptions {
     std::vector<std::string> tags;
     std::uint64_t limit_bytes_per_second = 0;  // --limit; 0: none
     bool skip_unreadable = false;
-    bool keep_snapshot = false;
+    bool keep_snapshot = false;  // under a name of its own: no later backup removes it
+    bool drop_snapshot = false;  // no snapshot stays, so that the next backup reads everything
     bool adopt_node = false;
     bool force_blocking = false;  // --no-io-uring
     unsigned workers = 0;         // 0: one per CPU that this process may use
@@ -36,6 +37,7 @@ struct BackupResult {
     std::string backend;
     std::string backend_reason;
     std::string snapshot_path;  // when it was kept
+    std::string parent_missing;  // why everything was read; empty: what manifest.parent has was referred to
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};
     std::string io_fallback_reason;      // empty while io_uring was used

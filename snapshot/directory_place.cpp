@@ -2,8 +2,19 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 
 namespace nodesnap {
+namespace {
+
+std::string joined(std::string path, const std::string& entry) {
+    if (!entry.empty()) {
+        path += path.empty() ? entry : '/' + entry;
+    }
+    return path;
+}
+
+}  // namespace
 
 struct DirectoryPlace::Link {
     std::atomic<std::uint32_t> users{1};  // places, and the link below
@@ -35,9 +46,13 @@ DirectoryPlace::~DirectoryPlace() {
 }
 
 std::string DirectoryPlace::path() const {
+    return path_up_to(kShownBytes);
+}
+
+std::string DirectoryPlace::path_up_to(std::size_t bytes) const {
     std::size_t length = 0;
     const Link* top = link_;  // the first that isn't shown
-    for (; top != nullptr && length < kShownBytes; top = top->above) {
+    for (; top != nullptr && length < bytes; top = top->above) {
         length += top->name.size() + 1;
     }
     std::string path = top != nullptr ? ".../" : "";
@@ -52,11 +67,11 @@ std::string DirectoryPlace::path() const {
 }
 
 std::string DirectoryPlace::path_of(const std::string& entry) const {
-    std::string result = path();
-    if (!entry.empty()) {
-        result += result.empty() ? entry : '/' + entry;
-    }
-    return result;
+    return joined(path(), entry);
+}
+
+std::string DirectoryPlace::whole_path_of(const std::string& entry) const {
+    return joined(path_up_to(std::numeric_limits<std::size_t>::max()), entry);
 }
 
 }  // namespace nodesnap

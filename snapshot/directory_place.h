@@ -28,9 +28,12 @@ public:
     // Relative to the root, "" for itself. Of one longer than kShownBytes the end, after ".../".
     std::string path() const;
     std::string path_of(const std::string& entry) const;  // "" is the directory itself
+    // However long it is.
+    std::string whole_path_of(const std::string& entry) const;
 
 private:
     struct Link;
+    std::string path_up_to(std::size_t bytes) const;
     Link* link_ = nullptr;
 };
 

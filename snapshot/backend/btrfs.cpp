@@ -53,8 +53,9 @@ void remove_durably(int folder, const std::string& name, const std::string& show
 class BtrfsSnapshot : public Snapshot {
 public:
     // From here on the snapshot on storage belongs to this object.
-    BtrfsSnapshot(std::shared_ptr<const BtrfsPlace> place, FileDescriptor folder, std::string on_disk, SnapshotEntry entry)
-        : place_(std::move(place)), folder_(std::move(folder)), on_disk_(std::move(on_disk)), entry_(std::move(entry)) {}
+    BtrfsSnapshot(std::shared_ptr<const BtrfsPlace> place, FileDescriptor folder, std::string on_disk, SnapshotEntry entry,
+                  bool kept = false)
+        : place_(std::move(place)), folder_(std::move(folder)), on_disk_(std::move(on_disk)), entry_(std::move(entry)), kept_(kept) {}
 
     ~BtrfsSnapshot() override {
         try {
@@ -66,12 +67,17 @@ public:
         }
     }
 
+    // False if the node directory isn't in it.
+    bool try_open() {
+        subvolume_ = open_at(folder_.get(), on_disk_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        root_.reset(std::max(try_open_long(subvolume_.get(), place_->inside(), O_RDONLY | O_DIRECTORY), -1));
+        return static_cast<bool>(root_);
+    }
+
     void open(std::int64_t taken_ns, std::int64_t duration_ns, Consistency consistency) {
-        const FileDescriptor snapshot = open_at(folder_.get(), on_disk_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        root_ = open_long(snapshot.get(), place_->inside(), O_RDONLY | O_DIRECTORY);
-        const btrfs::SubvolumeInfo info = btrfs::subvolume_info(snapshot.get());
-        proof_ = {"btrfs", entry_.path, place_->file_system_uuid(), Uuid{info.uuid}, info.otransid, info.ctransid, info.read_only};
-        entry_.created_ns = info.created_ns;
+        subvolume_ = open_at(folder_.get(), on_disk_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        root_ = open_long(subvolume_.get(), place_->inside(), O_RDONLY | O_DIRECTORY);
+        entry_.created_ns = btrfs::subvolume_info(subvolume_.get()).created_ns;
         taken_ns_ = taken_ns;
         duration_ns_ = duration_ns;
         consistency_ = consistency;
@@ -79,17 +85,32 @@ public:
 
     int root() const override { return root_.get(); }
     const SnapshotEntry& entry() const override { return entry_; }
-    SnapshotProof proof() const override { return proof_; }
+    SnapshotProof proof() const override {
+        const btrfs::SubvolumeInfo info = btrfs::subvolume_info(subvolume_.get());
+        return {"btrfs", entry_.path, place_->file_system_uuid(), Uuid{info.uuid}, info.otransid, info.ctransid, info.read_only};
+    }
     std::int64_t taken_ns() const override { return taken_ns_; }
     std::int64_t duration_ns() const override { return duration_ns_; }
     Consistency consistency() const override { return consistency_; }
     void keep() noexcept override { kept_ = true; }
+
+    void keep_for_operator() override {
+        kept_ = true;
+        const std::string on_disk = without_temporary(on_disk_);
+        if (!rename_no_replace(folder_.get(), on_disk_, folder_.get(), on_disk)) {
+            throw Error::failed("cannot keep the snapshot " + entry_.path + ": there is one of its name already");
+        }
+        entry_.path.replace(entry_.path.size() - on_disk_.size(), on_disk_.size(), on_disk);
+        entry_.temporary = false;
+        on_disk_ = on_disk;
+    }
 
     void remove() override {
         if (removed_) {
             return;
         }
         root_.reset();
+        subvolume_.reset();
         remove_durably(folder_.get(), on_disk_, entry_.path);
         removed_ = true;
         kept_ = true;
@@ -100,8 +121,8 @@ private:
     FileDescriptor folder_;
     std::string on_disk_;
     SnapshotEntry entry_;
-    FileDescriptor root_;
-    SnapshotProof proof_;
+    FileDescriptor subvolume_;  // its root
+    FileDescriptor root_;       // the node directory in it
     std::int64_t taken_ns_ = 0;
     std::int64_t duration_ns_ = 0;
     Consistency consistency_ = Consistency::kCrashConsistent;
@@ -147,6 +168,28 @@ public:
         const bool used = used_before || in_use();
         snapshot->open(taken_ns, duration_ns, used ? Consistency::kCrashConsistent : Consistency::kPointInTime);
         return snapshot;
+    }
+
+    std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) override {
+        FileDescriptor folder = place_->open_folder(false);
+        if (!folder || proof.backend != "btrfs" || proof.file_system_uuid != place_->file_system_uuid()) {
+            return nullptr;
+        }
+        for (const bool temporary : {true, false}) {
+            const std::string on_disk = naming_.on_disk(name, temporary);
+            if (!open_snapshot(folder.get(), on_disk)) {
+                continue;
+            }
+            auto snapshot = std::make_unique<BtrfsSnapshot>(place_, std::move(folder), on_disk,
+                                                            SnapshotEntry{name, place_->folder() + "/" + on_disk, 0, temporary}, true);
+            if (!snapshot->try_open()) {
+                return nullptr;
+            }
+            SnapshotProof now = snapshot->proof();
+            now.path = proof.path;  // it may have been given another name, or be seen by another way
+            return now == proof && now.read_only ? std::move(snapshot) : nullptr;
+        }
+        return nullptr;
     }
 
     std::vector<SnapshotEntry> list() override {

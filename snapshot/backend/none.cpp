@@ -76,6 +76,7 @@ public:
     }
 
     void keep() noexcept override {}
+    void keep_for_operator() override {}
     void remove() override {}
 
 private:
@@ -111,6 +112,7 @@ public:
     std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
         return std::make_unique<LiveDirectory>(node_directory_, excludes_, accept_inconsistent_, SnapshotEntry{name, "", 0, temporary});
     }
+    std::unique_ptr<Snapshot> find(const std::string&, const SnapshotProof&) override { return nullptr; }
     std::vector<SnapshotEntry> list() override { return {}; }
     void remove(const std::string& name) override {
         throw Error::failed("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");

@@ -79,4 +79,8 @@ bool is_temporary_snapshot_name(std::string_view on_disk) {
     return is_snapshot_name(on_disk) && on_disk.ends_with(kTemporary);
 }
 
+std::string without_temporary(const std::string& on_disk) {
+    return on_disk.ends_with(kTemporary) ? on_disk.substr(0, on_disk.size() - kTemporary.size()) : on_disk;
+}
+
 }  // namespace nodesnap

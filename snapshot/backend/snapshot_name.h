@@ -28,5 +28,6 @@ private:
 // Whether a name can have been made by a SnapshotNaming, of whatever node directory.
 bool is_snapshot_name(std::string_view on_disk);
 bool is_temporary_snapshot_name(std::string_view on_disk);
+std::string without_temporary(const std::string& on_disk);  // the same, as of a snapshot that an operator made
 
 }  // namespace nodesnap

@@ -21,7 +21,8 @@ void declare(OptionSet& options) {
     options.list("tag", "TAG", "mark the backup (may be repeated)");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
     options.flag("skip-unreadable", "go on when parts of a file can't be read; the backup is marked incomplete");
-    options.flag("keep-snapshot", "keep the snapshot on the node's own storage afterwards");
+    options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
+    options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
     options.flag("accept-inconsistent", "with --snapshot none: back up a directory that is in use, and say so in the backup");
     options.flag("adopt-node", "the node has moved: to another host, file system or path");
     declare_workers(options);
@@ -80,6 +81,10 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.limit_bytes_per_second = options.rate("limit");
     result.skip_unreadable = options.flag("skip-unreadable");
     result.keep_snapshot = options.flag("keep-snapshot");
+    result.drop_snapshot = options.flag("drop-snapshot");
+    if (result.keep_snapshot && result.drop_snapshot) {
+        throw Error::usage("--keep-snapshot and --drop-snapshot contradict each other");
+    }
     result.adopt_node = options.flag("adopt-node");
     result.force_blocking = options.flag("no-io-uring");
     result.workers = options.count("workers", 1, kWorkersLimit, 0);
@@ -105,6 +110,14 @@ std::string how_it_was_taken(const BackupResult& result) {
            result.backend + why;
 }
 
+std::string built_on(const BackupResult& result) {
+    if (result.manifest.parent) {
+        return "  only what changed since backup " + result.manifest.parent->hex() + " was read; " +
+               human_bytes(result.manifest.totals.referenced_bytes) + " are referred to\n";
+    }
+    return "  everything was read: " + printable_text(result.parent_missing) + "\n";
+}
+
 void print_summary(std::ostream& out, const BackupResult& result) {
     const Manifest& manifest = result.manifest;
     const Manifest::Totals& totals = manifest.totals;
@@ -114,7 +127,7 @@ void print_summary(std::ostream& out, const BackupResult& result) {
         << "  " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
         << human_bytes(totals.stored_bytes) << '\n'
-        << "  drained in " << human_duration(result.drain_time) << " at " << human_rate(rate_of(result)) << "; "
+        << built_on(result) << "  drained in " << human_duration(result.drain_time) << " at " << human_rate(rate_of(result)) << "; "
         << human_duration(result.total_time) << " in all\n";
     if (totals.unreadable_files != 0) {
         out << "  unreadable files: " << totals.unreadable_files << '\n';
@@ -137,6 +150,7 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.member("snapshot_backend", result.backend);
     document.member("snapshot_backend_reason", result.backend_reason);
     document.name("snapshot_path", result.snapshot_path);
+    document.member("parent_missing", result.parent_missing);
     document.member("drain_seconds", std::chrono::duration<double>(result.drain_time).count());
     document.member("total_seconds", std::chrono::duration<double>(result.total_time).count());
     document.member("bytes_per_second", rate_of(result));
@@ -175,7 +189,9 @@ const Command kBackup = {
     "nodesnap backup NODE_DIR REPOSITORY [OPTION]...\n",
     "Takes a snapshot of the node directory, in milliseconds, and copies the snapshot into the repository while the daemon goes\n"
     "on. The backup becomes visible when all of it is durable; one that fails or is interrupted leaves no trace but what the next\n"
-    "one clears. A backup of a running daemon is crash-consistent: it holds what was fsynced, as after a power cut. Where no\n"
+    "one clears. On btrfs the snapshot is kept until the next backup, which reads only what has changed since; what the backups have\n"
+    "in common is stored once, and each of them is complete. A backup of a running daemon is crash-consistent: it holds what was fsynced, "
+    "as after a power cut. Where no\n"
     "snapshot can be taken (--snapshot none) the daemon must be stopped.\n"
     "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
     "'*' and '?' fit within a name, \"**\" across directories.\n",

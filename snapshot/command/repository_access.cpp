@@ -98,6 +98,11 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
         document.member("object", object);
     }
     document.member("state", state_of(manifest));
+    if (manifest.parent) {
+        document.member("parent", manifest.parent->hex());
+    } else {
+        document.null("parent");
+    }
     document.member("snapshot_time", format_utc_precise(manifest.snapshot_time_ns));
     document.member("finished_time", format_utc_precise(manifest.finished_time_ns));
     document.member("snapshot_ms", static_cast<double>(manifest.snapshot_duration_ns) / 1e6);
@@ -117,6 +122,7 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
     document.member("data_bytes", totals.data_bytes);
     document.member("read_bytes", totals.read_bytes);
     document.member("stored_bytes", totals.stored_bytes);
+    document.member("referenced_bytes", totals.referenced_bytes);
     document.begin_array("tags");
     for (const std::string& tag : manifest.tags) {
         document.element(tag);

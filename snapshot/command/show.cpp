@@ -37,6 +37,10 @@ void print_backup(Call& call, const Manifest& manifest) {
         << "size:           " << human_bytes(totals.logical_bytes) << " (" << human_bytes(totals.data_bytes) << " without holes)\n"
         << "read:           " << human_bytes(totals.read_bytes) << '\n'
         << "stored:         " << human_bytes(totals.stored_bytes) << " in " << manifest.packs.size() << " packs\n";
+    if (manifest.parent) {
+        out << "built on:       backup " << manifest.parent->hex() << ", of which " << human_bytes(totals.referenced_bytes)
+            << " are referred to\n";
+    }
     if (totals.unreadable_files != 0) {
         out << "unreadable:     " << totals.unreadable_files << " files\n";
     }

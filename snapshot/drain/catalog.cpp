@@ -4,6 +4,8 @@
 
 #include "platform/error.h"
 #include "platform/interrupt.h"
+#include "snapshot/repository/map_editor.h"
+#include "snapshot/repository/tree_editor.h"
 
 namespace nodesnap {
 namespace {
@@ -12,7 +14,19 @@ constexpr std::size_t kEntriesMemory = 16U << 20;
 constexpr std::size_t kRunsMemory = 8U << 20;
 constexpr std::uint64_t kInterruptInterval = 4096;  // entries between looks at the flag
 
-std::string_view as_text(const Bytes& bytes) {
+// What an entry of the sorter says of its key. Those of a whole inode have its number alone as their key, and so come before the records
+// that hang on it.
+enum Tag : char {
+    kPut = 'P',
+    kPutEdited = 'E',  // an inode's record; its map is the parent's, edited
+    kDrop = 'D',
+    kReplaceInode = 'R',  // record and attributes go; new ones follow
+    kDropInode = 'X',     // all that hangs on it goes
+};
+
+constexpr std::uint32_t kCut = 1U << 31;  // among the flags of a gathered run: nothing is there any more
+
+std::string_view as_text(std::span<const std::byte> bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
@@ -30,22 +44,20 @@ struct SpilledRun {
     std::uint32_t flags;
 };
 
-void append_big_endian(std::string& out, std::uint64_t value) {
-    for (int shift = 56; shift >= 0; shift -= 8) {
-        out.push_back(static_cast<char>(value >> shift));
+std::string big_endian(std::uint64_t value) {
+    std::string text(sizeof value, '\0');
+    for (std::size_t i = 0; i < sizeof value; ++i) {
+        text[i] = static_cast<char>(value >> (56 - 8 * i));
     }
+    return text;
 }
 
 std::uint64_t read_big_endian(std::string_view text) {
     std::uint64_t value = 0;
-    for (std::size_t i = 0; i < 8; ++i) {
+    for (std::size_t i = 0; i < sizeof value; ++i) {
         value = value << 8 | static_cast<std::uint8_t>(text[i]);
     }
     return value;
-}
-
-bool is_damaged_inode(std::string_view entry_key, std::string_view value) {
-    return key::parse(entry_key).kind == key::Kind::kInode && decode_inode(as_bytes(value)).damaged;
 }
 
 }  // namespace
@@ -53,109 +65,259 @@ bool is_damaged_inode(std::string_view entry_key, std::string_view value) {
 Catalog::Catalog(const std::string& scratch_directory)
     : entries_(scratch_directory, kEntriesMemory), runs_(scratch_directory, kRunsMemory) {}
 
+void Catalog::add_entry(std::string_view key, char tag, std::span<const std::byte> value) {
+    std::string tagged(1, tag);
+    tagged += as_text(value);
+    entries_.add(key, tagged);
+}
+
 void Catalog::add_inode(std::uint64_t ino, const Inode& inode) {
-    entries_.add(key::inode(ino), as_text(encode(inode)));
+    add_entry(big_endian(ino), kReplaceInode, {});
+    add_entry(key::inode(ino), kPut, encode(inode));
+}
+
+void Catalog::edit_inode(std::uint64_t ino, const Inode& inode) {
+    add_entry(big_endian(ino), kReplaceInode, {});
+    add_entry(key::inode(ino), kPutEdited, encode(inode));
 }
 
 void Catalog::add_dirent(std::uint64_t directory, std::string_view name, const Dirent& dirent) {
-    entries_.add(key::dirent(directory, name), as_text(encode(dirent)));
+    add_entry(key::dirent(directory, name), kPut, encode(dirent));
 }
 
 void Catalog::add_xattr(std::uint64_t ino, std::string_view name, const Xattr& xattr) {
-    entries_.add(key::xattr(ino, name), as_text(encode(xattr)));
+    add_entry(key::xattr(ino, name), kPut, encode(xattr));
 }
 
 void Catalog::add_user(std::uint32_t uid, std::string_view name) {
-    entries_.add(key::user(uid), as_text(encode_owner_name(name)));
+    add_entry(key::user(uid), kPut, encode_owner_name(name));
 }
 
 void Catalog::add_group(std::uint32_t gid, std::string_view name) {
-    entries_.add(key::group(gid), as_text(encode_owner_name(name)));
+    add_entry(key::group(gid), kPut, encode_owner_name(name));
+}
+
+void Catalog::drop_dirent(std::uint64_t directory, std::string_view name) {
+    add_entry(key::dirent(directory, name), kDrop, {});
+}
+
+void Catalog::drop_inode(std::uint64_t ino) {
+    add_entry(big_endian(ino), kDropInode, {});
 }
 
 void Catalog::add_run(std::uint64_t ino, const Run& run) {
-    std::string sort_key;
-    append_big_endian(sort_key, ino);
-    append_big_endian(sort_key, run.offset);
     const SpilledRun spilled{run.length, run.pack, run.first, run.skip, run.count, run.flags};
-    runs_.add(sort_key, {reinterpret_cast<const char*>(&spilled), sizeof spilled});
+    runs_.add(big_endian(ino) + big_endian(run.offset), {reinterpret_cast<const char*>(&spilled), sizeof spilled});
 }
 
-void Catalog::next_run(PendingRun& pending) {
-    std::string_view sort_key;
-    std::string_view value;
-    pending.valid = runs_.next(sort_key, value);
-    if (!pending.valid) {
-        return;
+void Catalog::cut(std::uint64_t ino, std::uint64_t offset, std::uint64_t end) {
+    Run run;
+    run.offset = offset;
+    run.length = end - offset;
+    run.flags = kCut;
+    add_run(ino, run);
+}
+
+// Merges the sorted entries into the parent's tree.
+class Catalog::Build {
+public:
+    Build(Catalog& catalog, const Repository& repository, const Manifest* parent, NodeWriter& nodes)
+        : catalog_(catalog),
+          repository_(repository),
+          nodes_(nodes),
+          tree_(repository.nodes(), parent != nullptr ? parent->tree : TreeRoot{}, nodes) {
+        if (parent != nullptr) {
+            result_.totals.files = parent->totals.files;
+            result_.totals.directories = parent->totals.directories;
+            result_.totals.others = parent->totals.others;
+            result_.totals.logical_bytes = parent->totals.logical_bytes;
+            result_.totals.data_bytes = parent->totals.data_bytes;
+        }
     }
-    SpilledRun spilled;
-    std::memcpy(&spilled, value.data(), sizeof spilled);
-    pending.ino = read_big_endian(sort_key);
-    pending.run =
-        Run{read_big_endian(sort_key.substr(8)), spilled.length, spilled.pack, spilled.first, spilled.skip, spilled.count, spilled.flags};
-}
 
-Bytes Catalog::with_runs(std::uint64_t ino, std::string_view value, PendingRun& pending, NodeWriter& nodes) {
-    Inode inode = decode_inode(as_bytes(value));
-    MapBuilder map(nodes);
-    std::uint64_t covered = 0;
-    for (; pending.valid && pending.ino == ino; next_run(pending)) {
-        if (pending.run.end() <= covered) {
-            continue;  // drained twice: one of very many hard links
-        }
-        if (pending.run.offset < covered) {
-            throw Error::failed("internal error: ranges of inode " + std::to_string(ino) + " overlap at " +
-                                std::to_string(pending.run.offset));
-        }
-        map.add(pending.run);
-        covered = pending.run.end();
-    }
-    auto result = map.finish();
-    inode.runs = std::move(result.inline_runs);
-    inode.map = result.root;
-    inode.run_count = result.run_count;
-    return encode(inode);
-}
-
-TreeRoot Catalog::build(NodeWriter& nodes) {
-    TreeBuilder tree(nodes);
-    PendingRun pending;
-    next_run(pending);
-    std::string last_key;
-    std::string last_value;
-    const auto store_last = [&] {
-        const auto parts = key::parse(last_key);
-        if (parts.kind == key::Kind::kInode && pending.valid && pending.ino == parts.ino) {
-            tree.add(last_key, with_runs(parts.ino, last_value, pending, nodes));
-        } else {
-            tree.add(last_key, as_bytes(last_value));
-        }
-    };
-    std::string_view entry_key;
-    std::string_view value;
-    for (std::uint64_t count = 0; entries_.next(entry_key, value); ++count) {
-        if (count % kInterruptInterval == 0) {
-            interrupt::throw_if_interrupted();
-        }
-        if (entry_key == last_key) {
-            if (is_damaged_inode(entry_key, last_value)) {
-                last_value = value;  // another name of the file could be read
+    Result run() {
+        next_run();
+        std::string_view key;
+        std::string_view value;
+        for (std::uint64_t count = 0; catalog_.entries_.next(key, value); ++count) {
+            if (count % kInterruptInterval == 0) {
+                interrupt::throw_if_interrupted();
             }
-            continue;
+            if (key != key_) {
+                apply();
+                key_ = key;
+                value_ = value;
+            } else if (supersedes(value)) {
+                value_ = value;
+            }
         }
-        if (!last_key.empty()) {
-            store_last();
+        apply();
+        if (pending_) {
+            throw Error::failed("internal error: file data was stored for inode " + std::to_string(pending_ino_) + ", which has no record");
         }
-        last_key = entry_key;
-        last_value = value;
+        result_.tree = tree_.finish();
+        return std::move(result_);
     }
-    if (!last_key.empty()) {
-        store_last();
+
+private:
+    // Whether a later entry of the key that waits counts instead of it.
+    bool supersedes(std::string_view later) const {
+        if (value_.front() == kReplaceInode) {
+            return later.front() == kDropInode;
+        }
+        if (value_.front() == kDrop) {
+            return true;
+        }
+        // Another name of a file could be read.
+        return value_.front() == kPut && key::parse(key_).kind == key::Kind::kInode && decode_inode(as_bytes(value_).subspan(1)).damaged;
     }
-    if (pending.valid) {
-        throw Error::failed("internal error: file data was stored for inode " + std::to_string(pending.ino) + ", which has no record");
+
+    void apply() {
+        if (key_.empty()) {
+            return;
+        }
+        const auto content = as_bytes(value_).subspan(1);
+        switch (value_.front()) {
+            case kReplaceInode:
+            case kDropInode:
+                begin_inode(read_big_endian(key_), value_.front() == kDropInode);
+                break;
+            case kDrop:
+                tree_.erase(key_, key_ + '\0');
+                break;
+            case kPutEdited:
+                put_inode(content, old_);
+                break;
+            default:
+                if (key::parse(key_).kind == key::Kind::kInode) {
+                    put_inode(content, std::nullopt);
+                } else {
+                    tree_.put(key_, content);
+                }
+        }
     }
-    return tree.finish();
+
+    void begin_inode(std::uint64_t ino, bool drop) {
+        const std::string record = key::inode(ino);
+        old_.reset();
+        if (const auto old = tree_.old_value(record)) {
+            old_ = decode_inode(*old);
+            old_bytes_ = data_bytes_of(repository_, *old_);
+            count(*old_, old_bytes_, false);
+        }
+        tree_.erase(record, drop ? key::inode(ino + 1) : key::dirent(ino));
+    }
+
+    void put_inode(std::span<const std::byte> value, const std::optional<Inode>& base) {
+        const std::uint64_t ino = key::parse(key_).ino;
+        Inode inode = decode_inode(value);
+        std::uint64_t bytes = inode.content.size();
+        if (base || (pending_ && pending_ino_ == ino)) {
+            bytes = take_map(ino, inode, base);
+        } else {
+            bytes += bytes_in(inode.runs);
+        }
+        if (inode.run_count != 0) {
+            inode.data_bytes = bytes;
+        }
+        count(inode, bytes, true);
+        tree_.put(key_, encode(inode));
+    }
+
+    // Gives the inode the map that the gathered runs make of `base`'s, and tells its bytes of data.
+    std::uint64_t take_map(std::uint64_t ino, Inode& inode, const std::optional<Inode>& base) {
+        static const Inode kEmpty;
+        MapEditor map(repository_.nodes(), repository_.packs(), base ? *base : kEmpty, nodes_);
+        std::uint64_t covered = 0;
+        for (; pending_ && pending_ino_ == ino; next_run()) {
+            if (run_.end() <= covered) {
+                continue;  // drained twice: one of very many hard links
+            }
+            if (run_.offset < covered) {
+                throw Error::failed("internal error: ranges of inode " + std::to_string(ino) + " overlap at " +
+                                    std::to_string(run_.offset));
+            }
+            if (run_.flags == kCut) {
+                map.cut(run_.offset, run_.end());
+            } else {
+                map.replace(run_);
+            }
+            covered = run_.end();
+        }
+        auto result = map.finish();
+        inode.runs = std::move(result.inline_runs);
+        inode.map = result.root;
+        inode.run_count = result.run_count;
+        return (base ? old_bytes_ : 0) + map.counts().data_added - map.counts().data_removed;
+    }
+
+    void next_run() {
+        std::string_view key;
+        std::string_view value;
+        pending_ = catalog_.runs_.next(key, value);
+        if (pending_) {
+            SpilledRun spilled;
+            std::memcpy(&spilled, value.data(), sizeof spilled);
+            pending_ino_ = read_big_endian(key);
+            run_ = Run{
+                read_big_endian(key.substr(8)), spilled.length, spilled.pack, spilled.first, spilled.skip, spilled.count, spilled.flags};
+        }
+    }
+
+    static std::uint64_t bytes_in(const std::vector<Run>& runs) {
+        std::uint64_t bytes = 0;
+        for (const Run& run : runs) {
+            bytes += run.flags == Run::kNone ? run.length : 0;
+        }
+        return bytes;
+    }
+
+    static std::uint64_t data_bytes_of(const Repository& repository, const Inode& inode) {
+        if (inode.data_bytes) {
+            return *inode.data_bytes;
+        }
+        std::uint64_t bytes = inode.type == FileType::kRegular ? inode.content.size() : 0;
+        MapCursor map(repository.nodes(), inode);
+        for (Run run; map.next(run);) {
+            bytes += run.flags == Run::kNone ? run.length : 0;
+        }
+        return bytes;
+    }
+
+    // Adds to the totals, or takes from them.
+    void count(const Inode& inode, std::uint64_t bytes, bool add) {
+        const auto change = [add](std::uint64_t& total, std::uint64_t by) { total = add ? total + by : total - std::min(total, by); };
+        Manifest::Totals& totals = result_.totals;
+        switch (inode.type) {
+            case FileType::kRegular:
+                change(totals.files, 1);
+                change(totals.logical_bytes, inode.size);
+                change(totals.data_bytes, bytes);
+                break;
+            case FileType::kDirectory:
+                change(totals.directories, 1);
+                break;
+            default:
+                change(totals.others, 1);
+        }
+    }
+
+    Catalog& catalog_;
+    const Repository& repository_;
+    NodeWriter& nodes_;
+    TreeEditor tree_;
+    Result result_;
+    std::string key_;           // waits for others with the same key
+    std::string value_;         // with its tag
+    std::optional<Inode> old_;  // of the inode whose records come
+    std::uint64_t old_bytes_ = 0;
+    bool pending_ = false;
+    std::uint64_t pending_ino_ = 0;
+    Run run_;
+};
+
+Catalog::Result Catalog::build(const Repository& repository, const Manifest* parent, NodeWriter& nodes) {
+    return Build(*this, repository, parent, nodes).run();
 }
 
 }  // namespace nodesnap

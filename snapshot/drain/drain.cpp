@@ -9,6 +9,7 @@
 #include "platform/file.h"
 #include "platform/host.h"
 #include "snapshot/drain/change_scan.h"
+#include "snapshot/drain/change_walk.h"
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/drain_worker.h"
 #include "snapshot/drain/source_walk.h"
@@ -49,14 +50,22 @@ std::jthread start(DrainState& state, std::function<void()> work) {
     });
 }
 
-void read_source(DrainState& state, int source, std::uint64_t root_ino, const ExcludeRules& excludes, unsigned workers) {
+void walk_source(DrainState& state, std::uint64_t root_ino, const ExcludeRules& excludes) {
     DrainSink sink(state);
-    SourceWalk walk(source, root_ino, excludes, sink);
+    if (state.parent == nullptr) {
+        SourceWalk(state.source, root_ino, excludes, sink).run();
+    } else {
+        ChangeWalk(state.source, state.repository, state.parent->backup, excludes, state.catalog, sink, state.options.scratch_directory)
+            .run();
+    }
+}
+
+void read_source(DrainState& state, std::uint64_t root_ino, const ExcludeRules& excludes, unsigned workers) {
     std::vector<std::jthread> threads;
     threads.reserve(workers + 1);
     try {
-        threads.push_back(start(state, [&state, &walk] {
-            walk.run();
+        threads.push_back(start(state, [&state, root_ino, &excludes] {
+            walk_source(state, root_ino, excludes);
             state.progress.totals_final = true;
             state.queue.close();
         }));
@@ -70,6 +79,25 @@ void read_source(DrainState& state, int source, std::uint64_t root_ino, const Ex
     state.rethrow_failure();
 }
 
+// What the parent backup calls its owners is asked for again: names may have changed although no file has.
+void refresh_owners(DrainState& state) {
+    TreeCursor owners(state.repository.nodes(), state.parent->backup.tree, key::user(0));
+    for (TreeEntry entry; owners.next(entry);) {
+        const auto parts = key::parse(entry.key);
+        const bool user = parts.kind == key::Kind::kUser;
+        if (!user && parts.kind != key::Kind::kGroup) {
+            break;
+        }
+        std::uint32_t id = 0;
+        for (const char byte : parts.name) {
+            id = id << 8 | static_cast<std::uint8_t>(byte);
+        }
+        if (const auto name = user ? user_name(id) : group_name(id)) {
+            user ? state.catalog.add_user(id, *name) : state.catalog.add_group(id, *name);
+        }
+    }
+}
+
 bool changed_meanwhile(int source, std::uint64_t root_ino, const ExcludeRules& excludes, std::int64_t since_ns, bool tolerated) {
     const auto path = changed_since(source, root_ino, excludes, since_ns);
     if (path && !tolerated) {
@@ -81,14 +109,14 @@ bool changed_meanwhile(int source, std::uint64_t root_ino, const ExcludeRules& e
 
 }  // namespace
 
-DrainResult run_drain(int source, Target& target, const Uuid& repository, const Hasher& hasher, const SessionId& session,
-                      const ExcludeRules& excludes, const DrainOptions& options, Progress& progress, Report& report) {
-    DrainState state(target, repository, hasher, session, options, progress, report);
+DrainResult run_drain(int source, const Repository& repository, const SessionId& session, const ExcludeRules& excludes,
+                      const DrainParent* parent, const DrainOptions& options, Progress& progress, Report& report) {
+    DrainState state(source, repository, session, parent, options, progress, report);
     DrainResult result;
     const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
     result.root_ino = stat_fd(source).stx_ino;
     progress.phase = "draining";
-    read_source(state, source, result.root_ino, excludes,
+    read_source(state, result.root_ino, excludes,
                 options.workers != 0 ? std::min(options.workers, kMaximumWorkers) : std::min(cpu_count(), kDefaultWorkers));
     if (options.source_is_live) {
         progress.phase = "looking for changes";
@@ -98,8 +126,12 @@ DrainResult run_drain(int source, Target& target, const Uuid& repository, const 
 
     progress.phase = "storing metadata";
     NodeWriter nodes(
-        target, repository, hasher, [&state] { return state.next_pack_id(); }, options.sizes.entries_per_node, &state.write_throttle);
-    result.tree = state.catalog.build(nodes);
+        repository.target(), repository.info().uuid, repository.hasher(), [&state] { return state.next_pack_id(); },
+        options.sizes.entries_per_node, &state.write_throttle);
+    if (parent != nullptr) {
+        refresh_owners(state);
+    }
+    Catalog::Result built = state.catalog.build(repository, parent != nullptr ? &parent->backup : nullptr, nodes);
     nodes.finish();
     fault::step("drain.metadata-durable");
 
@@ -107,11 +139,8 @@ DrainResult run_drain(int source, Target& target, const Uuid& repository, const 
     result.packs = state.packs();
     result.damaged = state.damaged;
     result.io_fallback_reason = state.fallback_reason();
-    result.totals.files = state.files;
-    result.totals.directories = state.directories;
-    result.totals.others = state.others;
-    result.totals.logical_bytes = state.logical_bytes;
-    result.totals.data_bytes = state.data_bytes;
+    result.tree = built.tree;
+    result.totals = built.totals;
     result.totals.read_bytes = state.read_bytes;
     result.totals.stored_bytes = state.stored_bytes + nodes.stored_bytes();
     result.totals.unreadable_files = state.unreadable_files;

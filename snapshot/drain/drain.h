@@ -15,6 +15,7 @@
 #include "snapshot/exclude.h"
 #include "snapshot/report.h"
 #include "snapshot/repository/manifest.h"
+#include "snapshot/repository/repository.h"
 #include "snapshot/repository/tree.h"
 
 namespace nodesnap {
@@ -37,7 +38,15 @@ struct DrainOptions {
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
     DrainSizes sizes;
+    std::uint32_t first_pack = 0;              // number of the first pack: higher for a second drain of one session
     std::function<void()> still_ours = [] {};  // asked before a pack becomes visible; throws when the lease is lost; any thread
+};
+
+// The backup that a drain builds on: what its snapshot and this one have in common is referred to. Both must be of one btrfs subvolume, and
+// proved to be what the backups say; the node directory must be the same inode in both.
+struct DrainParent {
+    const Manifest& backup;  // whole: not `damaged`
+    int source;              // the node directory in its snapshot
 };
 
 struct DrainResult {
@@ -45,12 +54,13 @@ struct DrainResult {
     std::uint64_t root_ino = 0;
     bool damaged = false;
     bool changed_meanwhile = false;  // a live source, whose changes were tolerated
-    Manifest::Totals totals;
+    Manifest::Totals totals;         // stored_bytes: of this drain; data_bytes etc.: of the whole tree
     std::vector<PackId> packs;
     std::string io_fallback_reason;
 };
 
-DrainResult run_drain(int source, Target& target, const Uuid& repository, const Hasher& hasher, const SessionId& session,
-                      const ExcludeRules& excludes, const DrainOptions& options, Progress& progress, Report& report);
+// `parent`: nullptr to read everything.
+DrainResult run_drain(int source, const Repository& repository, const SessionId& session, const ExcludeRules& excludes,
+                      const DrainParent* parent, const DrainOptions& options, Progress& progress, Report& report);
 
 }  // namespace nodesnap

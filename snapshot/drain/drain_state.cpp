@@ -3,23 +3,26 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "platform/btrfs.h"
 #include "platform/entry.h"
 #include "platform/host.h"
 
 namespace nodesnap {
 
-DrainState::DrainState(Target& target_, const Uuid& repository_, const Hasher& hasher_, const SessionId& session_,
+DrainState::DrainState(int source_, const Repository& repository_, const SessionId& session_, const DrainParent* parent_,
                        const DrainOptions& options_, Progress& progress_, Report& report_)
-    : target(target_),
+    : source(source_),
       repository(repository_),
-      hasher(hasher_),
       session(session_),
+      parent(parent_),
+      subvolume(parent_ != nullptr ? btrfs::subvolume_id(source_) : 0),
       options(options_),
       progress(progress_),
       report(report_),
       catalog(options_.scratch_directory),
       read_throttle(options_.limit_bytes_per_second),
       write_throttle(options_.limit_bytes_per_second),
+      pack_counter_(options_.first_pack),
       descriptors_(entry::raise_descriptor_limit()) {}
 
 // Of the descriptors, a quarter is for files that are being read and a quarter for large ones that wait; the rest for directories, packs,

@@ -19,13 +19,14 @@
 namespace nodesnap {
 
 struct DrainState {
-    DrainState(Target& target_, const Uuid& repository_, const Hasher& hasher_, const SessionId& session_, const DrainOptions& options_,
-               Progress& progress_, Report& report_);
+    DrainState(int source_, const Repository& repository_, const SessionId& session_, const DrainParent* parent_,
+               const DrainOptions& options_, Progress& progress_, Report& report_);
 
-    Target& target;
-    const Uuid repository;
-    const Hasher& hasher;
+    const int source;
+    const Repository& repository;
     const SessionId session;
+    const DrainParent* const parent;  // or nullptr
+    const std::uint64_t subvolume;    // that holds the source; with a parent only
     const DrainOptions& options;
     Progress& progress;
     Report& report;
@@ -35,8 +36,7 @@ struct DrainState {
     Throttle read_throttle;
     Throttle write_throttle;
 
-    std::atomic<std::uint64_t> files{0}, directories{0}, others{0};
-    std::atomic<std::uint64_t> logical_bytes{0}, data_bytes{0}, read_bytes{0}, stored_bytes{0}, unreadable_files{0};
+    std::atomic<std::uint64_t> read_bytes{0}, stored_bytes{0}, unreadable_files{0};
     std::atomic<bool> damaged{false};
 
     // Files and ranges that one worker may have in flight: each file has a descriptor.
@@ -67,7 +67,7 @@ private:
     static constexpr std::size_t kRememberedOwners = 4096;
 
     mutable std::mutex mutex_;
-    std::atomic<std::uint32_t> pack_counter_{0};
+    std::atomic<std::uint32_t> pack_counter_;
     std::unordered_set<std::uint64_t> linked_;
     std::unordered_set<std::uint64_t> owners_;
     std::exception_ptr failure_;

@@ -8,12 +8,38 @@
 #include <cstring>
 
 #include "io/transfer.h"
+#include "platform/btrfs_changes.h"
+#include "platform/btrfs_tree.h"
 #include "platform/fault.h"
 #include "platform/inode_flags.h"
 #include "platform/interrupt.h"
 #include "snapshot/drain/source_walk.h"
 
 namespace nodesnap {
+
+namespace {
+
+constexpr std::uint64_t kFileEnd = std::uint64_t{1} << 62;  // behind all that a file can hold
+
+// The next stretch that has come to be data or unwritten; what has come to be a hole, or to lie behind the end, is told to the catalog.
+bool next_change(btrfs::FileChanges& changes, std::uint64_t ino, std::uint64_t size, Catalog& catalog, Extent& extent) {
+    using Kind = btrfs::ChangedStretch::Kind;
+    for (btrfs::ChangedStretch stretch; changes.next(stretch);) {
+        const std::uint64_t last = stretch.kind == Kind::kData ? std::max(stretch.offset, std::min(stretch.end(), size)) : stretch.end();
+        if (stretch.kind == Kind::kHole) {
+            catalog.cut(ino, stretch.offset, stretch.end());
+        } else if (last < stretch.end()) {
+            catalog.cut(ino, last, stretch.end());
+        }
+        if (stretch.kind != Kind::kHole && last != stretch.offset) {
+            extent = {stretch.offset, 0, last - stretch.offset, stretch.kind == Kind::kUnwritten ? Extent::kUnwritten : 0U};
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
 
 // Told to the queue when the last entry is done, so that the other workers know that no more large files come from it.
 struct DrainWorker::BatchInProgress {
@@ -70,8 +96,8 @@ DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
       units_(state.units_in_flight(workers)),
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
-      packs_(PackStream::Environment{ring_, buffers_, state.target, state.repository, state.hasher, state.write_throttle,
-                                     state.options.sizes.data_pack_bytes, [&state] { return state.next_pack_id(); },
+      packs_(PackStream::Environment{ring_, buffers_, state.repository.target(), state.repository.info().uuid, state.repository.hasher(),
+                                     state.write_throttle, state.options.sizes.data_pack_bytes, [&state] { return state.next_pack_id(); },
                                      state.options.still_ours}) {
     if (!ring_.uses_io_uring()) {
         state_.set_fallback_reason(ring_.fallback_reason());
@@ -171,15 +197,22 @@ Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std:
     }
 }
 
-Task<std::int64_t> DrainWorker::open_source(int directory, std::string name) {
+Task<std::int64_t> DrainWorker::open_entry(const SourceDirectory& directory, const SourceEntry& entry, int flags) {
+    if (!directory.fd) {
+        co_return btrfs::try_open_inode(state_.source, state_.subvolume, entry.ino, entry.generation, flags);
+    }
+    co_return co_await ring_.open_at(directory.fd.get(), entry.name.c_str(), flags);
+}
+
+Task<std::int64_t> DrainWorker::open_source(const SourceDirectory& directory, const SourceEntry& entry) {
     // In a live directory a FIFO may have taken the file's place: opening it must not wait for a writer.
     const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC | (state_.options.source_is_live ? O_NONBLOCK : 0);
-    std::int64_t fd = co_await ring_.open_at(directory, name.c_str(), flags | O_DIRECT | O_NOATIME);
+    std::int64_t fd = co_await open_entry(directory, entry, flags | O_DIRECT | O_NOATIME);
     if (fd == -EPERM) {  // not the owner
-        fd = co_await ring_.open_at(directory, name.c_str(), flags | O_DIRECT);
+        fd = co_await open_entry(directory, entry, flags | O_DIRECT);
     }
     if (fd == -EINVAL) {  // no O_DIRECT here
-        fd = co_await ring_.open_at(directory, name.c_str(), flags);
+        fd = co_await open_entry(directory, entry, flags);
     }
     if (fd >= 0 && state_.options.source_is_live) {
         clear_status_flag(static_cast<int>(fd), O_NONBLOCK);  // io_uring answers EAGAIN for a device that is busy, again and again
@@ -188,7 +221,7 @@ Task<std::int64_t> DrainWorker::open_source(int directory, std::string name) {
 }
 
 Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
-    const std::int64_t fd = co_await open_source(directory.fd.get(), entry.name);
+    const std::int64_t fd = co_await open_source(directory, entry);
     if (fd < 0) {
         throw SourceError(Error::system("open", path, static_cast<int>(-fd)));
     }
@@ -209,7 +242,7 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, In
     // What is larger may have holes or unwritten extents, and is worth asking for them.
     constexpr std::uint64_t kPlainSmallFile = 16U << 10;
     constexpr std::uint64_t kSlack = 8U << 10;  // the last block's, and one of attributes; more lies beyond the end of the file
-    count(inode);
+    state_.note_owner(inode.uid, inode.gid);
     const std::uint64_t size = inode.size;
     const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
@@ -221,9 +254,45 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, In
     } else if (size != 0 && size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack) {
         co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(path));
     } else {
-        state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog), size);
+        push_large(std::move(file), ino, std::move(inode), std::move(path));
     }
     state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Of a file whose map the parent backup holds, only what has changed is to be read.
+void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
+    const std::uint64_t size = inode.size;
+    const int fd = file.get();
+    const auto before = parents_record(ino, inode);
+    LargeFile::NextExtent extents;
+    if (before) {
+        // The block in which the shorter of the two ends is another one, whatever the extents say.
+        const std::uint64_t changed_from = before->size == size ? kFileEnd : std::min(before->size, size) / kPackAlignment * kPackAlignment;
+        auto changes = std::make_shared<btrfs::FileChanges>(state_.parent->source, state_.source, ino, changed_from, kFileEnd, path);
+        extents = [changes, ino, size, &catalog = state_.catalog](Extent& extent) {
+            return next_change(*changes, ino, size, catalog, extent);
+        };
+    } else {
+        auto reader = std::make_shared<ExtentReader>(fd, path);
+        extents = [reader](Extent& extent) { return reader->next(extent); };
+    }
+    state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog,
+                                                  std::move(extents), before.has_value()),
+                      size);
+}
+
+// What the parent backup says of the file, if its map is worth to be edited.
+std::optional<Inode> DrainWorker::parents_record(std::uint64_t ino, const Inode& now) const {
+    if (state_.parent == nullptr) {
+        return std::nullopt;
+    }
+    const auto value = tree_find(state_.repository.nodes(), state_.parent->backup.tree, key::inode(ino));
+    if (!value) {
+        return std::nullopt;
+    }
+    Inode before = decode_inode(*value);
+    const bool same = before.type == now.type && before.generation == now.generation && !before.damaged;
+    return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
 }
 
 Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std::string path) {
@@ -233,7 +302,6 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std
     const std::int64_t got = co_await read_content(fd, {buffer, kPackAlignment}, 0, inode.size);
     if (got == static_cast<std::int64_t>(inode.size)) {
         inode.content.assign(buffer, buffer + inode.size);
-        state_.data_bytes += inode.size;
         state_.read_bytes += inode.size;
         state_.progress.bytes_done.fetch_add(inode.size, std::memory_order_relaxed);
         check_unchanged(fd, inode, path);
@@ -316,7 +384,6 @@ Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::u
         run.first = reservation.number;
         run.count = 1;
         runs.push_back(run);
-        state_.data_bytes += range.length;
         state_.read_bytes += range.length;
     } else {
         // A short read means that the file has shrunk, which a snapshot's can't; it is told like a failing disk.
@@ -361,24 +428,25 @@ Task<std::vector<Run>> DrainWorker::salvage(int fd, FileRange range, std::uint64
 }
 
 Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
-    const bool itself = entry.name.empty();
-    const int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+    const bool itself = directory.fd && entry.name.empty();
+    // What was opened for reading tells more than an O_PATH descriptor; devices and FIFOs aren't opened so.
+    const bool readable = itself || (!directory.fd && entry.d_type == DT_DIR);
     std::int64_t opened = directory.fd.get();
     if (!itself) {
-        opened = co_await ring_.open_at(directory.fd.get(), entry.name.c_str(), flags);
+        opened = co_await open_entry(directory, entry, O_NOFOLLOW | O_CLOEXEC | (readable ? O_RDONLY | O_DIRECTORY : O_PATH));
     }
     if (opened < 0) {
         throw SourceError(Error::system("open", path, static_cast<int>(-opened)));
     }
     const int fd = static_cast<int>(opened);
     const FileDescriptor owned(itself ? -1 : fd);
-    Inode inode = read_inode(fd, entry, itself, path);
+    Inode inode = read_inode(fd, entry, readable, path);
     if (inode.type == FileType::kSymlink) {
         const std::string target = read_source([&] { return read_link(fd, ""); });
         inode.content.resize(target.size());
         std::memcpy(inode.content.data(), target.data(), target.size());
     }
-    auto xattrs = read_source([&] { return read_xattrs(fd, !itself, path); });
+    auto xattrs = read_source([&] { return read_xattrs(fd, !readable, path); });
     if (inode.links > 1 && inode.type != FileType::kDirectory && !state_.claim_linked(entry.ino)) {
         co_return;
     }
@@ -387,7 +455,7 @@ Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const Sour
         co_await drain_xattrs(entry.ino, std::move(xattrs));
     }
     inode.damaged = entry.incomplete;
-    count(inode);
+    state_.note_owner(inode.uid, inode.gid);
     state_.catalog.add_inode(entry.ino, inode);
 }
 
@@ -443,21 +511,6 @@ void DrainWorker::add_placeholder(const SourceEntry& entry, const std::string& p
     inode.type = file_type_of(entry.d_type);
     inode.damaged = true;
     state_.catalog.add_inode(entry.ino, inode);
-}
-
-void DrainWorker::count(const Inode& inode) {
-    state_.note_owner(inode.uid, inode.gid);
-    switch (inode.type) {
-        case FileType::kRegular:
-            ++state_.files;
-            state_.logical_bytes += inode.size;
-            break;
-        case FileType::kDirectory:
-            ++state_.directories;
-            break;
-        default:
-            ++state_.others;
-    }
 }
 
 }  // namespace nodesnap

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,12 +38,15 @@ private:
     Task<void> drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index);
     Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
     Task<void> drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path);
+    void push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path);
+    std::optional<Inode> parents_record(std::uint64_t ino, const Inode& now) const;
     Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, std::string path);
     Task<void> drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::string path);
     Task<void> drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range);
     Task<void> drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
     Task<void> drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs);
-    Task<std::int64_t> open_source(int directory, std::string name);
+    Task<std::int64_t> open_entry(const SourceDirectory& directory, const SourceEntry& entry, int flags);
+    Task<std::int64_t> open_source(const SourceDirectory& directory, const SourceEntry& entry);
 
     // Reads a range into its reserved room, and says which runs it became: one, or several around parts that couldn't be read.
     Task<std::vector<Run>> read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
@@ -55,7 +59,6 @@ private:
     Inode read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path);
     void check_unchanged(int fd, const Inode& before, const std::string& path);
     void add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error);
-    void count(const Inode& inode);
 
     DrainState& state_;
     unsigned index_;

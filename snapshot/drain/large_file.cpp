@@ -14,15 +14,21 @@ std::uint64_t round_up(std::uint64_t bytes) {
 
 }  // namespace
 
-LargeFile::LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog)
-    : fd_(std::move(fd)), path_(std::move(path)), ino_(ino), inode_(std::move(inode)), catalog_(catalog), extents_(fd_.get(), path_) {}
+LargeFile::LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog, NextExtent extents, bool edits)
+    : fd_(std::move(fd)),
+      path_(std::move(path)),
+      ino_(ino),
+      inode_(std::move(inode)),
+      catalog_(catalog),
+      next_extent_(std::move(extents)),
+      edits_(edits) {}
 
 // Sets the next stretch of data: neighbouring extents, up to the end of the file. Extents of smaller blocks (ext4 with 1 KiB) are widened
 // to what O_DIRECT can read anywhere.
 bool LargeFile::next_data_extent() {
     data_offset_ = data_end_ = 0;
     while (!extents_ended_) {
-        if (!have_ahead_ && !extents_.next(ahead_)) {
+        if (!have_ahead_ && !next_extent_(ahead_)) {
             extents_ended_ = true;
             break;
         }
@@ -118,7 +124,11 @@ void LargeFile::add_record_if_done() {
     if (exhausted_ && chunks_out_ == 0 && !recorded_) {
         recorded_ = true;
         inode_.damaged = damaged_;
-        catalog_.add_inode(ino_, inode_);
+        if (edits_) {
+            catalog_.edit_inode(ino_, inode_);
+        } else {
+            catalog_.add_inode(ino_, inode_);
+        }
     }
 }
 

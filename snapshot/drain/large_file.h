@@ -1,11 +1,13 @@
 // LargeFile: a regular file that several workers drain together, a chunk of ranges each.
 //
-// It hands out what holds data, in ascending order; holes are left out, unwritten extents are recorded as such in the catalog. Whoever
-// finishes the last chunk adds the inode record, since only then is it known whether all of it could be read. Thread-safe.
+// It hands out what holds data, in ascending order; holes are left out, unwritten extents are recorded as such in the catalog. Of a file
+// that the parent backup holds it hands out what has changed, and records what isn't there any more. Whoever finishes the last chunk adds
+// the inode record, since only then is it known whether all of it could be read. Thread-safe.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -26,7 +28,11 @@ public:
     static constexpr std::uint64_t kChunkBytes = 32ULL << 20;
     static constexpr std::size_t kChunkRanges = 512;
 
-    LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog);
+    // Gives the file's extents of data and unwritten ones in ascending order; false at the end; throws Error.
+    using NextExtent = std::function<bool(Extent&)>;
+
+    // `edits`: the extents are those that differ from the parent backup's map.
+    LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog, NextExtent extents, bool edits);
 
     int fd() const { return fd_.get(); }
     const std::string& path() const { return path_; }
@@ -53,7 +59,8 @@ private:
     Inode inode_;
     Catalog& catalog_;
     mutable std::mutex mutex_;
-    ExtentReader extents_;
+    NextExtent next_extent_;
+    bool edits_;
     std::uint64_t data_offset_ = 0;  // what is left of the present stretch of data
     std::uint64_t data_end_ = 0;
     std::uint64_t last_end_ = 0;  // of the last stretch

@@ -11,7 +11,7 @@
 
 namespace nodesnap {
 
-// Open while entries of it are to be drained.
+// Open while entries of it are to be drained; without a descriptor, they are opened by their inode numbers.
 struct SourceDirectory {
     FileDescriptor fd;
     std::uint64_t ino = 0;
@@ -22,7 +22,8 @@ struct SourceEntry {
     std::string name;  // "" stands for the directory itself, when all its entries were listed (or couldn't be)
     std::uint64_t ino = 0;
     std::uint8_t d_type = 0;
-    bool incomplete = false;  // a directory that couldn't be listed to its end
+    bool incomplete = false;       // a directory that couldn't be listed to its end
+    std::uint64_t generation = 0;  // of one that is to be opened by its number
 };
 
 struct Batch {

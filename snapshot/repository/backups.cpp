@@ -95,6 +95,16 @@ void Repository::for_each_backup(const std::function<void(const BackupEntry&)>& 
     }
 }
 
+void Repository::for_each_backup_backwards(const std::function<bool(const BackupEntry&)>& each) const {
+    const Names names = manifest_names(*target_);
+    for (std::size_t last = names.size(); last > 0;) {
+        const auto entry = load_backup(take_backup_before(names, last));
+        if (entry && !each(*entry)) {
+            break;
+        }
+    }
+}
+
 Manifest Repository::find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns,
                                  const std::function<void(const BackupEntry&)>& passed_over) const {
     if (!backup.empty() && backup != "latest") {

@@ -21,6 +21,7 @@ constexpr std::size_t kOwnerNameLimit = 1024;
 constexpr std::uint32_t kNanosecondsLimit = 1'000'000'000;
 constexpr std::uint16_t kModeBits = 07777;
 constexpr std::uint8_t kHeightLimit = 16;
+constexpr std::uint64_t kUnknownBytes = ~std::uint64_t{0};  // as in the schema
 
 [[noreturn]] void malformed(const char* what) {
     throw Error::damaged("a metadata record", what);
@@ -192,7 +193,8 @@ Bytes encode(const Inode& inode) {
     builder.Finish(format::CreateInode(builder, static_cast<std::uint8_t>(inode.type), inode.mode & kModeBits, inode.uid, inode.gid,
                                        inode.size, inode.links, inode.device_major, inode.device_minor, &times, inode.flags,
                                        inode.generation, inode.xattr_count, inode.damaged, content, runs, packs, inode.map ? &map : nullptr,
-                                       inode.map ? inode.map->height : 0, inode.map ? inode.run_count : inode.runs.size()));
+                                       inode.map ? inode.map->height : 0, inode.map ? inode.run_count : inode.runs.size(),
+                                       inode.data_bytes.value_or(kUnknownBytes)));
     return taken(builder);
 }
 
@@ -221,6 +223,9 @@ Inode decode_inode(std::span<const std::byte> value) {
     inode.content = to_bytes(root->content());
     inode.runs = from_stored(root->runs(), root->packs());
     inode.run_count = root->run_count();
+    if (root->data_bytes() != kUnknownBytes) {
+        inode.data_bytes = root->data_bytes();
+    }
     if (const format::Reference* map = root->map()) {
         NodeRef at;
         std::memcpy(at.at.pack.bytes.data(), &map->pack(), sizeof(PackId));

@@ -67,6 +67,8 @@ struct Inode {
     std::vector<Run> runs;        // when the map is small
     std::optional<NodeRef> map;   // when it isn't
     std::uint64_t run_count = 0;  // of the whole map
+    // Bytes in the map's runs with data; not known of every stored file with runs.
+    std::optional<std::uint64_t> data_bytes;
     bool operator==(const Inode&) const = default;
 };
 

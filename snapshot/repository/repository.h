@@ -68,6 +68,8 @@ public:
     // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in
     // memory at a time.
     void for_each_backup(const std::function<void(const BackupEntry&)>& each) const;
+    // The same from the newest on, until `each` returns false.
+    void for_each_backup_backwards(const std::function<bool(const BackupEntry&)>& each) const;
     // BACKUP is an id, a unique prefix of one, `latest` (the newest that isn't marked damaged), or empty with `as_of_ns` (the newest not
     // after it). `passed_over` is told each newer one that might have been it, but whose manifest can't be read.
     Manifest find_backup(const std::string& backup, std::optional<std::int64_t> as_of_ns = {},

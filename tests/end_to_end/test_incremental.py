@@ -1,0 +1,180 @@
+"""Incremental backups on btrfs: whatever was changed, each backup is what the node was; and it costs what was changed."""
+
+import os
+import random
+import shutil
+
+import compare
+import harness
+from changes import Changes
+
+ROUNDS = int(os.environ.get("NODESNAP_MODEL_ROUNDS", "6"))
+CHANGES = 60
+
+
+class Incremental(harness.Case):
+    def backup(self, node, repository, *options):
+        return self.ok("backup", node, repository, *options, "--json").json
+
+    def assert_restores(self, repository, node, mount, excluded=lambda name: False, message=""):
+        restored = mount / "restored"
+        self.ok("restore", repository, "latest", restored)
+        lines = compare.differences(self.about(node, excluded), self.about(restored, excluded))
+        self.assertEqual(lines, [], message + "\n".join(lines[:40]))
+        harness.tool("btrfs", "subvolume", "delete", restored)
+
+    @staticmethod
+    def about(directory, excluded):
+        """What is there but for what is excluded; names outside don't count as links. Where space is allocated is compared elsewhere."""
+        numbers = {}
+        result = {}
+        for path, entry in sorted(compare.snapshot_of(directory, with_allocation=False).items()):
+            if not any(excluded(part) for part in os.fsdecode(path).split("/")):
+                entry.pop("links", None)
+                if "same file as" in entry:
+                    entry["same file as"] = numbers.setdefault(entry["same file as"], len(numbers))
+                result[path] = entry
+        return result
+
+    def model(self, layout, *options):
+        seed = int(os.environ.get("NODESNAP_SEED", random.SystemRandom().randrange(1 << 32)))
+        print(f"seed {seed}")
+        mount = self.file_system("btrfs", 3072)
+        if layout == "folder":
+            node, outside = mount / "node", mount / "outside"
+            node.mkdir()
+            outside.mkdir()
+        else:
+            node, outside = self.subvolume(mount / "node"), None
+        repository = self.repository()
+        changes = Changes(str(node), str(outside) if outside else None, seed)
+        log = changes.make(2 * CHANGES)
+        excluded = (lambda name: name.endswith(".skip")) if options else (lambda name: False)
+        for number in range(ROUNDS):
+            result = self.backup(node, repository, *options)
+            self.assertEqual(result["backup"]["parent"] is not None, number > 0)
+            self.assert_restores(repository, node, mount, excluded, f"seed {seed}, round {number}:\n" + "\n".join(log) + "\n")
+            self.ok("verify", repository, "--data")
+            log = changes.make(changes.random.choice((1, 5, CHANGES)))
+        self.assertEqual(len(os.listdir(self.snapshots_of(mount, node))), 1, "other snapshots than the parent are left")
+
+    @staticmethod
+    def snapshots_of(mount, node):
+        return mount / ".nodesnap"
+
+    def test_model_of_a_subvolume(self):
+        self.model("subvolume")
+
+    def test_model_of_a_folder(self):
+        self.model("folder")
+
+    def test_model_with_excludes(self):
+        self.model("folder", "--exclude", "*.skip")
+
+    def test_what_is_read_follows_what_changed(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        (node / "large").write_bytes(os.urandom(64 << 20))
+        for number in range(500):
+            (node / f"small{number}").write_bytes(os.urandom(5000))
+        repository = self.repository()
+        self.backup(node, repository)
+
+        nothing = self.backup(node, repository)["backup"]
+        self.assertEqual(nothing["read_bytes"], 0)
+        self.assertLess(nothing["stored_bytes"], 64 << 10)
+
+        with open(node / "large", "r+b") as file:
+            for page in (1, 1000, 9000):
+                file.seek(page * 4096)
+                file.write(os.urandom(4096))
+        pages = self.backup(node, repository)["backup"]
+        self.assertEqual(pages["read_bytes"], 3 * 4096)
+        self.assertLess(pages["stored_bytes"], 128 << 10)
+
+        os.mkdir(node / "below")
+        for number in range(500):
+            os.rename(node / f"small{number}", node / "below" / f"moved{number}")
+        os.link(node / "large", node / "also")
+        renamed = self.backup(node, repository)["backup"]
+        # Files that may have no more than 16 KiB are read again when they were touched.
+        self.assertLessEqual(renamed["read_bytes"], 500 * 5000)
+        self.assertEqual(renamed["files"], 501)
+        self.assert_restores(repository, node, mount)
+
+    def test_what_was_moved_across_a_border_is_whole(self):
+        mount = self.file_system("btrfs", 1024)
+        node = mount / "node"
+        outside = mount / "outside"
+        node.mkdir()
+        (outside / "tree" / "deep").mkdir(parents=True)
+        (outside / "tree" / "deep" / "file").write_bytes(os.urandom(100_000))
+        (node / "cache.skip").mkdir()
+        (node / "cache.skip" / "file").write_bytes(os.urandom(100_000))
+        repository = self.repository()
+        options = ("--exclude", "*.skip")
+        self.backup(node, repository, *options)
+        os.rename(outside / "tree", node / "tree")
+        os.rename(node / "cache.skip", node / "cache")
+        self.backup(node, repository, *options)
+        self.assert_restores(repository, node, mount)
+        os.rename(node / "tree", node / "tree.skip")
+        os.rename(node / "cache", outside / "cache")
+        result = self.backup(node, repository, *options)["backup"]
+        self.assertEqual(result["files"], 0)
+        self.assert_restores(repository, node, mount, lambda name: name.endswith(".skip"))
+        # Other patterns: what they fit is another matter for everything.
+        self.backup(node, repository)
+        self.assert_restores(repository, node, mount)
+
+    def test_a_parent_that_cannot_be_trusted_is_not(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repository = self.repository()
+        for harm in ("writable", "removed", "other"):
+            self.backup(node, repository)
+            (snapshot,) = (mount / ".nodesnap").iterdir()
+            if harm == "writable":
+                harness.tool("btrfs", "property", "set", "-f", snapshot, "ro", "false")
+                (snapshot / "file").write_bytes(os.urandom(1 << 20))
+                harness.tool("btrfs", "property", "set", "-f", snapshot, "ro", "true")
+            else:
+                harness.tool("btrfs", "subvolume", "delete", snapshot)
+            if harm == "other":
+                harness.tool("btrfs", "subvolume", "snapshot", "-r", node, snapshot)
+            result = self.backup(node, repository)
+            self.assertIsNone(result["backup"]["parent"], harm)
+            self.assertNotEqual(result["parent_missing"], "", harm)
+            self.assert_restores(repository, node, mount, message=harm)
+
+    def test_two_repositories_have_a_parent_each(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repositories = [self.repository(), self.repository("second")]
+        for number in range(3):
+            (node / f"new{number}").write_bytes(os.urandom(30_000))
+            for repository in repositories:
+                result = self.backup(node, repository)["backup"]
+                self.assertEqual(result["parent"] is not None, number > 0)
+                self.assert_restores(repository, node, mount)
+        self.assertEqual(len(os.listdir(mount / ".nodesnap")), 2)
+
+    def test_snapshots_are_kept_or_dropped_as_asked(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repository = self.repository()
+        self.backup(node, repository, "--drop-snapshot")
+        self.assertEqual(os.listdir(mount / ".nodesnap"), [])
+        self.backup(node, repository, "--keep-snapshot")
+        self.assertIsNotNone(self.backup(node, repository)["backup"]["parent"])
+        self.backup(node, repository)
+        kept = self.ok("snapshot", "list", node, "--json").json["snapshots"]
+        self.assertEqual(sorted(entry["temporary"] for entry in kept), [False, True])
+        shutil.rmtree(node / "file", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    harness.main()
