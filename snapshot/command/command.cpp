@@ -49,7 +49,7 @@ void Call::check_output() const {
 }
 
 const std::vector<const Command*>& all_commands() {
-    static const std::vector<const Command*> kAll = {&kInit,    &kBackup, &kList,   &kShow,   &kFind,   &kDump,
+    static const std::vector<const Command*> kAll = {&kInit,    &kBackup, &kList,   &kShow,   &kFind,   &kDiff,    &kDump,
                                                      &kRestore, &kVerify, &kRepair, &kStatus, &kUnlock, &kSnapshot};
     return kAll;
 }

@@ -47,9 +47,12 @@ void declare_as_of(OptionSet& options) {
     options.value("as-of", "TIME", "in place of BACKUP: the newest backup whose snapshot was taken at TIME or before");
 }
 
-BackupChoice::BackupChoice(Call& call) : as_of_ns(call.options().time("as-of")), report_(call.report()) {
+BackupChoice::BackupChoice(Call& call) : BackupChoice(call, "BACKUP", true) {}
+
+BackupChoice::BackupChoice(Call& call, const char* name, bool as_of)
+    : as_of_ns(as_of ? call.options().time("as-of") : std::nullopt), report_(call.report()) {
     if (!as_of_ns) {
-        backup = call.positional("BACKUP");
+        backup = call.positional(name);
     }
 }
 

@@ -98,4 +98,54 @@ bool TreeWalk::next() {
     return true;
 }
 
+SubtreeWalk::SubtreeWalk(NodeReader& nodes, NodeView::Content leaf_content, const std::optional<NodeRef>& root, std::uint64_t count)
+    : nodes_(nodes), leaf_content_(leaf_content) {
+    if (root) {
+        unread_ = Subtree{{root->at, count}, root->height, {}, {}};
+    }
+}
+
+std::string_view SubtreeWalk::key() const {
+    return unread_ ? std::string_view(unread_->key) : top().node->view.key(top().index);
+}
+
+void SubtreeWalk::open() {
+    Step step;
+    step.node = load_node(nodes_, *unread_, leaf_content_);
+    step.upper_bound = std::move(unread_->upper_bound);
+    path_.push_back(std::move(step));
+    run_ = {};
+    arrive();
+}
+
+void SubtreeWalk::skip() {
+    if (path_.empty()) {
+        unread_.reset();
+        return;
+    }
+    ++path_.back().index;
+    while (path_.back().index == path_.back().node->view.size()) {
+        path_.pop_back();
+        if (path_.empty()) {
+            unread_.reset();
+            return;
+        }
+        ++path_.back().index;
+    }
+    arrive();
+}
+
+// Takes what the top's index points to.
+void SubtreeWalk::arrive() {
+    const NodeView& view = top().node->view;
+    if (view.height() != 0) {
+        unread_ = child_of(view, top().index, top().upper_bound);
+        return;
+    }
+    unread_.reset();
+    if (view.content() == NodeView::Content::kRuns) {
+        run_ = view.run(top().index, top().index == 0 ? view.first_offset() : run_.end());
+    }
+}
+
 }  // namespace nodesnap
