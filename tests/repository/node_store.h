@@ -42,6 +42,8 @@ public:
         packs_ = std::make_unique<PackCache>(target, sample_uuid(), damages.sink());
         reader_ = std::make_unique<NodeReader>(*packs_, Hasher(kSampleSeed), damages.sink(), cache_bytes);
     }
+    // Leaves the next pack's number to the test.
+    void skip_pack() { ++next_pack_; }
     PackCache& packs() { return *packs_; }
     NodeReader& reader() { return *reader_; }
 
