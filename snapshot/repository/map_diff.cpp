@@ -75,10 +75,9 @@ bool MapDiff::settle() {
         }
     }
     if (before_.at_subtree() && after_.at_subtree() && before_.subtree() == after_.subtree()) {
+        // The position stays behind: up to what comes next both sides seem to be a hole, and so the same.
         before_.skip();
         after_.skip();
-        // From its last run up to what comes next there are holes on both sides.
-        position_ = std::max(position_, std::min(before_.offset(), after_.offset()));
         return true;
     }
     const bool before = before_.at_subtree() && before_.offset() <= position_;

@@ -57,6 +57,17 @@ class Memory(harness.Case):
             with open(place / f"a file with a name of some length {number:08d}", "wb") as file:
                 file.write(b"%d" % number * (number % 400))
         self.everything(mount, node)
+        repository = mount / "repository"
+        for place in sorted(node.iterdir()):
+            for number, path in enumerate(sorted(place.iterdir())):
+                if number % 3 == 0:
+                    path.unlink()
+                    path.write_bytes(b"another")
+                else:
+                    path.rename(place / f"renamed {number}")
+        first = self.backups(repository)[0]["id"]
+        self.peak("backup", node, repository)
+        self.peak("diff", repository, first, "latest")
 
     def test_one_directory_of_many_links(self):
         mount = self.file_system("btrfs", 1024)

@@ -179,6 +179,33 @@ TEST(MapDiff, ReadsOnlyTheNodesAboveWhatDiffers) {
     EXPECT_EQ(changes[2].offset, 155'000U);
 }
 
+TEST(MapDiff, FindsASharedNodeAtAnotherHeight) {
+    Stored stored;
+    SharingBuilder builder(stored.store, 4);
+    const Inode low = builder.map(many_runs(5000));
+    // The whole of one map is the first child of the other's root.
+    RunColumns last;
+    last.add({60'000, 5, sample_pack(1), 0, 0, 1, FileRun::kNone});
+    SegmentRef at = stored.store.writer().put(last.encode());
+    for (std::uint8_t height = 1; height <= low.map->height; ++height) {
+        ChildColumns columns;
+        columns.add(offset_key(60'000), {at, 1});
+        at = stored.store.writer().put(columns.encode(height));
+    }
+    ChildColumns top;
+    top.add(offset_key(0), {low.map->at, low.run_count});
+    top.add(offset_key(60'000), {at, 1});
+    const auto height = static_cast<std::uint8_t>(low.map->height + 1);
+    Inode high;
+    high.map = NodeRef{stored.store.writer().put(top.encode(height)), height};
+    high.run_count = low.run_count + 1;
+    stored.store.finish_writing();
+    const std::uint64_t reads = stored.store.target.reads;
+    EXPECT_EQ(changes_of(stored.store, low, high).size(), 1U);
+    EXPECT_EQ(changes_of(stored.store, high, low).size(), 1U);
+    EXPECT_LT(stored.store.target.reads - reads, 60U);
+}
+
 TEST(MapDiff, NeedsNoFooterWhereRunsBeginAtTheSameSegment) {
     NodeStore store;  // there are no packs
     store.finish_writing();
