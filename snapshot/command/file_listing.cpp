@@ -74,15 +74,18 @@ std::int64_t nanoseconds(const Time& time) {
 }
 
 std::string OwnerNames::user(std::uint32_t uid) const {
-    return look_up(key::user(uid));
+    return look_up(key::user(uid), last_user_);
 }
 std::string OwnerNames::group(std::uint32_t gid) const {
-    return look_up(key::group(gid));
+    return look_up(key::group(gid), last_group_);
 }
 
-std::string OwnerNames::look_up(const std::string& key) const {
-    const auto value = tree_find(repository_.nodes(), manifest_.tree, key);
-    return value ? decode_owner_name(*value) : std::string{};
+std::string OwnerNames::look_up(const std::string& key, Named& last) const {
+    if (last.key != key) {
+        const auto value = tree_find(repository_.nodes(), manifest_.tree, key);
+        last = {key, value ? decode_owner_name(*value) : std::string{}};
+    }
+    return last.name;
 }
 
 std::string file_line(std::string_view path, const Inode& inode, const OwnerNames& owners) {

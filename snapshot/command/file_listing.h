@@ -13,7 +13,8 @@ const char* type_name(FileType type);        // "file", "directory", "symlink", 
 std::string mode_text(const Inode& inode);   // "-rwsr-x--T"
 std::int64_t nanoseconds(const Time& time);  // since 1970, saturating
 
-// Owners by the names that they had when the backup was made, which are in the backup.
+// Owners by the names that they had when the backup was made, which are in the backup. One thread: the last ones are remembered, since most
+// files have the owner of the one before.
 class OwnerNames {
 public:
     OwnerNames(const Repository& repository, const Manifest& manifest) : repository_(repository), manifest_(manifest) {}
@@ -21,9 +22,14 @@ public:
     std::string group(std::uint32_t gid) const;
 
 private:
-    std::string look_up(const std::string& key) const;
+    struct Named {
+        std::string key;
+        std::string name;
+    };
+    std::string look_up(const std::string& key, Named& last) const;
     const Repository& repository_;
     const Manifest& manifest_;
+    mutable Named last_user_, last_group_;
 };
 
 // "-rw-r--r--  1 qdb      qdb      4096 2024-05-31 14:30:05  data/000012.sst"
