@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t kByInodeBytes = 8U << 20;
 constexpr std::size_t kByNameBytes = 12U << 20;
-constexpr std::size_t kNamesOfInodeBytes = 4U << 20;  // removed names of one inode that are held to be paired with added ones
+// Removed names of one inode that are held to be paired with added ones; those beyond are told as removed and added hard links.
+constexpr std::size_t kNamesOfInodeBytes = 256U << 10;
 
 // Sorts a directory before what is in it, and that before the directory's next neighbour. Names hold no zero byte.
 std::string sort_key(std::string path) {
@@ -192,9 +193,14 @@ void NameDiff::join_by_inode() {
             change.kind = NameChange::Kind::kAdded;
             change.hard_link = same;
         } else {
-            change.kind = NameChange::Kind::kRenamed;
-            change.old_path = std::move(removed.back());
-            removed.pop_back();
+            // Where the directory was replaced and the file moved over, its path is what it was.
+            const auto same_path = std::find(removed.begin(), removed.end(), path);
+            const auto from = same_path != removed.end() ? same_path : removed.end() - 1;
+            change.kind = same_path != removed.end() ? NameChange::Kind::kSuspect : NameChange::Kind::kRenamed;
+            if (same_path == removed.end()) {
+                change.old_path = std::move(*from);
+            }
+            removed.erase(from);
         }
         add(change);
         change.old_path.clear();

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "snapshot/tree_path.h"
 #include "tests/repository/sample.h"
 #include "tests/snapshot/made_repository.h"
@@ -313,6 +316,192 @@ TEST_F(Diff, BackupsOfDifferentFileSystemsAreComparedByPath) {
     EXPECT_TRUE(totals.by_path);
     EXPECT_EQ(lines(), (Lines{"+ c", "M data/b", "- data/deep", "- data/deep/c"}));
     EXPECT_FALSE(changes_[1].replaced);
+}
+
+TEST_F(Diff, FilesThatMovedIntoADirectoryOfTheOldNameKeepTheirPaths) {
+    after_edit([](MadeBackup& backup) {
+        backup.erase(key::inode(2));
+        backup.erase(key::dirent(2, "b"));
+        backup.erase(key::dirent(2, "deep"));
+        backup.directory(30);
+        backup.name(kRoot, "data", 30, FileType::kDirectory);
+        backup.name(30, "b", 11);
+        backup.name(30, "deep", 3, FileType::kDirectory);
+        backup.inode(11, small_file("changed"));
+    });
+    EXPECT_EQ(lines(), (Lines{"M data/b"}));
+    EXPECT_FALSE(changes_[0].replaced);
+}
+
+TEST_F(Diff, ANodeDirectoryThatWasReplacedIsComparedByItsNames) {
+    MadeBackup before = usual();
+    MadeBackup after;
+    after.erase(key::inode(kRoot));
+    after.directory(30);
+    after.inode(10, small_file("aaaa"));
+    after.name(30, "a", 10);
+    const Manifest a = before.publish(repository_);
+    Manifest b = after.publish(repository_);
+    b.root_ino = 30;
+    diff(a, b);
+    EXPECT_EQ(lines(), (Lines{"- data", "- data/b", "- data/deep", "- data/deep/c"}));
+}
+
+// A tree as names and inodes, each with one name and contents of its own; numbers aren't used twice.
+struct Model {
+    std::map<std::pair<std::uint64_t, std::string>, std::uint64_t> names;
+    std::map<std::uint64_t, std::string> files;  // contents
+    std::set<std::uint64_t> directories = {kRoot};
+
+    bool is_below(std::uint64_t ino, std::uint64_t top) const {
+        while (ino != top && ino != kRoot) {
+            ino = std::find_if(names.begin(), names.end(), [&](const auto& name) { return name.second == ino; })->first.first;
+        }
+        return ino == top;
+    }
+    void remove(std::map<std::pair<std::uint64_t, std::string>, std::uint64_t>::iterator name) {
+        const std::uint64_t ino = name->second;
+        names.erase(name);
+        files.erase(ino);
+        directories.erase(ino);
+        for (auto inside = names.lower_bound({ino, ""}); inside != names.end() && inside->first.first == ino;
+             inside = names.lower_bound({ino, ""})) {
+            remove(inside);
+        }
+    }
+    std::map<std::uint64_t, std::string> paths() const {
+        std::map<std::uint64_t, std::string> paths = {{kRoot, ""}};
+        for (std::size_t found = 0; found != paths.size();) {
+            found = paths.size();
+            for (const auto& [name, ino] : names) {
+                if (const auto directory = paths.find(name.first); directory != paths.end()) {
+                    paths[ino] = directory->second + (directory->second.empty() ? "" : "/") + name.second;
+                }
+            }
+        }
+        return paths;
+    }
+    void change(Random& random, std::uint64_t& next) {
+        const auto some = [&](auto& set) { return std::next(set.begin(), static_cast<std::ptrdiff_t>(random.below(set.size()))); };
+        const std::pair<std::uint64_t, std::string> place(*some(directories), std::string(1, static_cast<char>('a' + random.below(8))));
+        const auto there = names.find(place);
+        switch (random.below(5)) {
+            case 0:
+            case 1:  // a new file or directory, instead of what is there
+                if (there != names.end()) {
+                    remove(there);
+                }
+                names[place] = next;
+                random.chance(3) ? void(directories.insert(next)) : void(files[next] = std::to_string(next));
+                ++next;
+                break;
+            case 2:
+                if (there != names.end()) {
+                    remove(there);
+                }
+                break;
+            case 3:
+                if (!files.empty()) {
+                    some(files)->second += "!";
+                }
+                break;
+            default:  // a move
+                if (!names.empty() && there == names.end()) {
+                    const auto moved = some(names);
+                    if (!is_below(place.first, moved->second)) {
+                        names[place] = moved->second;
+                        names.erase(moved);
+                    }
+                }
+        }
+    }
+    MadeBackup backup() const {
+        MadeBackup backup;
+        for (const std::uint64_t ino : directories) {
+            backup.directory(ino);
+        }
+        for (const auto& [ino, content] : files) {
+            backup.inode(ino, small_file(content));
+        }
+        for (const auto& [name, ino] : names) {
+            backup.name(name.first, name.second, ino, directories.contains(ino) ? FileType::kDirectory : FileType::kRegular);
+        }
+        return backup;
+    }
+};
+
+std::multiset<std::string> expected_lines(const Model& before, const Model& after) {
+    const auto paths_before = before.paths();
+    const auto paths_after = after.paths();
+    std::multiset<std::string> lines;
+    std::map<std::string, std::uint64_t> removed, added;
+    for (const auto& [name, ino] : before.names) {
+        if (const auto found = after.names.find(name); found == after.names.end() || found->second != ino) {
+            removed[paths_before.at(ino)] = ino;
+        }
+    }
+    for (const auto& [name, ino] : after.names) {
+        const auto found = before.names.find(name);
+        if (found != before.names.end() && found->second == ino) {
+            if (after.files.contains(ino) && after.files.at(ino) != before.files.at(ino)) {
+                lines.insert("M " + paths_after.at(ino));
+            }
+        } else if (paths_before.contains(ino) && paths_before.at(ino) == paths_after.at(ino)) {
+            removed.erase(paths_before.at(ino));
+            if (after.files.contains(ino) && after.files.at(ino) != before.files.at(ino)) {
+                lines.insert("M " + paths_after.at(ino));
+            }
+        } else if (paths_before.contains(ino)) {
+            lines.insert("R " + paths_before.at(ino) + " -> " + paths_after.at(ino));
+            removed.erase(paths_before.at(ino));
+        } else {
+            added[paths_after.at(ino)] = ino;
+        }
+    }
+    for (const auto& [path, ino] : removed) {
+        const auto taken = added.find(path);
+        if (taken != added.end() && before.files.contains(ino) == after.files.contains(taken->second)) {
+            if (before.files.contains(ino)) {
+                lines.insert("M " + path);
+            }
+            added.erase(taken);
+        } else {
+            lines.insert("- " + path);
+        }
+    }
+    for (const auto& [path, ino] : added) {
+        lines.insert("+ " + path);
+    }
+    return lines;
+}
+
+TEST_F(Diff, TellsWhatWasDoneToRandomTrees) {
+    Random random;
+    for (int round = 0; round < 150; ++round) {
+        Model before;
+        std::uint64_t next = 2;
+        for (std::uint64_t i = random.below(60); i != 0; --i) {
+            before.change(random, next);
+        }
+        Model after = before;
+        for (std::uint64_t i = random.below(20); i != 0; --i) {
+            after.change(random, next);
+        }
+        const Manifest a = before.backup().publish(repository_);
+        const Manifest b = after.backup().publish(repository_);
+        diff(a, b);
+        const auto told = lines();
+        ASSERT_EQ(std::multiset<std::string>(told.begin(), told.end()), expected_lines(before, after)) << "round " << round;
+        std::string last;
+        for (const PathChange& change : changes_) {
+            std::string path = change.path;
+            std::replace(path.begin(), path.end(), '/', '\0');
+            ASSERT_LE(last, path);
+            last = path;
+        }
+        made_ = MadeRepository();
+        repository_ = made_.open();
+    }
 }
 
 // ---- Contents
