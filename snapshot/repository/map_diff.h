@@ -38,7 +38,7 @@ private:
         Side(NodeReader& nodes, const Inode& inode);
         bool at_end() const { return in_tree_ ? walk_.at_end() : i_ == runs_.size(); }
         bool at_subtree() const { return in_tree_ && walk_.at_subtree(); }
-        const NodeRef& subtree() const { return walk_.subtree(); }
+        NodeRef subtree() const { return walk_.subtree(); }
         std::uint64_t offset() const;  // of the first run ahead; 0 while that isn't known; beyond all at the end
         const Run& run() const { return in_tree_ ? walk_.run() : runs_[i_]; }  // not at a subtree, not at the end
         void open() { walk_.open(); }
