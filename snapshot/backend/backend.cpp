@@ -47,7 +47,11 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     const std::string directory = resolve_node_directory(node_directory);
     const bool on_btrfs = btrfs::is_btrfs(directory);
     const std::string type = file_system_of(directory).type;
-    if (options.kind == "btrfs" && !on_btrfs) {
+    if (!on_btrfs && options.must_snapshot) {
+        throw Error::refused("the node directory " + directory + " is on " + type + ", which has no snapshots",
+                             "snapshots need a node directory on btrfs");
+    }
+    if (!on_btrfs && options.kind == "btrfs") {
         throw Error::refused("the node directory " + directory + " is on " + type + ", not on btrfs",
                              "move it to btrfs, or stop the daemon and use --snapshot none");
     }

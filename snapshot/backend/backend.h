@@ -65,8 +65,9 @@ public:
 struct BackendOptions {
     std::string kind = "auto";         // auto, btrfs, none
     std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
+    bool must_snapshot = false;        // refuse storage without snapshots, also where `auto` would read the directory itself
     bool accept_inconsistent = false;  // with none: a directory that is in use
-    bool preflight = true;             // false: to list and remove only; nested subvolumes, mounts and users aren't looked for
+    bool preflight = true;             // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options);

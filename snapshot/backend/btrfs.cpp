@@ -264,7 +264,7 @@ private:
 
 std::unique_ptr<SnapshotBackend> make_btrfs_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                     const BackendOptions& options, std::string reason) {
-    auto place = std::make_shared<const BtrfsPlace>(node_directory, options.snapshot_directory, excludes);
+    auto place = std::make_shared<const BtrfsPlace>(node_directory, options.snapshot_directory, options.preflight ? &excludes : nullptr);
     return std::make_unique<BtrfsBackend>(std::move(place), excludes, std::move(reason));
 }
 

@@ -61,11 +61,11 @@ FileDescriptor open_top_level_folder(int top_level, bool make) {
     return open_own_folder(top_level, std::string(kSnapshotFolder) + " in the top level of the file system", make);
 }
 
-BtrfsPlace::BtrfsPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules& excludes)
+BtrfsPlace::BtrfsPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes)
     : node_directory_(node_directory) {
     find_subvolume();
     if (snapshot_directory.empty()) {
-        find_folder();
+        find_folder(excludes);
     } else {
         use_directory(snapshot_directory, excludes);
     }
@@ -98,8 +98,8 @@ void BtrfsPlace::find_subvolume() {
     }
 }
 
-void BtrfsPlace::find_folder() {
-    if (inside_.empty() && btrfs::subvolume_id(subvolume_.get()) == btrfs::kTopLevelId) {
+void BtrfsPlace::find_folder(const ExcludeRules* excludes) {
+    if (excludes != nullptr && inside_.empty() && btrfs::subvolume_id(subvolume_.get()) == btrfs::kTopLevelId) {
         throw Error::refused("the node directory " + node_directory_ +
                                  " is the top level of its btrfs (subvolume 5): snapshots of it could only "
                                  "be kept inside it",
@@ -115,7 +115,7 @@ void BtrfsPlace::find_folder() {
     }
 }
 
-void BtrfsPlace::use_directory(const std::string& directory, const ExcludeRules& excludes) {
+void BtrfsPlace::use_directory(const std::string& directory, const ExcludeRules* excludes) {
     named_by_operator_ = true;
     // It may not exist yet, its parent must.
     std::string trimmed = directory;
@@ -130,9 +130,12 @@ void BtrfsPlace::use_directory(const std::string& directory, const ExcludeRules&
         throw Error::refused("the snapshot directory " + folder_ + " is not on the file system of the node directory " + node_directory_,
                              "name a directory on that file system with --snapshot-dir, or leave the option out");
     }
+    if (excludes == nullptr) {
+        return;
+    }
     const std::string prefix = join(node_directory_, "");
     if (folder_ == node_directory_ ||
-        (folder_.starts_with(prefix) && !excludes.matches_tree(std::string_view(folder_).substr(prefix.size()), true))) {
+        (folder_.starts_with(prefix) && !excludes->matches_tree(std::string_view(folder_).substr(prefix.size()), true))) {
         throw Error::refused("the snapshot directory " + folder_ + " lies inside the node directory",
                              folder_ == node_directory_ ? "name another one with --snapshot-dir"
                                                         : "name another one with --snapshot-dir, or exclude it with --exclude /" +

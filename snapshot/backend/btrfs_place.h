@@ -19,8 +19,9 @@ inline constexpr const char* kSnapshotFolder = ".nodesnap";
 
 class BtrfsPlace {
 public:
-    // `node_directory` is absolute, without symlinks, and on btrfs. Error::refused where no snapshots can be kept.
-    BtrfsPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules& excludes);
+    // `node_directory` is absolute, without symlinks, and on btrfs. Error::refused where no snapshots can be kept. Without `excludes` the
+    // place is only looked for: it may lie inside the node directory.
+    BtrfsPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes);
 
     Layout layout() const { return layout_; }
     const std::string& node_directory() const { return node_directory_; }
@@ -34,8 +35,8 @@ public:
 
 private:
     void find_subvolume();
-    void find_folder();
-    void use_directory(const std::string& directory, const ExcludeRules& excludes);
+    void find_folder(const ExcludeRules* excludes);
+    void use_directory(const std::string& directory, const ExcludeRules* excludes);
     int top_level();
 
     std::string node_directory_;

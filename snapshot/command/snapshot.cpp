@@ -12,7 +12,7 @@ namespace {
 void declare(OptionSet& options) {
     options.value("snapshot", "KIND", "what takes it: auto or btrfs (default: auto)");
     options.value("snapshot-dir", "DIR", "where snapshots are kept (default: a place beside the node's subvolume, see the guide)");
-    options.list("exclude", "PATTERN", "a nested subvolume or mount that may be missing in the snapshot (may be repeated)");
+    options.list("exclude", "PATTERN", "with create: a nested subvolume or mount that may be missing in the snapshot (may be repeated)");
     options.flag("json", "print a JSON document");
 }
 
@@ -107,6 +107,8 @@ ExitStatus run(Call& call) {
     if (options.kind != "auto" && options.kind != "btrfs") {
         throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots", "auto and btrfs can");
     }
+    options.must_snapshot = true;
+    options.preflight = action == "create";
     options.snapshot_directory = call.options().text("snapshot-dir");
     const ExcludeRules excludes(call.options().list("exclude"));
     const auto backend = choose_backend(directory, excludes, options);

@@ -404,5 +404,20 @@ TEST_F(Program, InitRefusesWhatIsNotEmpty) {
     EXPECT_EQ(run({"init", scratch_ / "no/such/parent", "--node", "n"}).status, 3);
 }
 
+TEST_F(Program, SnapshotsOnStorageWithoutThemAreRefused) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    const test::LoopMount mount("ext4", std::uint64_t{64} << 20);
+    std::filesystem::create_directory(mount / "node");
+    for (const std::vector<std::string>& arguments :
+         {std::vector<std::string>{"create", mount / "node", "one"}, {"list", mount / "node"}, {"remove", mount / "node", "one"}}) {
+        std::vector<std::string> command = arguments;
+        command.insert(command.begin(), "snapshot");
+        const Outcome outcome = run(command);
+        EXPECT_EQ(outcome.status, 3) << arguments[0];
+        EXPECT_TRUE(has(outcome.err, "is on ext4, which has no snapshots")) << outcome.err;
+        EXPECT_EQ(outcome.out, "");
+    }
+}
+
 }  // namespace
 }  // namespace nodesnap

@@ -462,6 +462,17 @@ TEST_F(BtrfsBackendTest, ListingNeedsNoPreflight) {
     EXPECT_EQ(choose_backend(*this / "node", ExcludeRules(), options)->list().size(), 1u);
 }
 
+TEST_F(BtrfsBackendTest, ListingFindsSnapshotsInsideTheNode) {
+    const std::string inside = *this / ".nodesnap";
+    choose(mount_->path(), {"/.nodesnap"}, inside)->create("one", false)->keep();
+    for (const std::string& directory : {std::string(), inside}) {
+        BackendOptions options;
+        options.preflight = false;
+        options.snapshot_directory = directory;
+        EXPECT_EQ(choose_backend(mount_->path(), ExcludeRules(), options)->list().size(), 1u) << directory;
+    }
+}
+
 TEST_F(BtrfsBackendTest, PrivateMountLeavesNothingBehind) {
     subvolume(*this / "sub");
     const std::string node = mount_->mount_again("subvol=sub");
