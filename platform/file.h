@@ -60,7 +60,7 @@ FileStatus stat_fd(int fd, const std::string& path_for_errors = "");
 std::optional<FileStatus> stat_at(int dir, const std::string& name, int flags = AT_SYMLINK_NOFOLLOW);
 std::optional<FileStatus> stat_path(const std::string& path, int flags = 0);
 std::uint64_t device_of(const FileStatus& status);  // major and minor in one number, as makedev()
-std::string read_link(int dir, const std::string& name);
+std::string read_link(int dir, const std::string& name, const std::string& path_for_errors = "");  // name "": of `dir` itself, O_PATH
 std::string resolve_path(const std::string& path);  // realpath: absolute, no symlinks; throws if it doesn't exist
 
 // Whole content; nullopt if there is no such file. At most `limit` bytes are taken.

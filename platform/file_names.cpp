@@ -124,11 +124,11 @@ std::uint64_t device_of(const FileStatus& status) {
     return makedev(status.stx_dev_major, status.stx_dev_minor);
 }
 
-std::string read_link(int dir, const std::string& name) {
+std::string read_link(int dir, const std::string& name, const std::string& path_for_errors) {
     std::string target(PATH_MAX, '\0');  // no file system stores longer ones
     const ssize_t length = ::readlinkat(dir, name.c_str(), target.data(), target.size());
     if (length < 0) {
-        throw Error::system("read the symlink", name, errno);
+        throw Error::system("read the symlink", path_for_errors.empty() ? name : path_for_errors, errno);
     }
     target.resize(static_cast<std::size_t>(length));
     return target;

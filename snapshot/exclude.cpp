@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "platform/error.h"
+#include "snapshot/shell_word.h"
 
 namespace nodesnap {
 namespace {
@@ -265,15 +266,15 @@ bool ExcludeRules::matches_tree(std::string_view relative_path, bool is_director
     return matches(relative_path, is_directory);
 }
 
-std::string exclude_pattern_of(std::string_view relative_path) {
-    std::string pattern;
+std::string exclude_option_of(std::string_view relative_path) {
+    std::string pattern = "/";
     for (const char c : relative_path) {
         if (c == '*' || c == '?' || c == '[' || c == '\\') {
             pattern += '\\';
         }
         pattern += c;
     }
-    return pattern;
+    return "--exclude " + shell_word(pattern);
 }
 
 }  // namespace nodesnap

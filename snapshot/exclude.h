@@ -55,7 +55,7 @@ private:
     std::vector<Rule> rules_;
 };
 
-// A path as a pattern that matches just it, for messages that suggest one.
-std::string exclude_pattern_of(std::string_view relative_path);
+// The option that leaves out just this path, for messages that suggest it: can be pasted into a shell.
+std::string exclude_option_of(std::string_view relative_path);
 
 }  // namespace nodesnap

@@ -10,6 +10,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/mount.h"
+#include "snapshot/shell_word.h"
 
 namespace nodesnap {
 namespace {
@@ -104,7 +105,7 @@ void BtrfsPlace::find_folder(const ExcludeRules* excludes) {
                                  " is the top level of its btrfs (subvolume 5): snapshots of it could only "
                                  "be kept inside it",
                              "move the node into a subvolume and mount that, or name a directory inside that is excluded: --snapshot-dir " +
-                                 join(node_directory_, kSnapshotFolder) + " --exclude /" + kSnapshotFolder);
+                                 shell_word(join(node_directory_, kSnapshotFolder)) + " " + exclude_option_of(kSnapshotFolder));
     }
     if (layout_ == Layout::kMountRoot || subvolume_root_.empty()) {
         top_level();
@@ -138,8 +139,8 @@ void BtrfsPlace::use_directory(const std::string& directory, const ExcludeRules*
         (folder_.starts_with(prefix) && !excludes->matches_tree(std::string_view(folder_).substr(prefix.size()), true))) {
         throw Error::refused("the snapshot directory " + folder_ + " lies inside the node directory",
                              folder_ == node_directory_ ? "name another one with --snapshot-dir"
-                                                        : "name another one with --snapshot-dir, or exclude it with --exclude /" +
-                                                              exclude_pattern_of(std::string_view(folder_).substr(prefix.size())));
+                                                        : "name another one with --snapshot-dir, or leave it out with " +
+                                                              exclude_option_of(std::string_view(folder_).substr(prefix.size())));
     }
 }
 

@@ -19,7 +19,7 @@ void refuse_found(const std::vector<std::string>& found, const char* what, const
     std::string options;
     for (std::size_t i = 0; i < std::min(found.size(), kNamed); ++i) {
         names += (i == 0 ? "" : ", ") + found[i] + "/";
-        options += " --exclude " + exclude_pattern_of(found[i]);
+        options += " " + exclude_option_of(found[i]);
     }
     if (found.size() > kNamed) {
         names += " and " + std::to_string(found.size() - kNamed) + " more";

@@ -442,7 +442,7 @@ Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const Sour
     const FileDescriptor owned(itself ? -1 : fd);
     Inode inode = read_inode(fd, entry, readable, path);
     if (inode.type == FileType::kSymlink) {
-        const std::string target = read_source([&] { return read_link(fd, ""); });
+        const std::string target = read_source([&] { return read_link(fd, "", path); });
         inode.content.resize(target.size());
         std::memcpy(inode.content.data(), target.data(), target.size());
     }

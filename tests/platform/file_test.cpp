@@ -56,6 +56,17 @@ protected:
     FileDescriptor root_ = open_path(scratch_.path(), O_RDONLY | O_DIRECTORY);
 };
 
+TEST(ReadLink, SaysWhichSymlinkCannotBeRead) {
+    const ScratchDirectory scratch;
+    const FileDescriptor fd = open_path(scratch.path(), O_PATH);
+    try {
+        read_link(fd.get(), "", "data/link");
+        FAIL() << "a directory is no symlink";
+    } catch (const Error& error) {
+        EXPECT_TRUE(error.message().starts_with("cannot read the symlink data/link: ")) << error.message();
+    }
+}
+
 TEST_F(FileTest, OpenSaysWhatIsMissing) {
     const Error error = error_of([&] { open_path(scratch_ / "nothing", O_RDONLY); });
     EXPECT_EQ(error.message(), "cannot open " + (scratch_ / "nothing") + ": No such file or directory");

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "platform/error.h"
+#include "tests/support/loop_mount.h"
 
 namespace nodesnap {
 namespace {
@@ -127,11 +129,27 @@ TEST(Exclude, HardPatternTakesNoExponentialTime) {
     EXPECT_FALSE(matches(deep + "b", path));
 }
 
-TEST(Exclude, SuggestedPatternMatchesJustItsPath) {
-    for (const std::string path : {"cache", "a/b", "we*ird", "[x]", "back\\slash", "\xff?"}) {
-        EXPECT_TRUE(matches("/" + exclude_pattern_of(path), path)) << path;
+// What a shell makes of the words.
+std::string pasted(const std::string& words) {
+    return test::run({"bash", "-c", "printf '%s|' " + words});
+}
+
+TEST(Exclude, SuggestedOptionMatchesJustItsPath) {
+    for (const std::string path : {"cache", "a/b", "we*ird", "[x]", "back\\slash", "\xff?", "a b[1]*", "n\nl", "it's", "$HOME `id`",
+                                   "\x01"
+                                   "1f",
+                                   "\xc3\xa9t\xc3\xa9", "~", "a\n'b\\"}) {
+        const std::string option = exclude_option_of(path);
+        EXPECT_TRUE(std::all_of(option.begin(), option.end(), [](char c) { return c >= ' ' && c <= '~'; })) << option;
+        const std::string words = pasted(option);
+        ASSERT_TRUE(words.starts_with("--exclude|/") && words.ends_with("|")) << words;
+        const std::string pattern = words.substr(10, words.size() - 11);
+        EXPECT_TRUE(matches(pattern, path)) << pattern;
+        EXPECT_FALSE(matches(pattern, "x/" + path)) << pattern;
+        EXPECT_FALSE(matches(pattern, path + "x")) << pattern;
     }
-    EXPECT_FALSE(matches(exclude_pattern_of("a*"), "ab"));
+    EXPECT_EQ(exclude_option_of("a*"), "--exclude '/a\\*'");
+    EXPECT_EQ(exclude_option_of("data/cache"), "--exclude /data/cache");
 }
 
 // The plain definition, slow, to compare with: [pattern, path] from their ends.
