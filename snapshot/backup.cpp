@@ -10,6 +10,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
 
 namespace nodesnap {
@@ -60,11 +61,10 @@ public:
 private:
     static std::unique_ptr<SnapshotBackend> preflight(const Repository& repository, const BackupOptions& options,
                                                       const ExcludeRules& excludes) {
-        if (!repository.target().writable()) {
-            throw Error::refused("cannot write to the repository at " + repository.target().describe(),
-                                 "remount it writable, or back up to another repository");
-        }
-        return choose_backend(options.node_directory, excludes, options.backend);
+        repository.target().check_writable();
+        auto backend = choose_backend(options.node_directory, excludes, options.backend);
+        refuse_overlap(repository.target(), options.node_directory, excludes);
+        return backend;
     }
 
     void identify() {

@@ -21,6 +21,7 @@
 #include "snapshot/restore/place.h"
 #include "snapshot/restore/plan.h"
 #include "snapshot/restore/queue.h"
+#include "snapshot/restore/surroundings.h"
 #include "snapshot/restore/worker.h"
 
 namespace nodesnap {
@@ -99,6 +100,7 @@ void Restoring::inspect() {
     selection_ = select_paths(repository_, backup_, options_.paths);
     auto wanted = new_state(repository_, backup_, options_);
     place_ = inspect_place(repository_, backup_, options_, wanted);
+    look_around(repository_, place_, report_);
     needs_ = needs_of(repository_, backup_, selection_, file_system_of(place_.parent));
     result_.required_bytes = needs_.required_bytes;
     result_.files = needs_.files;

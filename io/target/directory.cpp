@@ -27,8 +27,13 @@ public:
     std::string describe() const override { return folders_->path(); }
     std::string describe(std::string_view name) const override { return folders_->place(name); }
 
-    bool writable() const override {
-        return ::faccessat(folders_->root(), ".", W_OK, AT_EACCESS) == 0 && !file_system_of(folders_->root(), folders_->path()).read_only;
+    std::optional<std::string> local_directory() const override { return resolve_path(folders_->path()); }
+
+    int write_error() const override {
+        if (file_system_of(folders_->root(), folders_->path()).read_only) {
+            return EROFS;
+        }
+        return ::faccessat(folders_->root(), ".", W_OK | X_OK, AT_EACCESS) == 0 ? 0 : errno;
     }
 
     std::optional<std::uint64_t> free_bytes() const override { return file_system_of(folders_->root(), folders_->path()).free_bytes; }
@@ -155,6 +160,21 @@ void DirectoryTarget::abandon(std::string_view staging_prefix) {
     }
 }
 
+Error open_error(const std::string& path, int error_number, bool create) {
+    if (error_number == ENOTDIR) {
+        return Error::refused("cannot open the repository " + path + ": it isn't a directory", "a repository is one: check the path");
+    }
+    if (error_number == ENOENT && create) {  // the name is taken: otherwise it had been made
+        return Error::refused("cannot make the repository " + path + ": it is a symlink to nowhere",
+                              "remove the link, or make the directory that it names");
+    }
+    if (error_number == ENOENT) {
+        return Error::refused("cannot open the repository " + path + ": no such directory",
+                              "check the path and that it is mounted, or make a repository with `nodesnap init`");
+    }
+    return Error::system("open", path, error_number);
+}
+
 }  // namespace
 
 std::shared_ptr<Target> open_directory_target(const std::string& path, bool create) {
@@ -172,12 +192,8 @@ std::shared_ptr<Target> open_directory_target(const std::string& path, bool crea
         throw Error::system("open", path, injected);
     }
     const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
-        throw Error::refused("cannot open the repository " + path + ": no such directory",
-                             "check the path and that it is mounted, or make a repository with `nodesnap init`");
-    }
     if (fd < 0) {
-        throw Error::system("open", path, errno);
+        throw open_error(path, errno, create);
     }
     return std::make_shared<DirectoryTarget>(path, FileDescriptor(fd));
 }

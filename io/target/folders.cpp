@@ -135,7 +135,7 @@ void Folders::sync_removals() {
 Error Folders::error(const std::string& operation, std::string_view name, int error_number) const {
     std::string hint;
     if (error_number == ENOSPC || error_number == EDQUOT) {
-        hint = "free space (or raise the quota) where " + path_ + " lies, or remove backups that aren't needed any more, then run it again";
+        hint = "free space (or raise the quota) where " + path_ + " lies, then run it again";
     } else if (error_number == EROFS) {
         hint = path_ + " is mounted read-only; mount it writable to change the repository";
     }

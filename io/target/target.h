@@ -65,7 +65,12 @@ public:
 
     virtual std::string describe() const = 0;  // for messages: "/backup/node1"
     virtual std::string describe(std::string_view name) const = 0;
-    virtual bool writable() const = 0;  // false on read-only media
+    // The directory of this host that holds the objects, absolute and without symlinks, if there is one: for who must know what lies
+    // inside what.
+    virtual std::optional<std::string> local_directory() const { return std::nullopt; }
+    // The errno that says why nothing can be stored here, such as EROFS or EACCES; 0 if things can, as far as is known without trying.
+    virtual int write_error() const = 0;
+    void check_writable() const;  // Error::refused, with the reason and the remedy
     virtual std::optional<std::uint64_t> free_bytes() const = 0;
 
     // Creates a small object (up to 64 MiB) atomically and durably. False if one of the name exists.

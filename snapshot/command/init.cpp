@@ -2,6 +2,7 @@
 #include "platform/file.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/overlap.h"
 
 namespace nodesnap::command {
 namespace {
@@ -29,6 +30,9 @@ void check_parent(const std::string& place) {
     if (!stat_path(parent)) {
         throw Error::refused("cannot make " + place + ": there is no directory " + parent,
                              "make it first, or check that its disk is mounted");
+    }
+    if (const auto around = repository_around(parent)) {
+        throw Error::refused("cannot make " + place + ": it would lie inside the repository " + *around, "name another directory");
     }
 }
 
@@ -65,7 +69,7 @@ const Command kInit = {
     "0  the repository is there\n"
     "1  failed\n"
     "2  wrong usage\n"
-    "3  refused: the directory isn't empty, or is a repository already, or its parent doesn't exist\n",
+    "3  refused: the directory isn't empty, is a repository already or lies inside one, or its parent doesn't exist\n",
     declare,
     run,
 };

@@ -58,9 +58,7 @@ ExitStatus run(Call& call) {
     call.end_of_positionals();
     const LeaseOptions lease_settings = lease_options(call.options(), "repair");
     Repository repository = open_repository(place, [](const Damage&) {});  // run_repair() looks at all copies itself
-    if (!repository.target().writable()) {
-        throw Error::refused("the repository at " + repository.target().describe() + " can't be written to", "mount it read-write");
-    }
+    repository.target().check_writable();
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
     // A dead backup's session is given up first: a sleeper must not publish what rests on packs that the repair touches. Its snapshot is
     // for the next backup, which knows the node directory.

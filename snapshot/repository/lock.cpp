@@ -202,9 +202,7 @@ void Lease::release() {
 }
 
 Lease Lease::acquire(Target& target, const Uuid& repository, const LeaseOptions& options) {
-    if (!target.writable()) {
-        throw Error::refused("the repository " + target.describe() + " can't be written to", "mount it writable, or run as a user who may");
-    }
+    target.check_writable();
     if (options.lease < std::chrono::seconds(1) || options.lease > kLongestLease) {
         throw Error::usage("a lease must last from 1 second to 30 days");
     }

@@ -15,7 +15,10 @@ void require_empty(Target& target) {
         std::string name;
     };
     try {
-        target.list("", [](const ObjectEntry& entry) { throw Found{entry.name}; });
+        // What else a repository holds is listed before these.
+        for (const std::string_view prefix : {layout::kRepository, std::string_view()}) {
+            target.list(prefix, [](const ObjectEntry& entry) { throw Found{entry.name}; });
+        }
     } catch (const Found& found) {
         if (found.name == layout::kRepository || found.name == layout::kRepositoryCopy) {
             throw Error::refused(target.describe() + " is a repository already", "name another directory");
@@ -36,9 +39,7 @@ void Repository::create(Target& target, const std::string& node_name) {
     if (node_name.empty() || node_name.size() > kNodeNameLimit) {
         throw Error::usage("a node's name has 1 to 255 bytes", "give it with --node");
     }
-    if (!target.writable()) {
-        throw Error::refused(target.describe() + " can't be written to", "mount it writable, or run as a user who may");
-    }
+    target.check_writable();
     require_empty(target);
     Description description;
     description.info.uuid = Uuid::random();

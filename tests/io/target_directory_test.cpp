@@ -251,13 +251,15 @@ TEST_F(DirectoryTarget, ReadsFromAReadOnlyMount) {
     AlignedBuffer data(8192, 5);
     {
         const auto target = open_directory_target(mount / "r", true);
-        EXPECT_TRUE(target->writable());
+        EXPECT_EQ(target->write_error(), 0);
+        EXPECT_NO_THROW(target->check_writable());
         put_object(*target, ring, "packs/0a/x", "x", data.span(), 4096);
         target->create("small", bytes_of("small"));
     }
     mount.remount("ro");
     const auto target = open_directory_target(mount / "r");
-    EXPECT_FALSE(target->writable());
+    EXPECT_EQ(target->write_error(), EROFS);
+    EXPECT_THROW(target->check_writable(), Error);
     AlignedBuffer back(8192);
     ring.wait(target->open("packs/0a/x")->read(ring, back.span(), 0));
     EXPECT_TRUE(back == data);
@@ -400,6 +402,56 @@ TEST_F(DirectoryTarget, WhatCannotBeReadCanBeReplaced) {
     hooks.stop_failing();
     EXPECT_EQ(target->load_salvaging("backups/x", 1U << 20)->content, Bytes(5, std::byte{1}));
     EXPECT_EQ(target->load_salvaging("backups/x", 1U << 20)->error_number, 0);
+}
+
+TEST_F(DirectoryTarget, SaysWhoMayNotWriteToIt) {
+    if (::geteuid() != 0) {
+        GTEST_SKIP() << "needs root to become another user";
+    }
+    const auto target = open();
+    Child stranger([&] {
+        if (::chmod(path().c_str(), 0755) != 0 || ::seteuid(65534) != 0) {
+            return 1;
+        }
+        try {
+            target->check_writable();
+        } catch (const Error& error) {
+            const bool right = error.status() == ExitStatus::kRefused && error.error_number() == EACCES &&
+                               error.message().find("Permission denied") != std::string::npos &&
+                               error.hint().find("user") != std::string::npos;
+            return right ? 0 : 2;
+        }
+        return 3;
+    });
+    EXPECT_EQ(stranger.exit_status(), 0);
+}
+
+TEST_F(DirectoryTarget, KnowsItsDirectory) {
+    fs::create_directory_symlink(path(), scratch_ / "link");
+    open();
+    EXPECT_EQ(open_directory_target(scratch_ / "link")->local_directory(), fs::canonical(path()).string());
+}
+
+TEST_F(DirectoryTarget, WhatIsNoDirectoryIsCalledThat) {
+    std::ofstream(scratch_ / "file") << "x";
+    fs::create_symlink("nowhere", scratch_ / "dangling");
+    const auto message = [this](const std::string& name, bool create) {
+        try {
+            open_directory_target(scratch_ / name, create);
+        } catch (const Error& error) {
+            EXPECT_EQ(error.status(), ExitStatus::kRefused) << name;
+            return error.message() + "; " + error.hint();
+        }
+        return std::string("none");
+    };
+    const auto says = [](const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; };
+    for (const bool create : {false, true}) {
+        EXPECT_TRUE(says(message("file", create), "isn't a directory")) << message("file", create);
+        EXPECT_FALSE(says(message("file", create), "init")) << message("file", create);
+    }
+    EXPECT_TRUE(says(message("dangling", true), "symlink to nowhere")) << message("dangling", true);
+    EXPECT_TRUE(says(message("dangling", false), "no such directory"));
+    EXPECT_TRUE(says(message("nothing", false), "nodesnap init"));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ public:
 
     std::string describe() const override { return "memory"; }
     std::string describe(std::string_view name) const override { return "memory/" + std::string(name); }
-    bool writable() const override { return true; }
+    int write_error() const override { return 0; }
     std::optional<std::uint64_t> free_bytes() const override { return std::nullopt; }
     bool create(std::string_view name, std::span<const std::byte> content) override {
         return objects.try_emplace(std::string(name), content.begin(), content.end()).second;

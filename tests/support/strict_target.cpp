@@ -304,9 +304,9 @@ std::string StrictTarget::describe(std::string_view name) const {
     return place_of(name);
 }
 
-bool StrictTarget::writable() const {
+int StrictTarget::write_error() const {
     const std::lock_guard lock(state_->mutex);
-    return state_->writable;
+    return state_->writable ? 0 : EROFS;
 }
 
 std::optional<std::uint64_t> StrictTarget::free_bytes() const {

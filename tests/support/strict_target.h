@@ -45,7 +45,7 @@ public:
 
     std::string describe() const override;
     std::string describe(std::string_view name) const override;
-    bool writable() const override;
+    int write_error() const override;
     std::optional<std::uint64_t> free_bytes() const override;
     bool create(std::string_view name, std::span<const std::byte> content) override;
     std::unique_ptr<ObjectWriter> begin(std::string_view name, std::string_view staging_id) override;
