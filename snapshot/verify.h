@@ -32,7 +32,8 @@ struct VerifyResult {
     std::uint64_t lost_count = 0;       // not healed by another copy
     std::vector<std::string> affected;  // "backup 0a1b..., data/000012.sst, bytes 65536 to 131071"; at most Report::kKept
     std::uint64_t affected_count = 0;
-    std::vector<std::string> information;  // no damage, but worth knowing: packs that no backup refers to; at most Report::kKept
+    std::vector<std::string>
+        information;  // no damage, but worth knowing: packs that no backup refers to, other objects; at most Report::kKept
     bool needs_repair() const { return damage_count != 0; }
 };
 // Reads only; needs no lease. Damage in one backup doesn't keep the others from being checked. Throws Error if something other than damage
@@ -45,6 +46,12 @@ struct RepairResult {
     std::vector<Damage> lost;  // what no copy can heal; at most Report::kKept
     std::uint64_t lost_count = 0;
 };
+// Gives up the backups that these manifests' names mean ("backups/0000000001-..."), of which no copy of any revision can be read: what is
+// left of them is kept as "lost/backups/...", and marks take their places. Nothing else is touched: what other backups refer to stays, and
+// so do the packs. Error::usage or refused, with nothing touched, if one of them isn't a manifest's name, isn't there or can be read.
+// Returns the names of what was dropped. Needs the lease. Memory: the objects, up to 48 MiB each.
+std::vector<std::string> drop_lost_backups(Repository& repository, const Lease& lease, const std::vector<std::string>& objects);
+
 // Looks at both copies of everything that has two (not at file data). Rewrites each object that has lost a copy as its next generation or
 // revision, durable before the old one is removed. Needs the lease.
 RepairResult run_repair(Repository& repository, const Lease& lease, Progress& progress);

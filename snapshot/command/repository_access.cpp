@@ -74,7 +74,7 @@ Manifest BackupChoice::find(const Repository& repository) const {
 
 void warn_of_damaged(Report& report, const BackupEntry& entry) {
     report.warn(entry.object + ": this backup's manifest can't be read: " + entry.damage +
-                "; run \"nodesnap repair\": it heals what can be healed");
+                "; run \"nodesnap repair\": it heals what can be healed, and tells how to give up what can't");
 }
 
 std::string short_id(const SessionId& id) {

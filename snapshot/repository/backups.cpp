@@ -183,6 +183,9 @@ std::set<SessionId> Repository::unfinished_sessions() const {
                 if (entry.manifest->parent) {
                     unfinished.erase(*entry.manifest->parent);
                 }
+                for (const PackId& pack : entry.manifest->packs) {
+                    unfinished.erase(pack.session());
+                }
             }
         });
     }

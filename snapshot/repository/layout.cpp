@@ -111,6 +111,10 @@ std::string shared_lock(const SessionId& id) {
     return "locks/" + id.hex() + ".shared";
 }
 
+std::string remains(std::string_view object) {
+    return "lost/" + std::string(object);
+}
+
 std::optional<PackName> parse_pack(std::string_view name) {
     constexpr std::size_t kIdDigits = 32;
     PackKind kind = PackKind::kData;

@@ -39,6 +39,7 @@ std::string pack(const PackName& name);
 std::string manifest(const ManifestName& name);
 std::string session(const SessionId& id);
 std::string shared_lock(const SessionId& id);
+std::string remains(std::string_view object);  // what is left of an object that was given up
 
 // nullopt for names that aren't of this kind.
 std::optional<PackName> parse_pack(std::string_view name);

@@ -176,6 +176,9 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
         if (entry.manifest->parent) {
             finished.try_emplace(*entry.manifest->parent, true);
         }
+        for (const PackId& pack : entry.manifest->packs) {
+            finished.try_emplace(pack.session(), true);
+        }
     });
     std::size_t cleared = 0;
     for (const SessionRecord& session : dead) {

@@ -169,7 +169,21 @@ TEST_F(Program, DamagedManifestsAreListedAsDamaged) {
     EXPECT_EQ(run({"status", repository()}).status, 5);
     EXPECT_EQ(run({"find", repository(), "conf"}).status, 5);
     EXPECT_EQ(run({"verify", repository()}).status, 5);
-    EXPECT_EQ(run({"repair", repository()}).status, 5);
+    outcome = run({"repair", repository()});
+    EXPECT_EQ(outcome.status, 5);
+    EXPECT_TRUE(has(outcome.out, "--drop-lost")) << outcome.out;
+
+    const std::string object = "backups/" + std::filesystem::path(manifest).filename().string();
+    outcome = run({"repair", repository(), "--drop-lost", object});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_TRUE(has(outcome.out, "dropped: " + object)) << outcome.out;
+    EXPECT_EQ(objects("lost").size(), 1U);
+    for (const char* command : {"list", "status", "verify", "repair"}) {
+        EXPECT_EQ(run({command, repository()}).status, 0) << command;
+    }
+    EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), 1U);
+    EXPECT_EQ(run({"repair", repository(), "--drop-lost", object, "--json"}).status, 3);
+    EXPECT_EQ(backup().status, 0);
 }
 
 TEST_F(Program, LatestSaysThatANewerManifestCannotBeRead) {
@@ -400,7 +414,12 @@ TEST_F(Program, InterruptedCommandsSayThat) {
 TEST_F(Program, InitRefusesWhatIsNotEmpty) {
     EXPECT_EQ(run({"init", scratch_ / "node", "--node", "n"}).status, 3);
     EXPECT_EQ(init().status, 0);
-    EXPECT_EQ(init().status, 3);
+    for (int i = 0; i < 2; ++i) {
+        const Outcome again = init();
+        EXPECT_EQ(again.status, 3);
+        EXPECT_TRUE(has(again.err, "is a repository already")) << again.err;
+        EXPECT_EQ(backup().status, 0);  // then other objects are listed first
+    }
     EXPECT_EQ(run({"init", scratch_ / "no/such/parent", "--node", "n"}).status, 3);
 }
 

@@ -45,6 +45,8 @@ public:
         return record;
     }
 
+    // Of another backup's, which this one takes data from.
+    void refers_to(const PackId& pack) { packs_.push_back(pack); }
     // Stores a data pack of that many segments.
     PackId data_pack(Repository& repository, std::uint32_t segments) {
         const PackId id = PackId::of(session_, counter_++);

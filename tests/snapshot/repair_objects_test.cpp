@@ -181,6 +181,103 @@ TEST(Repair, KeepsAManifestThatIsLost) {
     EXPECT_EQ(made.names("backups/"), (std::vector<std::string>{object}));
 }
 
+void lose_manifest(const MadeRepository& made, const std::string& object) {
+    made.flip(object, 200);
+    made.flip(object, made.size(object) / 2 + 200);
+}
+
+std::vector<std::string> drop_lost(const MadeRepository& made, const std::vector<std::string>& objects) {
+    return under_lease(made, [&](Repository& repository, Lease& lease) { return drop_lost_backups(repository, lease, objects); });
+}
+
+TEST(DropLost, GivesUpABackupWhoseManifestIsLostAndNothingElse) {
+    MadeRepository made;
+    made.add_backup();
+    const Manifest kept = made.add_backup();
+    const std::string object = made.names("backups/").at(0);
+    const auto packs = made.names("packs/");
+    lose_manifest(made, object);
+    const Bytes left = made.target->peek(object);
+    EXPECT_EQ(drop_lost(made, {object}), (std::vector<std::string>{object}));
+    EXPECT_EQ(made.target->peek("lost/" + object), left);
+    EXPECT_EQ(made.names("packs/"), packs);
+    EXPECT_EQ(made.names("backups/").size(), 2U) << "its name must not be free";
+    std::vector<SessionId> listed;
+    made.open().for_each_backup([&](const BackupEntry& entry) { listed.push_back(entry.manifest.value().id); });
+    EXPECT_EQ(listed, (std::vector<SessionId>{kept.id}));
+    EXPECT_FALSE(verify(made).needs_repair());
+    EXPECT_EQ(repair(made).lost_count, 0U);
+    EXPECT_THROW(drop_lost(made, {object}), Error) << "it isn't there any more";
+}
+
+TEST(DropLost, RefusesWhatIsNotLost) {
+    MadeRepository made;
+    made.add_backup();
+    made.add_backup();
+    const auto objects = made.names("backups/");
+    lose_manifest(made, objects.at(0));
+    made.flip(objects.at(1), 200);  // the other copy is good
+    const auto before = made.names("");
+    const auto status = [&](const std::string& object) {
+        try {
+            drop_lost(made, {objects.at(0), object});  // nothing is touched for the sake of the first
+        } catch (const Error& error) {
+            return error.status();
+        }
+        return ExitStatus::kDone;
+    };
+    EXPECT_EQ(status(objects.at(1)), ExitStatus::kRefused);
+    EXPECT_EQ(status("backups/0000000099-20240531T020000Z.0"), ExitStatus::kRefused);
+    EXPECT_EQ(status("packs/00/something"), ExitStatus::kUsage);
+    auto after = made.names("");
+    std::erase_if(after, [](const std::string& name) { return name.starts_with("locks/"); });
+    EXPECT_EQ(after, [&] {
+        auto names = before;
+        std::erase_if(names, [](const std::string& name) { return name.starts_with("locks/"); });
+        return names;
+    }());
+}
+
+TEST(DropLost, TakesAllRevisionsOfTheBackupOrNone) {
+    MadeRepository made;
+    Manifest manifest = made.add_backup();
+    const std::string first = made.names("backups/").at(0);
+    manifest.name.revision = 1;
+    const std::string second = layout::manifest(manifest.name);
+    made.target->create(second, encode_manifest(made.open().info().uuid, manifest));
+    lose_manifest(made, second);
+    EXPECT_THROW(drop_lost(made, {second}), Error) << "the revision before it is good";
+    lose_manifest(made, first);
+    EXPECT_EQ(drop_lost(made, {second}), (std::vector<std::string>{first, second}));
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
+// The session object that a finished backup left behind mustn't take the packs along that later backups refer to.
+TEST(DropLost, LaterBackupsKeepThePacksThatTheyReferTo) {
+    MadeRepository made;
+    Repository repository = made.open();
+    MadeBackup older;
+    const PackId pack = older.data_pack(repository, 2);
+    SessionRecord session;
+    session.id = pack.session();
+    session.epoch = 1;
+    session.host = "another";
+    session.snapshot_backend = "none";
+    session.manifest = older.publish(repository).name;
+    MadeBackup later;
+    later.inode(3, MadeBackup::file(pack, 0, 2));
+    later.name(MadeBackup::kRoot, "file", 3);
+    later.refers_to(pack);
+    later.publish(repository);
+    under_lease(made, [&](Repository& opened, Lease& lease) { opened.begin_session(lease, session); });
+    const std::string object = layout::manifest(session.manifest);
+    lose_manifest(made, object);
+    drop_lost(made, {object});
+    under_lease(made, [](Repository& opened, Lease& lease) { opened.clear_sessions(lease, {}); });
+    EXPECT_TRUE(made.open().sessions().empty());
+    EXPECT_FALSE(verify(made).needs_repair());
+}
+
 TEST(Repair, PutsAWholeRevisionAboveADamagedOne) {
     MadeRepository made;
     const Manifest manifest = made.add_backup();
@@ -495,6 +592,32 @@ TEST(Repair, AFailingTargetLosesNothing) {
             }
         }
     }
+}
+
+TEST(DropLost, MarksNothingBeforeWhatIsLeftOfItIsKept) {
+    MadeRepository made;
+    made.add_backup();
+    const std::string object = made.names("backups/").at(0);
+    lose_manifest(made, object);
+    const Bytes left = made.target->peek(object);
+    std::vector<std::string> steps;
+    {
+        const StopAtStep hooks([&](const std::string& name) {
+            if (name.starts_with("drop.")) {
+                steps.push_back(name);
+                EXPECT_EQ(made.names("lost/").size(), 1U) << name;
+                EXPECT_EQ(made.target->peek(object) == left, name == "drop.kept") << name;
+            }
+        });
+        drop_lost(made, {object});
+    }
+    EXPECT_EQ(steps, (std::vector<std::string>{"drop.kept", "drop.marked"}));
+    // As if it had been killed between the two.
+    made.target->poke(object, left);
+    EXPECT_EQ(verify(made).lost_count, 1U);
+    EXPECT_EQ(drop_lost(made, {object}).size(), 1U);
+    EXPECT_EQ(made.target->peek("lost/" + object), left);
+    EXPECT_FALSE(verify(made).needs_repair());
 }
 
 }  // namespace
