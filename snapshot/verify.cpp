@@ -51,6 +51,8 @@ public:
     }
 
 private:
+    static constexpr std::uint64_t kStrangersNamed = 8;
+
     bool all_backups() const { return options_.backup.empty() && !options_.as_of_ns; }
 
     void check_description() {
@@ -72,14 +74,28 @@ private:
         target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
             if (const auto name = layout::parse_manifest(entry.name)) {
                 manifests_.push_back(*name);
+            } else {
+                meet_stranger(entry);
             }
         });
         for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
             target_.list(folder, [&](const ObjectEntry& entry) {
                 if (const auto name = layout::parse_pack(entry.name)) {
                     ledger_.exists(*name, entry.size);
+                } else {
+                    meet_stranger(entry);
                 }
             });
+        }
+        if (strangers_ > kStrangersNamed) {
+            findings_.inform(std::to_string(strangers_ - kStrangersNamed) + " more objects have no names of nodesnap's");
+        }
+    }
+
+    // Every command leaves it alone; it may be a file system's remains, or somebody's copy.
+    void meet_stranger(const ObjectEntry& entry) {
+        if (++strangers_ <= kStrangersNamed) {
+            findings_.inform(entry.name + " isn't a name of nodesnap's: it is left alone");
         }
     }
 
@@ -185,6 +201,7 @@ private:
     std::vector<layout::ManifestName> manifests_;
     std::set<std::pair<std::uint64_t, std::int64_t>> backups_;  // sequence and time of those that were checked
     std::uint64_t stored_bytes_ = 0;
+    std::uint64_t strangers_ = 0;
 };
 
 }  // namespace

@@ -318,5 +318,24 @@ TEST(Verify, ATargetThatFailsIsNoDamage) {
     FAIL() << "no run was clean";
 }
 
+TEST(Verify, TellsOfWhatIsNotNodesnaps) {
+    MadeRepository made;
+    made.add_backup();
+    EXPECT_TRUE(verify(made).information.empty());
+    for (const char* name : {"backups/foo", "packs/x", "nodes/00/junk"}) {
+        made.target->create(name, Bytes(3));
+    }
+    const VerifyResult result = verify(made);
+    EXPECT_FALSE(result.needs_repair());
+    for (const std::string name : {"backups/foo", "packs/x", "nodes/00/junk"}) {
+        EXPECT_TRUE(holds(result.information, name)) << name;
+    }
+    for (int i = 0; i < 100; ++i) {
+        made.target->create("packs/many" + std::to_string(i), Bytes(3));
+    }
+    EXPECT_LT(verify(made).information.size(), 20U);
+    EXPECT_TRUE(holds(verify(made).information, "95 more"));
+}
+
 }  // namespace
 }  // namespace nodesnap
