@@ -14,7 +14,7 @@ namespace nodesnap::command {
 namespace {
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "what takes the snapshot: auto, btrfs, or none for a stopped daemon (default: auto)");
+    options.value("snapshot", "KIND", "btrfs; none: read the directory itself, of a stopped daemon; auto: btrfs where the node is on it, otherwise none (default: auto)");
     options.value("snapshot-dir", "DIR", "where the snapshot is made (default: a place beside the node's subvolume, see the guide)");
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
@@ -23,7 +23,7 @@ void declare(OptionSet& options) {
     options.flag("skip-unreadable", "go on when parts of a file can't be read; the backup is marked incomplete");
     options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
     options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
-    options.flag("accept-inconsistent", "with --snapshot none: back up a directory that is in use, and say so in the backup");
+    options.flag("accept-inconsistent", "without a snapshot: back up a directory that is in use, and say so in the backup");
     options.flag("adopt-node", "the node has moved: to another host, file system or path");
     declare_workers(options);
     options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
@@ -190,9 +190,12 @@ const Command kBackup = {
     "Takes a snapshot of the node directory, in milliseconds, and copies the snapshot into the repository while the daemon goes\n"
     "on. The backup becomes visible when all of it is durable; one that fails or is interrupted leaves no trace but what the next\n"
     "one clears. On btrfs the snapshot is kept until the next backup, which reads only what has changed since; what the backups have\n"
-    "in common is stored once, and each of them is complete. A backup of a running daemon is crash-consistent: it holds what was fsynced, "
-    "as after a power cut. Where no\n"
-    "snapshot can be taken (--snapshot none) the daemon must be stopped.\n"
+    "in common is stored once, and each of them is complete.\n"
+    "Each backup says what its files are: crash-consistent, of one instant with a daemon running: what was fsynced is there, as\n"
+    "after a power cut; point-in-time, when nobody had anything open there; inconsistent, only by --accept-inconsistent.\n"
+    "Snapshots are btrfs's. On any other file system the directory itself is read, and the daemon must be stopped: the backup is\n"
+    "refused while a file is open for writing, and fails if one is changed meanwhile. The summary says which it was;\n"
+    "--snapshot btrfs refuses to go without a snapshot.\n"
     "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
     "'*' and '?' fit within a name, \"**\" across directories.\n",
     "nodesnap backup /var/lib/qdb/db /backup/node1\n"
@@ -201,7 +204,8 @@ const Command kBackup = {
     "0  the backup is made\n"
     "1  failed or interrupted; there is no new backup, the earlier ones are as they were\n"
     "2  wrong usage\n"
-    "3  refused, nothing was touched: another node's repository, a nested subvolume or mount, a directory in use ...\n"
+    "3  refused, nothing was touched: another node's repository, one inside the node directory, a nested subvolume or mount,\n"
+    "   a directory in use ...\n"
     "4  the backup is made, with warnings; with --skip-unreadable it may be incomplete\n"
     "5  the repository is damaged\n"
     "6  another holds the repository, or has taken it over\n",

@@ -150,8 +150,8 @@ const Command kRestore = {
     "2  wrong usage\n"
     "3  refused, nothing was touched: destination not empty, in use or too small, --path names\n"
     "   what the backup doesn't hold, or the backup is marked incomplete\n"
-    "4  restored, with warnings: something the destination can't hold, something stored twice has lost a copy, or a newer\n"
-    "   backup's manifest can't be read\n"
+    "4  restored, with warnings: something the destination can't hold, something stored twice has lost a copy, a newer\n"
+    "   backup's manifest can't be read, or the destination lies inside the node directory\n"
     "5  the backup is damaged\n",
     declare,
     run,
