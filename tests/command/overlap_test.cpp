@@ -32,7 +32,7 @@ TEST_F(Overlap, ARepositoryInsideItsNodeIsRefusedUnlessExcluded) {
     EXPECT_EQ(refused.status, 3);
     EXPECT_TRUE(has(refused.err, "lies inside the node directory")) << refused.err;
     EXPECT_TRUE(has(refused.err, "--exclude '/data/my repo'")) << refused.err;
-    EXPECT_FALSE(fs::exists(inside + "/locks")) << "nothing is touched";
+    EXPECT_FALSE(fs::exists(inside + "/locks/exclusive")) << "nothing is touched";
     for (const std::string pattern : {"/data/my repo", "data/"}) {
         const Outcome done = backup_of(node(), inside, {"--exclude", pattern, "--json"});
         EXPECT_EQ(done.status, 0) << done.err;
@@ -47,7 +47,7 @@ TEST_F(Overlap, ANodeInsideTheRepositoryIsRefused) {
         const Outcome refused = backup_of(node, repository());
         EXPECT_EQ(refused.status, 3) << node;
         EXPECT_TRUE(has(refused.err, "repository")) << refused.err;
-        EXPECT_FALSE(fs::exists(repository() + "/locks"));
+        EXPECT_FALSE(fs::exists(repository() + "/locks/exclusive"));
     }
 }
 
