@@ -14,7 +14,9 @@ namespace nodesnap::command {
 namespace {
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "btrfs; none: read the directory itself, of a stopped daemon; auto: btrfs where the node is on it, otherwise none (default: auto)");
+    options.value(
+        "snapshot", "KIND",
+        "btrfs; none: read the directory itself, of a stopped daemon; auto: btrfs where the node is on it, otherwise none (default: auto)");
     options.value("snapshot-dir", "DIR", "where the snapshot is made (default: a place beside the node's subvolume, see the guide)");
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
