@@ -225,7 +225,7 @@ public:
                 }
             }
         }
-        throw Error::failed(
+        throw Error::refused(
             "there is no snapshot named \"" + name + "\" of " + place_->node_directory() + " in " + place_->describe_folder(),
             "see nodesnap snapshot list");
     }

@@ -115,7 +115,7 @@ public:
     std::unique_ptr<Snapshot> find(const std::string&, const SnapshotProof&) override { return nullptr; }
     std::vector<SnapshotEntry> list() override { return {}; }
     void remove(const std::string& name) override {
-        throw Error::failed("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");
+        throw Error::refused("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");
     }
     void remove_temporary(const std::string&) override {}
 

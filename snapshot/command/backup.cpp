@@ -2,6 +2,7 @@
 #include "snapshot/backup.h"
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 
 #include "io/units.h"
@@ -35,18 +36,46 @@ void declare(OptionSet& options) {
     options.flag("json", "print the result as a JSON document");
 }
 
+std::string text_of_patterns(const std::string& file) {
+    constexpr std::size_t kLongest = 1U << 20;
+    std::optional<std::string> text;
+    try {
+        text = read_small_file(file, kLongest + 1);
+    } catch (const Error& error) {
+        throw Error::usage("--exclude-from: " + error.message(), error.hint());
+    }
+    if (!text) {
+        throw Error::usage("--exclude-from: there is no file " + file);
+    }
+    if (text->size() > kLongest) {
+        throw Error::usage("--exclude-from: " + file + " is longer than 1 MiB");
+    }
+    return std::move(*text);
+}
+
+// As in .gitignore: what other systems end lines with doesn't count, nor do blanks at the end but one behind a backslash.
+void trim_end(std::string& line) {
+    if (line.ends_with('\r')) {
+        line.pop_back();
+    }
+    while (line.ends_with(' ') || line.ends_with('\t')) {
+        std::size_t backslashes = 0;
+        while (backslashes + 1 < line.size() && line[line.size() - 2 - backslashes] == '\\') {
+            ++backslashes;
+        }
+        if (backslashes % 2 == 1) {
+            return;
+        }
+        line.pop_back();
+    }
+}
+
 std::vector<std::string> patterns_of(const Options& options) {
     std::vector<std::string> patterns = options.list("exclude");
     for (const std::string& file : options.list("exclude-from")) {
-        const auto text = read_small_file(file);
-        if (!text) {
-            throw Error::usage("--exclude-from: there is no file " + file);
-        }
-        std::istringstream lines(*text);
+        std::istringstream lines(text_of_patterns(file));
         for (std::string line; std::getline(lines, line);) {
-            if (!line.empty() && line.back() == '\r') {
-                line.pop_back();
-            }
+            trim_end(line);
             if (!line.empty() && line.front() != '#') {
                 patterns.push_back(line);
             }
@@ -58,11 +87,14 @@ std::vector<std::string> patterns_of(const Options& options) {
 
 std::vector<std::string> tags_of(const Options& options) {
     constexpr std::size_t kLongest = 128;
-    std::vector<std::string> tags = options.list("tag");
-    for (const std::string& tag : tags) {
+    std::vector<std::string> tags;
+    for (const std::string& tag : options.list("tag")) {
         if (tag.empty() || tag.size() > kLongest || printable_name(tag) != tag || tag.find_first_of(", ") != std::string::npos) {
-            throw Error::usage("--tag: \"" + printable_name(tag) + "\" is not a tag",
+            throw Error::usage("--tag: \"" + shortened(printable_name(tag)) + "\" is not a tag",
                                "up to 128 bytes without blanks, commas and controls");
+        }
+        if (std::find(tags.begin(), tags.end(), tag) == tags.end()) {
+            tags.push_back(tag);
         }
     }
     return tags;

@@ -1,4 +1,6 @@
 // nodesnap init: makes an empty repository for one node.
+#include <cerrno>
+
 #include "platform/file.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
@@ -18,7 +20,7 @@ void check_name(const std::string& name) {
     }
     constexpr std::size_t kLongest = 128;
     if (name.size() > kLongest || printable_name(name) != name || name.find_first_of(" /\\") != std::string::npos) {
-        throw Error::usage("\"" + printable_name(name) + "\" is not a name for a node",
+        throw Error::usage("\"" + shortened(printable_name(name)) + "\" is not a name for a node",
                            "up to 128 bytes without blanks, slashes and controls");
     }
 }
@@ -36,13 +38,27 @@ void check_parent(const std::string& place) {
     }
 }
 
+// What stands in the way on a read-only file system is a precondition, as it is for `backup`.
+std::shared_ptr<Target> make_place(const std::string& place) {
+    try {
+        auto target = open_target(place, true);
+        target->check_writable();
+        return target;
+    } catch (const Error& error) {
+        if (error.error_number() == EROFS) {
+            throw Error(ExitStatus::kRefused, error.message(), "remount it read-write, or make the repository elsewhere", EROFS);
+        }
+        throw;
+    }
+}
+
 ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
     const std::string name = call.options().text("node");
     check_name(name);
     check_parent(place);
-    const auto target = open_target(place, true);
+    const auto target = make_place(place);
     Repository::create(*target, name);
     const Repository repository = open_repository(call, place);
     if (call.json()) {
@@ -69,7 +85,8 @@ const Command kInit = {
     "0  the repository is there\n"
     "1  failed\n"
     "2  wrong usage\n"
-    "3  refused: the directory isn't empty, is a repository already or lies inside one, or its parent doesn't exist\n",
+    "3  refused: the directory isn't empty, is a repository already or lies inside one, can't be written to, or its parent doesn't\n"
+    "   exist\n",
     declare,
     run,
 };

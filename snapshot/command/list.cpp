@@ -1,7 +1,5 @@
 // nodesnap list: the backups of a repository.
 #include <algorithm>
-#include <iomanip>
-#include <sstream>
 
 #include "io/units.h"
 #include "snapshot/command/printable.h"
@@ -31,7 +29,7 @@ public:
         }
         if (!entry.manifest) {
             row({entry.object.substr(entry.object.find('/') + 1, 10), utc(entry.name.utc_seconds * 1'000'000'000), "?", "?", "?", "?",
-                 "damaged", printable_text(entry.damage)});
+                 "damaged", ""});  // what is wrong with it is a warning
             return;
         }
         const Manifest& manifest = *entry.manifest;
@@ -46,12 +44,12 @@ public:
 
 private:
     void row(const std::vector<std::string>& cells) {
-        static constexpr int kWidths[] = {12, 19, 12, 16, 10, 10, 10, 0};
-        std::ostringstream line;
+        static constexpr std::size_t kWidths[] = {12, 19, 12, 16, 10, 10, 10, 0};
+        std::string text;
         for (std::size_t i = 0; i < cells.size(); ++i) {
-            line << std::left << std::setw(kWidths[i]) << cells[i] << "  ";
+            const std::size_t columns = columns_of(cells[i]);
+            text += cells[i] + std::string(columns < kWidths[i] ? kWidths[i] - columns + 2 : 2, ' ');
         }
-        std::string text = line.str();
         text.erase(text.find_last_not_of(' ') + 1);
         out_ << text << '\n';
     }

@@ -1,5 +1,6 @@
 #include "snapshot/command/printable.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -44,6 +45,16 @@ bool harmful(std::uint32_t code) noexcept {
     return code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x061c || (code >= 0x200b && code <= 0x200f) ||
            (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) || code == 0xfeff ||
            (code >= 0xfff9 && code <= 0xfffb) || code >= 0xe0000;
+}
+
+// By the blocks of Unicode; the C library's wcwidth() knows them in the right locale only.
+std::size_t columns_of(std::uint32_t code) noexcept {
+    const bool combining = (code >= 0x300 && code < 0x370) || (code >= 0x1ab0 && code < 0x1b00) || (code >= 0x20d0 && code < 0x2100) ||
+                           (code >= 0xfe00 && code < 0xfe10) || (code >= 0xfe20 && code < 0xfe30);
+    const bool wide = (code >= 0x1100 && code < 0x1160) || (code >= 0x2e80 && code < 0xa4d0) || (code >= 0xac00 && code < 0xd7a4) ||
+                      (code >= 0xf900 && code < 0xfb00) || (code >= 0xfe30 && code < 0xfe70) || (code >= 0xff00 && code < 0xff61) ||
+                      (code >= 0xffe0 && code < 0xffe7) || (code >= 0x1f300 && code < 0x1fb00) || (code >= 0x20000 && code < 0x40000);
+    return combining ? 0 : wide ? 2 : 1;
 }
 
 void append_hex(std::string& text, char byte) {
@@ -93,6 +104,32 @@ std::string printable_name(std::string_view name) {
 }
 std::string printable_text(std::string_view text) {
     return escape(text, false);
+}
+
+std::string shortened(std::string text) {
+    constexpr std::size_t kLongest = 60;
+    if (text.size() <= kLongest) {
+        return text;
+    }
+    std::size_t end = 0;
+    while (end < text.size()) {
+        const std::size_t length = std::max<std::size_t>(decode(std::string_view(text).substr(end)).length, 1);
+        if (end + length > kLongest) {
+            break;
+        }
+        end += length;
+    }
+    return text.substr(0, end) + "...";
+}
+
+std::size_t columns_of(std::string_view text) noexcept {
+    std::size_t columns = 0;
+    while (!text.empty()) {
+        const Character character = decode(text);
+        columns += character.length == 0 ? 1 : columns_of(character.code);
+        text.remove_prefix(std::max<std::size_t>(character.length, 1));
+    }
+    return columns;
 }
 
 std::string counted(std::uint64_t count, std::string_view singular, std::string_view plural) {

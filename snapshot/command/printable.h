@@ -13,6 +13,10 @@ bool is_utf8(std::string_view bytes) noexcept;
 std::string printable_name(std::string_view name);
 // A sentence that may hold names; backslashes stay as they are.
 std::string printable_text(std::string_view text);
+// At most 60 bytes of what is printable, cut between characters, with "..." behind: to quote what is wrong because it is too long.
+std::string shortened(std::string text);
+// How many columns of a terminal it takes: none for a combining mark, two for a wide character.
+std::size_t columns_of(std::string_view text) noexcept;
 // "1 file", "2 files".
 std::string counted(std::uint64_t count, std::string_view singular, std::string_view plural);
 // "3 files, 1 directory, 0 others"

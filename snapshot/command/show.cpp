@@ -111,7 +111,7 @@ private:
 void show_files(Call& call, Repository& repository, const Manifest& manifest, const std::string& path) {
     const auto found = find_path(repository, manifest, path);
     if (!found) {
-        throw Error::failed("backup " + short_id(manifest.id) + " holds no \"" + printable_name(path) + "\"",
+        throw Error::refused("backup " + short_id(manifest.id) + " holds no \"" + printable_name(path) + "\"",
                             "paths are relative to the node directory; \"nodesnap find\" tells which backups hold one");
     }
     FileShower shower(call, repository, manifest);

@@ -23,10 +23,18 @@ void write_entry(JsonWriter& document, const SnapshotEntry& entry) {
     document.member("temporary", entry.temporary);
 }
 
-// "20240531T143005Z"
-std::string name_of_now() {
-    std::string name = format_utc(utc_now());
-    std::erase_if(name, [](char c) { return c == '-' || c == ':'; });
+// "20240531T143005Z", or with "-2" behind it when another was made in the same second.
+std::string name_of_now(SnapshotBackend& backend) {
+    std::string now = format_utc(utc_now());
+    std::erase_if(now, [](char c) { return c == '-' || c == ':'; });
+    const auto entries = backend.list();
+    const auto taken = [&](const std::string& name) {
+        return std::any_of(entries.begin(), entries.end(), [&](const SnapshotEntry& entry) { return entry.name == name; });
+    };
+    std::string name = now;
+    for (int number = 2; taken(name); ++number) {
+        name = now + "-" + std::to_string(number);
+    }
     return name;
 }
 
@@ -34,13 +42,13 @@ void check_name(const std::string& name) {
     constexpr std::size_t kLongest = 200;
     constexpr const char* kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     if (name.size() > kLongest || name.find_first_not_of(kAllowed) != std::string::npos || name.starts_with(".") || name.starts_with("-")) {
-        throw Error::usage("\"" + printable_name(name) + "\" is not a name for a snapshot",
+        throw Error::usage("\"" + shortened(printable_name(name)) + "\" is not a name for a snapshot",
                            "up to 200 letters, digits, '.', '_' and '-', beginning with a letter or digit");
     }
 }
 
 ExitStatus create(Call& call, SnapshotBackend& backend, const std::string& name) {
-    const auto snapshot = backend.create(name.empty() ? name_of_now() : name, false);
+    const auto snapshot = backend.create(name.empty() ? name_of_now(backend) : name, false);
     snapshot->keep();
     const double milliseconds = static_cast<double>(snapshot->duration_ns()) / 1e6;
     if (call.json()) {
@@ -134,7 +142,8 @@ const Command kSnapshot = {
     "0  done\n"
     "1  failed\n"
     "2  wrong usage\n"
-    "3  refused: the storage has no snapshots, or the directory holds a nested subvolume or mount\n",
+    "3  refused: the storage has no snapshots, the directory holds a nested subvolume or mount, a snapshot of that name is there\n"
+    "   already (create) or none is (remove)\n",
     declare,
     run,
 };

@@ -36,6 +36,28 @@ TEST(Printable, EscapesInvalidUtf8) {
     }
 }
 
+TEST(Printable, CountsColumnsNotBytes) {
+    EXPECT_EQ(columns_of(""), 0U);
+    EXPECT_EQ(columns_of("größe"), 5U);
+    EXPECT_EQ(columns_of("日本語"), 6U);
+    EXPECT_EQ(columns_of("e\xcc\x81"), 1U);  // a combining accent
+    EXPECT_EQ(columns_of("\xff"), 1U);
+}
+
+TEST(Printable, ShortensBetweenCharacters) {
+    EXPECT_EQ(shortened("short"), "short");
+    EXPECT_EQ(shortened(std::string(1000, 'x')), std::string(60, 'x') + "...");
+    const std::string cut = shortened("x" + [] {
+        std::string text;
+        for (int i = 0; i < 100; ++i) {
+            text += "ß";
+        }
+        return text;
+    }());
+    EXPECT_TRUE(is_utf8(cut));
+    EXPECT_EQ(cut.size(), 62U);
+}
+
 TEST(Printable, Base64) {
     EXPECT_EQ(base64(""), "");
     EXPECT_EQ(base64("f"), "Zg==");

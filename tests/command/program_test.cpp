@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "io/target/directory.h"
+#include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 #include "tests/command/program_fixture.h"
 
@@ -63,11 +64,11 @@ TEST_F(Program, TimesPickBackups) {
     EXPECT_EQ(run({"show", repository(), "--as-of", "now", "data"}).status, 0);
 }
 
-TEST_F(Program, ShowOfWhatIsNotThereFails) {
+TEST_F(Program, ShowOfWhatIsNotThereIsRefused) {
     init();
     backup();
     const Outcome outcome = run({"show", repository(), "latest", "nothing", "--json"});
-    EXPECT_EQ(outcome.status, 1);
+    EXPECT_EQ(outcome.status, 3);
     const auto document = outcome.json();
     EXPECT_EQ(document["files"], nlohmann::json::array());
     EXPECT_TRUE(has(document["error"]["message"], "nothing"));
@@ -138,6 +139,7 @@ TEST_F(Program, APathThatABackupDoesNotHoldIsRefusedByAll) {
     EXPECT_EQ(run({"dump", repository(), "latest", "no/such", "--output", place}).status, 3);
     EXPECT_EQ(run({"restore", repository(), "latest", place, "--path", "no/such"}).status, 3);
     EXPECT_FALSE(std::filesystem::exists(place));
+    EXPECT_EQ(run({"snapshot", "remove", scratch_ / "node", "none-of-this-name"}).status, 3);
     EXPECT_TRUE(has(run({"help", "dump"}).out, "3  refused: no such file"));
 }
 
@@ -436,6 +438,71 @@ TEST_F(Program, SnapshotsOnStorageWithoutThemAreRefused) {
         EXPECT_TRUE(has(outcome.err, "is on ext4, which has no snapshots")) << outcome.err;
         EXPECT_EQ(outcome.out, "");
     }
+}
+
+TEST_F(Program, InitRefusesAReadOnlyPlace) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    test::LoopMount mount("ext4");
+    std::filesystem::create_directory(mount / "empty");
+    mount.remount("ro");
+    for (const std::string name : {"empty", "new"}) {
+        const Outcome outcome = run({"init", mount / name, "--node", "n"});
+        EXPECT_EQ(outcome.status, 3) << outcome.err;
+        EXPECT_TRUE(has(outcome.err, "remount it read-write")) << outcome.err;
+    }
+}
+
+TEST_F(Program, SnapshotsOfOneSecondGetNamesOfTheirOwn) {
+    NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+    const test::LoopMount mount("btrfs");
+    std::filesystem::create_directory(mount / "node");
+    constexpr std::size_t kMany = 6;  // in less time than so many seconds
+    for (std::size_t i = 0; i < kMany; ++i) {
+        const Outcome outcome = run({"snapshot", "create", mount / "node"});
+        EXPECT_EQ(outcome.status, 0) << outcome.err;
+    }
+    EXPECT_EQ(run({"snapshot", "list", mount / "node", "--json"}).json()["snapshots"].size(), kMany);
+    EXPECT_EQ(run({"snapshot", "remove", mount / "node", "none-of-this-name"}).status, 3);
+    for (const auto& entry : run({"snapshot", "list", mount / "node", "--json"}).json()["snapshots"]) {
+        EXPECT_EQ(run({"snapshot", "remove", mount / "node", entry["name"]}).status, 0);
+    }
+}
+
+TEST_F(Program, PatternsFromAFileMayHaveBlanksBehindThem) {
+    init();
+    write("node/odd ", "x");
+    write("node/data/b.tmp", "x");
+    write("patterns", "# a comment\n*.tmp  \r\n\nodd\\ \n");
+    const auto document = backup({"--exclude-from", scratch_ / "patterns", "--json"}).json();
+    EXPECT_EQ(document["backup"]["files"], 3);
+    EXPECT_EQ(document["backup"]["excludes"], nlohmann::json({"*.tmp", "odd\\ "}));
+    write("patterns", std::string(1U << 20, '#') + "\n*.tmp\n");
+    EXPECT_EQ(backup({"--exclude-from", scratch_ / "patterns"}).status, 2) << "no pattern may be cut off";
+}
+
+TEST_F(Program, ATagCountsOnce) {
+    init();
+    EXPECT_EQ(backup({"--tag", "a", "--tag", "b", "--tag", "a", "--json"}).json()["backup"]["tags"], nlohmann::json({"a", "b"}));
+    const Outcome outcome = backup({"--tag", std::string(5000, 'x')});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_LT(outcome.err.size(), 400U) << "a text that is too long isn't repeated whole";
+}
+
+TEST_F(Program, TheColumnsOfListStandBelowEachOther) {
+    ASSERT_EQ(run({"init", repository(), "--node", "größe-日本"}).status, 0);
+    backup();
+    backup();
+    std::filesystem::resize_file(objects("backups").at(0), 100);
+    std::istringstream lines(run({"list", repository()}).out);
+    std::string header;
+    std::getline(lines, header);
+    int rows = 0;
+    for (std::string line; std::getline(lines, line); ++rows) {
+        const auto good = line.rfind(has(line, "damaged") ? "damaged" : "good");
+        EXPECT_EQ(command::columns_of(line.substr(0, good)), header.find("STATE")) << line;
+        EXPECT_LT(line.size(), 120U) << "what is damaged is no tag: " << line;
+    }
+    EXPECT_EQ(rows, 2);
 }
 
 }  // namespace

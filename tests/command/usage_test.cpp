@@ -90,6 +90,7 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
         {"backup", "a", "b", "--tag", "a b"},
         {"backup", "a", "b", "--exclude", "[a"},
         {"backup", "a", "b", "--exclude-from", "/nowhere/at/all"},
+        {"backup", "a", "b", "--exclude-from", "/"},
         {"backup", "a", "b", "--wait-lock", "soon"},
         {"backup", "a", "b", "--lock-lease", "0"},
         {"backup", "a", "b", "--lock-lease", "2d"},
