@@ -121,7 +121,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     }
     result.adopt_node = options.flag("adopt-node");
     result.force_blocking = options.flag("no-io-uring");
-    result.workers = options.count("workers", 1, kWorkersLimit, 0);
+    result.workers = options.count("workers", 1, kMaximumWorkers, 0);
     result.state_directory = options.text("state-dir", result.state_directory);
     result.scratch_directory = options.text("scratch-dir");
     result.lease = lease_options(options, "backup");
@@ -207,6 +207,7 @@ ExitStatus run(Call& call) {
         const ProgressLine line(progress, call.streams().err, call.shows_progress());
         result = run_backup(repository, options, progress, call.report());
     }
+    call.done("backup " + result.manifest.id.hex() + " is made");
     if (call.json()) {
         write_result(call.document(), result);
     } else if (!call.options().flag("quiet")) {

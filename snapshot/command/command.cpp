@@ -42,8 +42,8 @@ void Call::end_of_positionals() const {
     }
 }
 
-void Call::check_output() const {
-    if (!streams_.out.good()) {
+void check_output(const Streams& streams) {
+    if (!streams.out.good()) {
         throw Error::system("write to", "standard output", errno != 0 ? errno : EIO);
     }
 }

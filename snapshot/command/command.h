@@ -22,6 +22,9 @@ struct Streams {
     bool err_is_terminal = false;  // a progress line is shown
 };
 
+// Error::system if something of the output could not be written. Told once it is flushed, or when much was written.
+void check_output(const Streams& streams);
+
 // One call of one subcommand.
 class Call {
 public:
@@ -40,7 +43,10 @@ public:
     std::string optional_positional(const char* name);  // empty if there is none
     void end_of_positionals() const;
     // Fails when the reader of the output has gone away, so that a long listing ends.
-    void check_output() const;
+    void check_output() const { nodesnap::command::check_output(streams_); }
+    // What the call has changed for good, as in "the backup is made": that the output can't be written is only a warning then.
+    void done(std::string what) { done_ = std::move(what); }
+    const std::string& what_is_done() const { return done_; }
 
 private:
     Options options_;
@@ -48,6 +54,7 @@ private:
     bool json_;
     JsonWriter document_;
     Report report_;
+    std::string done_;
     std::size_t next_ = 0;
 };
 

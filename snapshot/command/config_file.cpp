@@ -14,6 +14,12 @@ std::string_view trim(std::string_view text) {
     return first == std::string_view::npos ? std::string_view{} : text.substr(first, text.find_last_not_of(kBlanks) - first + 1);
 }
 
+std::string_view unquoted(std::string_view value) {
+    const bool quoted =
+        value.size() >= 2 && value.front() == value.back() && (value.front() == '"' || value.front() == '\'');
+    return quoted ? value.substr(1, value.size() - 2) : value;
+}
+
 }  // namespace
 
 std::vector<ConfigEntry> parse_config(const std::string& text, const std::string& file) {
@@ -37,7 +43,7 @@ std::vector<ConfigEntry> parse_config(const std::string& text, const std::string
             throw Error::usage(place + ": this is neither \"name = value\" nor \"[command]\": " + std::string(content),
                                "write options as on the command line, without the dashes; a flag as \"skip-unreadable = yes\"");
         }
-        entries.push_back({section, std::string(name), std::string(trim(content.substr(equals + 1))), place});
+        entries.push_back({section, std::string(name), std::string(unquoted(trim(content.substr(equals + 1)))), place});
     }
     return entries;
 }

@@ -7,7 +7,8 @@
 //     exclude = *.tmp
 //     exclude = cache/tmp
 //
-// A line that begins with '#' or ';' is a comment; everything after '=' is the value, without the blanks around it.
+// A line that begins with '#' or ';' is a comment; everything after '=' is the value, without the blanks around it. A pair of quotes
+// around all of it, "..." or '...', is none of it: who is used to a shell writes exclude = "*.tmp".
 #pragma once
 
 #include <string>

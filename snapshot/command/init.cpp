@@ -60,6 +60,7 @@ ExitStatus run(Call& call) {
     check_parent(place);
     const auto target = make_place(place);
     Repository::create(*target, name);
+    call.done("the repository " + target->describe() + " is made");
     const Repository repository = open_repository(call, place);
     if (call.json()) {
         JsonWriter& document = call.document();

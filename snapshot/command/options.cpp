@@ -45,6 +45,13 @@ auto parsed(const std::string& origin, const std::string& text, Parse parse) {
     }
 }
 
+// What comes of --path "$UNSET": never what was meant.
+void refuse_empty(const std::string& origin, const std::vector<std::string>& values) {
+    if (values.size() == 1 && values.front().empty()) {
+        throw Error::usage(origin + " is empty", "leave the option out, or give it a value");
+    }
+}
+
 po::options_description with_positionals(const OptionSet& set) {
     po::options_description all;
     all.add(set.description());
@@ -52,12 +59,37 @@ po::options_description with_positionals(const OptionSet& set) {
     return all;
 }
 
-po::parsed_options parse_arguments(const OptionSet& set, const po::options_description& all, const std::vector<std::string>& arguments) {
+// Takes flags with a value, as in --json=no, out of the arguments: the library knows flags without one only, or would take what stands
+// apart for the value.
+std::vector<po::option> take_flag_values(const OptionSet& set, std::vector<std::string>& arguments) {
+    std::vector<po::option> taken;
+    const auto end = std::find(arguments.begin(), arguments.end(), "--");
+    const auto rest = std::remove_if(arguments.begin(), end, [&](const std::string& argument) {
+        const auto equals = argument.find('=');
+        if (!argument.starts_with("--") || equals == std::string::npos || !set.is_flag(argument.substr(2, equals - 2))) {
+            return false;
+        }
+        taken.emplace_back(argument.substr(2, equals - 2), std::vector<std::string>{argument.substr(equals + 1)});
+        return true;
+    });
+    arguments.erase(rest, end);
+    return taken;
+}
+
+po::parsed_options parse_arguments(const OptionSet& set, const po::options_description& all, std::vector<std::string> arguments) {
     po::positional_options_description positional;
     positional.add(kPositional, -1);
     const int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
     try {
-        return po::command_line_parser(arguments).options(all).positional(positional).style(style).run();
+        const auto flags = take_flag_values(set, arguments);
+        auto parsed = po::command_line_parser(arguments).options(all).positional(positional).style(style).run();
+        parsed.options.insert(parsed.options.end(), flags.begin(), flags.end());
+        for (const auto& option : parsed.options) {
+            if (option.string_key != kPositional) {
+                refuse_empty("--" + option.string_key, option.value);
+            }
+        }
+        return parsed;
     } catch (const po::unknown_option& error) {
         const std::string name = error.get_option_name();
         throw Error::usage("unknown option " + name, suggestion(without_dashes(name), set.names(), "--"));
@@ -89,6 +121,11 @@ bool OptionSet::has(const std::string& name) const {
     return description_.find_nothrow(name, false) != nullptr;
 }
 
+bool OptionSet::is_flag(const std::string& name) const {
+    const auto* option = description_.find_nothrow(name, false);
+    return option != nullptr && option->semantic()->max_tokens() == 0;
+}
+
 bool OptionSet::repeatable(const std::string& name) const {
     const auto* option = description_.find_nothrow(name, false);
     return option != nullptr && option->semantic()->is_composing();
@@ -117,7 +154,13 @@ Options::Options(const OptionSet& set, const std::vector<std::string>& arguments
 
 void Options::add(const OptionSet& set, const std::vector<ConfigEntry>& entries) {
     const po::options_description all = with_positionals(set);
+    std::map<std::pair<std::string, std::string>, std::string> seen;  // of this file: places by section and name
     for (const ConfigEntry& entry : entries) {
+        refuse_empty(entry.place + ": " + entry.name, {entry.value});
+        const auto [first, is_first] = seen.try_emplace({entry.section, entry.name}, entry.place);
+        if (!is_first && !set.repeatable(entry.name)) {
+            throw Error::usage(entry.place + ": " + entry.name + " is set already, in " + first->second, "remove one of the two");
+        }
         if (!set.repeatable(entry.name) && given(entry.name.c_str()) && !values_[entry.name].defaulted()) {
             continue;
         }

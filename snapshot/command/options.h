@@ -18,13 +18,14 @@ namespace nodesnap::command {
 class OptionSet {
 public:
     OptionSet();
-    OptionSet& flag(const char* name, const char* text);
+    OptionSet& flag(const char* name, const char* text);  // --NAME, or --NAME=no where a configuration file turns it on
     // `argument` is what the help calls its value: RATE, DIR.
     OptionSet& value(const char* name, const char* argument, const char* text);
     OptionSet& list(const char* name, const char* argument, const char* text);  // may be repeated
 
     const boost::program_options::options_description& description() const { return description_; }
     bool has(const std::string& name) const;
+    bool is_flag(const std::string& name) const;
     bool repeatable(const std::string& name) const;
     std::vector<std::string> names() const;
 
@@ -36,7 +37,8 @@ class Options {
 public:
     // `arguments` are those after the command's name.
     Options(const OptionSet& set, const std::vector<std::string>& arguments);
-    // Entries of a configuration file, which must be of this set: what was given before counts, lists are joined.
+    // Entries of one configuration file, which must be of this set: what was given before counts, lists are joined. Error::usage if the file
+    // sets one twice in a section that isn't a list.
     void add(const OptionSet& set, const std::vector<ConfigEntry>& entries);
 
     const std::vector<std::string>& positionals() const { return positionals_; }

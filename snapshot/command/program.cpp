@@ -33,13 +33,24 @@ bool known_to_any_command(const std::string& option) {
     return std::any_of(all.begin(), all.end(), [&](const Command* command) { return options_of(*command).has(option); });
 }
 
+const Command& command_of_section(const ConfigEntry& entry) {
+    if (const Command* command = find_command(entry.section)) {
+        return *command;
+    }
+    const std::string near = suggestion(entry.section, command_names());
+    throw Error::usage(entry.place + ": there is no command \"" + entry.section + "\" for a section [" + entry.section + "]",
+                       near.empty() ? "\"nodesnap help\" lists the commands" : near);
+}
+
 // A name that no command, or not the section's, knows is an error: a typing mistake in an exclude must not go unnoticed.
 bool meant_for(const Command& command, const OptionSet& set, const ConfigEntry& entry) {
     const bool for_all = entry.section.empty();
-    const OptionSet known = for_all || entry.section == command.name ? set : options_of(require_command(entry.section));
-    const bool allowed = entry.name != "help" && entry.name != "config";
-    const bool fits = allowed && known.has(entry.name);
-    if (!fits && !(for_all && allowed && known_to_any_command(entry.name))) {
+    const OptionSet known = for_all || entry.section == command.name ? set : options_of(command_of_section(entry));
+    if (entry.name == "help" || entry.name == "config") {
+        throw Error::usage(entry.place + ": " + entry.name + " can't be set in a configuration file");
+    }
+    const bool fits = known.has(entry.name);
+    if (!fits && !(for_all && known_to_any_command(entry.name))) {
         throw Error::usage(entry.place + ": unknown option \"" + entry.name + "\"", suggestion(entry.name, known.names()));
     }
     return fits && (for_all || entry.section == command.name);
@@ -84,8 +95,8 @@ Options read_options(const Command& command, const std::vector<std::string>& arg
 
 void print_error(Streams& streams, const Error& error, const char* command = nullptr) {
     std::ostream& err = streams.err;
-    if (error.error_number() == EPIPE && !streams.out.good()) {
-        return;  // who reads the output has seen enough, as in `nodesnap list ... | head`
+    if (error.error_number() == EPIPE) {
+        return;  // who reads the output has seen enough, as in `nodesnap list ... | head`; there is no other pipe
     }
     err << "nodesnap: " << printable_text(error.message()) << '\n';
     if (!error.hint().empty()) {
@@ -114,10 +125,14 @@ void write_error(JsonWriter& document, const Error& error) {
     document.end();
 }
 
+void print_warning(std::ostream& err, const std::string& text) {
+    err << "nodesnap: warning: " << printable_text(text) << '\n';
+}
+
 void print_warnings(std::ostream& err, const Report& report) {
     const auto warnings = report.warnings();
     for (const std::string& warning : warnings) {
-        err << "nodesnap: warning: " << printable_text(warning) << '\n';
+        print_warning(err, warning);
     }
     if (report.count() > warnings.size()) {
         err << "nodesnap: warning: and " << report.count() - warnings.size() << " more\n";
@@ -159,6 +174,17 @@ ExitStatus conclude(const Command& command, Call& call, ExitStatus status, const
     return status == ExitStatus::kDone && call.report().count() != 0 ? ExitStatus::kWarnings : status;
 }
 
+// The output of a call that ended with `status` could not be written. What it has done, and damage it has found, count for more.
+ExitStatus without_output(const Command& command, const Call& call, ExitStatus status, Streams& streams, const Error& error) {
+    const bool fine = status == ExitStatus::kDone || status == ExitStatus::kWarnings;
+    if (call.what_is_done().empty()) {
+        print_error(streams, error, command.name);
+        return fine ? ExitStatus::kFailed : status;
+    }
+    print_warning(streams.err, call.what_is_done() + ", but it could not be told: " + error.message());
+    return fine ? ExitStatus::kWarnings : status;
+}
+
 ExitStatus run_command(const Command& command, Options options, Streams& streams) {
     Call call(std::move(options), streams);
     ExitStatus status = ExitStatus::kFailed;
@@ -166,29 +192,37 @@ ExitStatus run_command(const Command& command, Options options, Streams& streams
     status = conclude(command, call, status, error);
     streams.out.flush();
     if (!error) {
-        call.check_output();
+        if (const auto unwritten = error_of([&] { call.check_output(); })) {
+            return without_output(command, call, status, streams, *unwritten);
+        }
     }
     return status;
+}
+
+ExitStatus tell(Streams& streams) {
+    streams.out.flush();
+    check_output(streams);
+    return ExitStatus::kDone;
 }
 
 ExitStatus dispatch(const std::vector<std::string>& arguments, Streams& streams, const std::string& system_configuration) {
     if (arguments.empty() || arguments[0] == "--help" || arguments[0] == "-h" || (arguments[0] == "help" && arguments.size() == 1)) {
         print_overview(streams.out);
-        return ExitStatus::kDone;
+        return tell(streams);
     }
     if (arguments[0] == "--version") {
         streams.out << "nodesnap " << NODESNAP_VERSION << '\n';
-        return ExitStatus::kDone;
+        return tell(streams);
     }
     if (arguments[0] == "help") {
         print_help(streams.out, require_command(arguments[1]));
-        return ExitStatus::kDone;
+        return tell(streams);
     }
     const Command& command = require_command(arguments[0]);
     Options options = read_options(command, {arguments.begin() + 1, arguments.end()}, system_configuration);
     if (options.flag("help")) {
         print_help(streams.out, command);
-        return ExitStatus::kDone;
+        return tell(streams);
     }
     return run_command(command, std::move(options), streams);
 }
@@ -204,6 +238,7 @@ int run_program(const std::vector<std::string>& arguments, Streams& streams, con
         if (std::find(arguments.begin(), arguments.end(), "--json") != arguments.end()) {
             JsonWriter document(streams.out);
             document.begin_object();
+            write_warnings(document, Report{});
             write_error(document, *error);
             document.end();
         }

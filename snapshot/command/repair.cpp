@@ -90,6 +90,9 @@ ExitStatus run(Call& call) {
         result = run_repair(repository, lease, progress);
     }
     lease.release();
+    if (result.repaired_count != 0) {
+        call.done("what could be repaired is repaired");
+    }
     if (call.json()) {
         write_result(call.document(), result, dropped);
     } else {

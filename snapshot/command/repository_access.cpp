@@ -233,7 +233,7 @@ void write_holder(JsonWriter& document, const LeaseState& state) {
 }
 
 void declare_workers(OptionSet& options) {
-    options.value("workers", "N", "threads that move data, 1 to 64 (default: one for each CPU)");
+    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
     declare_io_uring(options);
 }
 

@@ -68,6 +68,5 @@ void write_holder(JsonWriter& document, const LeaseState& state);  // member "lo
 // Options of commands that move data.
 void declare_workers(OptionSet& options);   // --workers and --no-io-uring
 void declare_io_uring(OptionSet& options);  // --no-io-uring alone
-inline constexpr unsigned kWorkersLimit = 64;
 
 }  // namespace nodesnap::command

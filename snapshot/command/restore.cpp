@@ -120,6 +120,9 @@ ExitStatus run(Call& call) {
         const ProgressLine line(progress, call.streams().err, call.shows_progress());
         result = run_restore(repository, manifest, options, progress, call.report());
     }
+    if (!options.dry_run) {
+        call.done("backup " + manifest.id.hex() + " is restored to " + options.destination);
+    }
     if (call.json()) {
         write_result(call.document(), manifest, options, result);
     } else if (options.dry_run) {

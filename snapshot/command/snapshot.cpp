@@ -50,6 +50,7 @@ void check_name(const std::string& name) {
 ExitStatus create(Call& call, SnapshotBackend& backend, const std::string& name) {
     const auto snapshot = backend.create(name.empty() ? name_of_now(backend) : name, false);
     snapshot->keep();
+    call.done("the snapshot " + snapshot->entry().name + " is made");
     const double milliseconds = static_cast<double>(snapshot->duration_ns()) / 1e6;
     if (call.json()) {
         JsonWriter& document = call.document();
@@ -92,6 +93,7 @@ ExitStatus list(Call& call, SnapshotBackend& backend) {
 
 ExitStatus remove(Call& call, SnapshotBackend& backend, const std::string& name) {
     backend.remove(name);
+    call.done("the snapshot " + name + " is removed");
     if (call.json()) {
         call.document().member("removed", name);
     } else {

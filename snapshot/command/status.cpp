@@ -117,7 +117,7 @@ ExitStatus run(Call& call) {
     const auto most = call.options().duration("max-age");
     const Repository repository = open_repository(call, place);
     const Summary summary = summarize(repository, call.report());
-    const bool too_old = summary.last_good && most && summary.age() > *most;
+    const bool too_old = most && (!summary.last_good || summary.age() > *most);
     if (call.json()) {
         write(call.document(), repository, summary);
         call.document().member("too_old", too_old);
@@ -125,13 +125,10 @@ ExitStatus run(Call& call) {
         print(call.out(), repository, summary);
     }
     if (!summary.last_good) {
-        call.streams().err << "nodesnap: there is no good backup\n";
-        return ExitStatus::kFailed;
+        throw Error::failed("there is no good backup");
     }
     if (too_old) {
-        call.streams().err << "nodesnap: the last good backup is " << human_duration(summary.age()) << " old, more than "
-                           << human_duration(*most) << '\n';
-        return ExitStatus::kFailed;
+        throw Error::failed("the last good backup is " + human_duration(summary.age()) + " old, more than " + human_duration(*most));
     }
     return summary.damaged != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
 }

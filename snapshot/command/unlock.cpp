@@ -18,6 +18,7 @@ ExitStatus run(Call& call) {
     const bool held = before.state != HolderState::kNone;
     if (held) {
         break_lease(repository.target(), repository.info().uuid);
+        call.done("the lock is removed");
     }
     if (call.json()) {
         call.document().member("removed", held);

@@ -148,6 +148,9 @@ TEST_F(Program, StatusIsForMonitoring) {
     Outcome outcome = run({"status", repository(), "--json"});
     EXPECT_EQ(outcome.status, 1);
     EXPECT_TRUE(outcome.json()["last_good"].is_null());
+    EXPECT_EQ(outcome.json()["error"]["exit_status"], 1);
+    EXPECT_FALSE(outcome.json()["too_old"]);
+    EXPECT_TRUE(run({"status", repository(), "--json", "--max-age", "26h"}).json()["too_old"]);
     backup();
     outcome = run({"status", repository(), "--max-age", "26h", "--json"});
     EXPECT_EQ(outcome.status, 0);

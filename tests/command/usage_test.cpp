@@ -82,7 +82,11 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
         {"backup", "a", "b", "--limit", "1M", "--limit", "2M"},
         {"backup", "a", "b", "--limit"},
         {"backup", "a", "b", "--workers", "0"},
-        {"backup", "a", "b", "--workers", "65"},
+        {"backup", "a", "b", "--workers", "9"},
+        {"list", "a", "--json=perhaps"},
+        {"restore", "a", "latest", "b", "--path", ""},
+        {"restore", "a", "latest", "b", "--path="},
+        {"dump", "a", "latest", "b", "--output", ""},
         {"restore", "a", "latest", "b", "--workers", "9"},
         {"restore", "a", "latest", "b", "--scratch-dir", "c"},
         {"backup", "a", "b", "--workers", "2x"},
@@ -122,9 +126,15 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
 
 TEST_F(Usage, ErrorsAreDocumentsWithJson) {
     for (const std::vector<std::string>& arguments :
-         {std::vector<std::string>{"lst", "a", "--json"}, {"list", "--json"}, {"list", "/nowhere/at/all", "--json"}}) {
+         {std::vector<std::string>{"lst", "a", "--json"},
+          {"list", "--json"},
+          {"list", "/nowhere/at/all", "--json"},
+          {"dump", "a", "latest", "b", "--json"},
+          {"--json"}}) {
         const Outcome outcome = run(arguments);
         const auto document = outcome.json();
+        EXPECT_EQ(document.at("warnings"), nlohmann::json::array());
+        EXPECT_EQ(document.at("warning_count"), 0);
         EXPECT_EQ(document.at("error").at("exit_status"), outcome.status);
         EXPECT_NE(document.at("error").at("message"), "");
         EXPECT_NE(outcome.err, "");
@@ -185,6 +195,43 @@ TEST_F(Configuration, ASectionCountsBeforeWhatIsForAll) {
     init();
     EXPECT_EQ(with("limit = nonsense\n[backup]\nlimit = 1G\n").status, 0);
     EXPECT_EQ(with("limit = 1G\n[backup]\nlimit = nonsense\n").status, 2);
+}
+
+TEST_F(Configuration, AFlagCanBeTurnedOffOnTheCommandLine) {
+    init();
+    write("own.conf", "json = yes\n");
+    EXPECT_TRUE(run({"list", repository(), "--config", scratch_ / "own.conf"}).json().contains("backups"));
+    EXPECT_EQ(run({"list", repository(), "--config", scratch_ / "own.conf", "--json=no"}).out, "no backups\n");
+    EXPECT_TRUE(run({"list", repository(), "--json=yes"}).json().contains("backups"));
+    EXPECT_TRUE(run({"list", "--json", repository()}).json().contains("backups")) << "what stands apart is no value";
+    EXPECT_TRUE(has(run({"help", "list"}).out, "  --json   ")) << run({"help", "list"}).out;
+}
+
+TEST_F(Configuration, AnOptionIsSetOnceInASection) {
+    init();
+    for (const std::string text : {"limit = 1G\nlimit = 2G\n", "[backup]\nlimit = 1G\n[restore]\n[backup]\nlimit=1G\n"}) {
+        const Outcome outcome = with(text, "", {"--limit", "3G"});
+        EXPECT_EQ(outcome.status, 2) << text;
+        EXPECT_TRUE(has(outcome.err, "limit is set already, in ")) << outcome.err;
+        EXPECT_TRUE(has(outcome.err, "own.conf, line ")) << outcome.err;
+    }
+    EXPECT_EQ(with("tag = a\ntag = b\nlimit = 2G\n[backup]\nlimit = 1G\n", "limit = 3G\n").status, 0);
+}
+
+TEST_F(Configuration, QuotesAroundAValueAreNoneOfIt) {
+    init();
+    const auto document = with("exclude = \"*.sst\"\nexclude = 'co nf '\nexclude = \"\"twice\"\"\nexclude = 12\"\n").json();
+    EXPECT_EQ(document["backup"]["excludes"], nlohmann::json({"*.sst", "co nf ", "\"twice\"", "12\""}));
+    EXPECT_EQ(document["backup"]["files"], 2);
+}
+
+TEST_F(Configuration, ErrorsNameFileAndLine) {
+    for (const std::string text : {"# one\n[nosuch]\ntag = a\n", "# one\n\nconfig = x\n", "\n\nhelp = yes\n", "\n\nlimit =\n"}) {
+        const Outcome outcome = with(text);
+        EXPECT_EQ(outcome.status, 2) << text;
+        EXPECT_TRUE(has(outcome.err, "own.conf, line 3: ")) << outcome.err;
+        EXPECT_FALSE(has(outcome.err, "did you mean config?")) << outcome.err;
+    }
 }
 
 TEST_F(Configuration, ListsAreJoined) {
