@@ -119,8 +119,6 @@ RestoreNeeds Measure::whole() {
 
 void Measure::add_entry(std::uint64_t ino, FileType type) {
     throw_if_interrupted();
-    needs_.files += type == FileType::kRegular ? 1 : 0;
-    needs_.directories += type == FileType::kDirectory ? 1 : 0;
     const auto inode = load_inode(repository_, backup_, ino, type);
     std::uint64_t share = 1;
     if (inode.links > 1 && type != FileType::kDirectory) {
@@ -134,6 +132,8 @@ void Measure::add_entry(std::uint64_t ino, FileType type) {
         }
     }
     ++needs_.inodes;
+    needs_.files += type == FileType::kRegular ? 1 : 0;
+    needs_.directories += type == FileType::kDirectory ? 1 : 0;
     space_ += space_of_small(inode) / share;
     if (type == FileType::kRegular) {
         space_ += space_of_runs(inode) / share;

@@ -10,9 +10,9 @@
 namespace nodesnap {
 
 struct RestoreNeeds {
-    std::uint64_t files = 0;
+    std::uint64_t files = 0;  // inodes, as in the manifest: not their names
     std::uint64_t directories = 0;
-    std::uint64_t inodes = 0;
+    std::uint64_t inodes = 0;  // of any type
     std::uint64_t data_bytes = 0;
     std::uint64_t required_bytes = 0;  // of space: whole blocks, attributes and an estimate of metadata
 };

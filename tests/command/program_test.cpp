@@ -483,6 +483,15 @@ TEST_F(Program, PatternsFromAFileMayHaveBlanksBehindThem) {
     EXPECT_EQ(backup({"--exclude-from", scratch_ / "patterns"}).status, 2) << "no pattern may be cut off";
 }
 
+TEST_F(Program, ARestoreOfSomeNamesCountsInodesOnce) {
+    std::filesystem::create_hard_link(scratch_ / "node/conf", scratch_ / "node/data/linked");
+    init();
+    backup();
+    const auto plan = run({"restore", repository(), "latest", scratch_ / "to", "--path", "conf", "--path", "data/linked", "--dry-run", "--json"});
+    EXPECT_EQ(plan.json()["files"], 1) << plan.out;
+    EXPECT_EQ(plan.json()["others"], 0) << plan.out;
+}
+
 TEST_F(Program, ATagCountsOnce) {
     init();
     EXPECT_EQ(backup({"--tag", "a", "--tag", "b", "--tag", "a", "--json"}).json()["backup"]["tags"], nlohmann::json({"a", "b"}));
