@@ -37,8 +37,8 @@ class Options {
 public:
     // `arguments` are those after the command's name.
     Options(const OptionSet& set, const std::vector<std::string>& arguments);
-    // Entries of one configuration file, which must be of this set: what was given before counts, lists are joined. Error::usage if the file
-    // sets one twice in a section that isn't a list.
+    // Entries of one configuration file, which must be of this set: what was given before counts, lists are joined. Error::usage if the
+    // file sets one twice in a section that isn't a list.
     void add(const OptionSet& set, const std::vector<ConfigEntry>& entries);
 
     const std::vector<std::string>& positionals() const { return positionals_; }

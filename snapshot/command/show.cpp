@@ -112,7 +112,7 @@ void show_files(Call& call, Repository& repository, const Manifest& manifest, co
     const auto found = find_path(repository, manifest, path);
     if (!found) {
         throw Error::refused("backup " + short_id(manifest.id) + " holds no \"" + printable_name(path) + "\"",
-                            "paths are relative to the node directory; \"nodesnap find\" tells which backups hold one");
+                             "paths are relative to the node directory; \"nodesnap find\" tells which backups hold one");
     }
     FileShower shower(call, repository, manifest);
     if (call.options().flag("files")) {

@@ -487,7 +487,8 @@ TEST_F(Program, ARestoreOfSomeNamesCountsInodesOnce) {
     std::filesystem::create_hard_link(scratch_ / "node/conf", scratch_ / "node/data/linked");
     init();
     backup();
-    const auto plan = run({"restore", repository(), "latest", scratch_ / "to", "--path", "conf", "--path", "data/linked", "--dry-run", "--json"});
+    const auto plan =
+        run({"restore", repository(), "latest", scratch_ / "to", "--path", "conf", "--path", "data/linked", "--dry-run", "--json"});
     EXPECT_EQ(plan.json()["files"], 1) << plan.out;
     EXPECT_EQ(plan.json()["others"], 0) << plan.out;
 }

@@ -27,8 +27,8 @@ protected:
         return outcome;
     }
     std::vector<std::string> backup_arguments() const {
-        return {"backup",    scratch_ / "node",       repository(),     "--snapshot",          "none", "--accept-inconsistent",
-                "--workers", "1",                     "--state-dir",    scratch_ / "state"};
+        return {"backup", scratch_ / "node", repository(),      "--snapshot", "none", "--accept-inconsistent", "--workers",
+                "1",      "--state-dir",     scratch_ / "state"};
     }
 };
 

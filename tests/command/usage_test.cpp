@@ -125,12 +125,11 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
 }
 
 TEST_F(Usage, ErrorsAreDocumentsWithJson) {
-    for (const std::vector<std::string>& arguments :
-         {std::vector<std::string>{"lst", "a", "--json"},
-          {"list", "--json"},
-          {"list", "/nowhere/at/all", "--json"},
-          {"dump", "a", "latest", "b", "--json"},
-          {"--json"}}) {
+    for (const std::vector<std::string>& arguments : {std::vector<std::string>{"lst", "a", "--json"},
+                                                      {"list", "--json"},
+                                                      {"list", "/nowhere/at/all", "--json"},
+                                                      {"dump", "a", "latest", "b", "--json"},
+                                                      {"--json"}}) {
         const Outcome outcome = run(arguments);
         const auto document = outcome.json();
         EXPECT_EQ(document.at("warnings"), nlohmann::json::array());
