@@ -21,6 +21,7 @@
 #include "snapshot/restore/place.h"
 #include "snapshot/restore/plan.h"
 #include "snapshot/restore/queue.h"
+#include "snapshot/restore/space.h"
 #include "snapshot/restore/surroundings.h"
 #include "snapshot/restore/worker.h"
 
@@ -107,7 +108,7 @@ void Restoring::inspect() {
     result_.directories = needs_.directories;
     result_.others = needs_.inodes - needs_.files - needs_.directories;
     if (!place_.placed) {
-        require_space(place_, needs_);
+        require_space(repository_, backup_, selection_, place_, needs_);
     }
     state_ = place_.left ? std::move(*place_.left) : std::move(wanted);
     result_.resumed = place_.left.has_value();

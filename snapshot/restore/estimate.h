@@ -4,7 +4,9 @@
 
 #include <chrono>
 
+#include "snapshot/restore/needs.h"
 #include "snapshot/restore/place.h"
+#include "snapshot/restore/selection.h"
 
 namespace nodesnap {
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "io/units.h"
 #include "platform/btrfs.h"
 #include "platform/directory_stream.h"
 #include "platform/entry.h"
@@ -224,38 +223,6 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
         place.subvolume = shown == place.parent ? btrfs::is_btrfs(shown) : btrfs::is_subvolume(open_path(shown, kDirectory).get());
     }
     return place;
-}
-
-namespace {
-
-// Space that is taken already, with its share of what is rounded up.
-std::uint64_t bytes_there(const RestorePlace& place, const RestoreNeeds& needs) {
-    if (!place.left || needs.data_bytes == 0) {
-        return 0;
-    }
-    auto data = place.left->bytes;
-    for (const auto& [entry, large] : place.left->large) {
-        data += large.offset == RestoreState::kWhole ? 0 : large.offset;
-    }
-    const auto share = std::min(1.0, static_cast<double>(data) / static_cast<double>(needs.data_bytes));
-    return static_cast<std::uint64_t>(static_cast<double>(needs.required_bytes) * share);
-}
-
-}  // namespace
-
-void require_space(const RestorePlace& place, const RestoreNeeds& needs) {
-    const auto file_system = file_system_of(place.parent);
-    const auto missing = needs.required_bytes - std::min(needs.required_bytes, bytes_there(place, needs));
-    if (missing > file_system.free_bytes) {
-        throw Error::refused("not enough space: the restore needs " + human_bytes(missing) + ", but " + place.parent + " has only " +
-                                 human_bytes(file_system.free_bytes) + " free",
-                             "make room, or give another destination");
-    }
-    if (!place.left && file_system.total_inodes != 0 && needs.inodes > file_system.free_inodes) {
-        throw Error::refused("the restore makes " + std::to_string(needs.inodes) + " files and directories, but " + place.parent +
-                                 " has only " + std::to_string(file_system.free_inodes) + " inodes free",
-                             "give another destination");
-    }
 }
 
 }  // namespace nodesnap

@@ -12,8 +12,6 @@
 #include <string>
 
 #include "platform/file_descriptor.h"
-#include "snapshot/restore/needs.h"
-#include "snapshot/restore/selection.h"
 #include "snapshot/restore/state.h"
 
 namespace nodesnap {
@@ -39,8 +37,6 @@ struct RestorePlace {
 // Looks and touches nothing. Error::refused where a restore must not go: something is there already, it is in use, it can't be written, or
 // an interrupted restore of something else is in the way.
 RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options, const RestoreState& wanted);
-// Error::refused if `needs`, less what is there already, doesn't fit.
-void require_space(const RestorePlace& place, const RestoreNeeds& needs);
 
 // The staging directory in use. One process at a time: it is locked.
 class RestoreStaging {

@@ -184,6 +184,28 @@ TEST_F(RestorePlaceTest, ADiskThatFillsUpIsNamedAndTheNextRunGoesOn) {
     EXPECT_EQ(picture_of(mount / "node"), picture_of(node()));
 }
 
+TEST_F(RestorePlaceTest, WhatAnInterruptedRestoreHoldsIsSpaceForTheNextRun) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    fill();
+    write_file(node() / "larger", random_content(random_, 40U << 20));
+    const auto backup = back_up();
+    const LoopMount mount("ext4", 88U << 20);
+    const auto options = options_to(mount / "node");
+    {
+        FaultHooks hooks;  // long before the first checkpoint
+        hooks.fail_nth(30, EIO, true, "write");
+        EXPECT_EQ(failure_of(backup, options), ExitStatus::kFailed);
+    }
+    struct statfs space {};
+    ASSERT_EQ(::statfs(mount.path().c_str(), &space), 0);
+    const auto free = space.f_bavail * static_cast<std::uint64_t>(space.f_bsize);
+    auto dry = options;
+    dry.dry_run = true;
+    ASSERT_LT(free, restore(backup, dry).required_bytes) << "nothing to see here";
+    EXPECT_TRUE(restore(backup, options).resumed);
+    EXPECT_EQ(picture_of(mount / "node"), picture_of(node()));
+}
+
 TEST_F(RestorePlaceTest, SpaceIsCountedInBlocksAndHardLinksOnce) {
     NODESNAP_NEEDS_LOOP_MOUNT("ext4");
     NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
