@@ -44,12 +44,16 @@ public:
           options_(options),
           progress_(progress),
           report_(report),
+          lost_(options.accept_incomplete),
           owners_(repository, backup, options.owners, report) {}
 
     RestoreResult run();
 
 private:
     void inspect();
+    void require_accepted() const;
+    void take_over();
+    Error unfinished(const Error& error) const;
     void restore();
     void check_earlier(RestoreContext& context, int root);
     void write(RestoreContext& context, RestoreQueue& queue, int root);
@@ -65,6 +69,7 @@ private:
     const RestoreOptions& options_;
     Progress& progress_;
     Report& report_;
+    RestoreLost lost_;
     OwnerMap owners_;
     RestoreWarnings warnings_;
     RestoreSelection selection_;
@@ -83,7 +88,7 @@ RestoreResult Restoring::run() {
     inspect();
     if (options_.dry_run) {
         result_.bytes = needs_.data_bytes;
-        result_.estimate = estimate_restore(repository_, backup_, place_, selection_, needs_, options_.limit_bytes_per_second);
+        result_.estimate = estimate_restore(repository_, backup_, place_, selection_, needs_, options_);
     } else {
         restore();
     }
@@ -94,10 +99,6 @@ RestoreResult Restoring::run() {
 
 // All that can be refused; nothing is touched.
 void Restoring::inspect() {
-    if (backup_.damaged && !options_.accept_damaged) {
-        throw Error::refused("backup " + backup_.id.hex() + " is damaged: parts of its source could not be read",
-                             "restore an earlier backup, or accept the damage with --accept-damaged");
-    }
     selection_ = select_paths(repository_, backup_, options_.paths);
     auto wanted = new_state(repository_, backup_, options_);
     place_ = inspect_place(repository_, backup_, options_, wanted);
@@ -106,6 +107,7 @@ void Restoring::inspect() {
     result_.required_bytes = needs_.required_bytes;
     result_.files = needs_.files;
     result_.directories = needs_.directories;
+    require_accepted();
     result_.others = needs_.inodes - needs_.files - needs_.directories;
     if (!place_.placed) {
         require_space(repository_, backup_, selection_, place_, needs_);
@@ -118,6 +120,24 @@ void Restoring::inspect() {
     }
     if (place_.kind == RestorePlace::Kind::kBeside && !place_.placed) {
         state_.phase = RestoreState::Phase::kWriting;  // complete or not, it is looked at once more before it is renamed
+    }
+}
+
+// That what is wanted isn't all there.
+void Restoring::require_accepted() const {
+    if (options_.accept_incomplete) {
+        return;
+    }
+    if (place_.left && (!place_.left->lost.empty() || place_.left->lost_further != 0)) {
+        throw Error::refused("the interrupted restore in " + place_.staging + " has put zeros for what the backup hasn't got",
+                             "go on with it with --accept-incomplete, or remove " + place_.staging + " and restore again");
+    }
+    if (!needs_.incomplete.empty()) {
+        const auto what = selection_.whole() ? "" : ": it hasn't got all of " + needs_.incomplete;
+        throw Error::refused(
+            "backup " + backup_.id.hex() + " is incomplete" + what + ", parts of which could not be read when it was made",
+            "restore an earlier backup, or what is whole in this one with --path, or put zeros for what it hasn't got with "
+            "--accept-incomplete");
     }
 }
 
@@ -158,11 +178,8 @@ void Restoring::restore() {
         const RestoreStaging staging(place_, state_);
         fault::step("restore.staged");
         const auto file_system = file_system_of(place_.parent);
-        for (const auto& group : state_.warnings) {
-            warnings_.add(group);
-        }
-        owners_.add_used(state_.owners_used);
-        AttributeWriter attributes(repository_, backup_, owners_, warnings_);
+        take_over();
+        AttributeWriter attributes(repository_, backup_, owners_, warnings_, lost_);
         RestoreLedger ledger(state_);
         Throttle throttle(options_.limit_bytes_per_second);
         RestoreLinks links(staging.root(), state_.links, state_.run, warnings_);
@@ -171,6 +188,7 @@ void Restoring::restore() {
                                .attributes = attributes,
                                .owners = owners_,
                                .warnings = warnings_,
+                               .lost = lost_,
                                .links = links,
                                .ledger = ledger,
                                .throttle = throttle,
@@ -210,14 +228,40 @@ void Restoring::restore() {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
             throw;
         }
-        throw Error(error.status(), error.message(),
-                    (error.hint().empty() ? "" : error.hint() + "; ") + "what has been restored is kept in " + place_.staging +
-                        ": the same command goes on with it, or remove it",
-                    error.error_number());
+        throw unfinished(error);
     }
     warnings_.tell(report_);
+    lost_.tell(report_);
+    result_.lost = lost_.ranges();
+    result_.lost_further = lost_.further();
+    result_.others -= std::min(result_.others, warnings_.left_out());
     owners_.tell_unused();
     progress_.phase = "done";
+}
+
+// What an earlier run has to tell.
+void Restoring::take_over() {
+    for (const auto& group : state_.warnings) {
+        warnings_.add(group);
+    }
+    for (const auto& range : state_.lost) {
+        lost_.add(range);
+    }
+    lost_.add_further(state_.lost_further);
+    owners_.add_used(state_.owners_used);
+}
+
+// An error that ended it, and how it goes on. Where stored data is damaged the same command would only come to the same end.
+Error Restoring::unfinished(const Error& error) const {
+    std::string remedy = "the same command goes on with it, or remove it";
+    if (lost_.stopped()) {
+        remedy = "the same command with --accept-incomplete goes on with it and puts zeros for what is damaged, or remove it";
+    } else if (error.status() == ExitStatus::kDamaged) {
+        remedy = "once the repository is repaired the same command goes on with it, or remove it";
+    }
+    return {error.status(), error.message(),
+            (error.hint().empty() ? "" : error.hint() + "; ") + "what has been restored is kept in " + place_.staging + ": " + remedy,
+            error.error_number()};
 }
 
 // What earlier runs have finished, as far as it is still there.

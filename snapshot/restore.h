@@ -29,16 +29,31 @@ struct RestoreOptions {
     std::vector<std::string> gate_files = {"CURRENT", "PG_VERSION"};
     bool dry_run = false;
     bool force_blocking = false;
-    bool accept_damaged = false;  // restore a backup marked damaged
-    unsigned workers = 0;         // at most kWorkersLimit; 0: one for each CPU, at most 4
+    bool accept_incomplete = false;  // zeros for what the backup hasn't got: not read from its source, or damaged since
+    unsigned workers = 0;            // at most kWorkersLimit; 0: one for each CPU, at most 4
     std::uint64_t limit_bytes_per_second = 0;
     std::chrono::milliseconds checkpoint_interval{30'000};  // how often what has been written is made durable, to go on from there
+};
+
+// A part of a file that the backup hasn't got. Zeros stand for it.
+struct LostRange {
+    enum class Cause {
+        kSource,  // it couldn't be read when the backup was made
+        kStored,  // it is damaged in the repository
+    };
+    std::string path;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;  // 0 (kSource): what is missing isn't known
+    Cause cause = Cause::kSource;
+    bool operator==(const LostRange&) const = default;
 };
 
 struct RestoreResult {
     std::uint64_t files = 0, directories = 0, others = 0;
     std::uint64_t bytes = 0;           // of data written (or to write, in a dry run)
     std::uint64_t required_bytes = 0;  // space the destination needs
+    std::vector<LostRange> lost;       // each is a warning too
+    std::uint64_t lost_further = 0;    // ranges that were too many to be in `lost`
     bool resumed = false;
     std::string placed_as;  // "subvolume", "directory", "into the mount"
     std::chrono::nanoseconds elapsed{0};
@@ -49,7 +64,9 @@ struct RestoreResult {
 RestoreResult run_restore(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress,
                           Report& report);
 
-// Writes one regular file (or a symlink's target) of a backup to a descriptor, every block verified before it is written.
-void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out);
+// Writes one regular file (or a symlink's target) of a backup to a descriptor, every block verified before it is written. What the backup
+// hasn't got of it is refused before anything is written, or, where it is damaged in the repository, ends the output with Error::damaged;
+// with `accept_incomplete` zeros stand for it, and each range is a warning.
+void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out, bool accept_incomplete, Report& report);
 
 }  // namespace nodesnap

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <optional>
 #include <tuple>
@@ -56,6 +57,34 @@ std::uint32_t end_block(const Piece& piece) {
     return (piece.from + piece.length - 1) / kChecksumBlock + 1;
 }
 
+// Where a block of the piece's segment, which isn't encoded, lies in the segment.
+struct BlockRange {
+    BlockRange(const PlannedRead& read, const Piece& piece, std::uint32_t block)
+        : begin(std::uint64_t{block} * kChecksumBlock),
+          length(std::min<std::uint64_t>(kChecksumBlock, read.pack->index().segment(piece.segment).plain_length - begin)) {}
+    std::uint64_t begin;
+    std::uint64_t length;
+};
+
+void tell_lost(const Piece& piece, const BlockRange& block, const LossSink& lost) {
+    const auto begin = std::max<std::uint64_t>(block.begin, piece.from);
+    const auto end = std::min<std::uint64_t>(block.begin + block.length, piece.from + std::uint64_t{piece.length});
+    lost(piece.file, piece.file_offset + (begin - piece.from), end - begin);
+}
+
+// Zeros where it can't be read.
+void read_or_zero(const PlannedRead& read, std::span<std::byte> data, std::uint64_t begin, std::uint64_t length) {
+    const auto bytes = data.subspan(begin - read.offset, round_up(length, kPackAlignment));
+    try {
+        read.pack->reader().read(bytes, begin);
+    } catch (const Error& error) {
+        if (!is_loss(error)) {
+            throw;
+        }
+        std::fill(bytes.begin(), bytes.end(), std::byte{0});
+    }
+}
+
 struct AlignedDelete {
     void operator()(std::byte* memory) const { operator delete[](memory, std::align_val_t{kPackAlignment}); }
 };
@@ -67,11 +96,15 @@ AlignedBytes aligned_buffer() {
 
 }  // namespace
 
+bool is_loss(const Error& error) {
+    return error.status() == ExitStatus::kDamaged || is_media_error(error.error_number());
+}
+
 ReadPlan::ReadPlan(const Repository& repository, std::size_t pack_budget_bytes, std::size_t piece_limit)
     : repository_(repository), pack_budget_(pack_budget_bytes), piece_limit_(piece_limit) {}
 
 bool ReadPlan::full() const {
-    return pack_bytes_ >= pack_budget_ || packs_.size() >= kPackLimit || pieces_.size() >= piece_limit_;
+    return pack_bytes_ >= pack_budget_ || packs_.size() >= kPackLimit || pieces_.size() + lost_.size() >= piece_limit_;
 }
 
 std::uint32_t ReadPlan::pack_number(const PackId& id) {
@@ -86,6 +119,27 @@ std::uint32_t ReadPlan::pack_number(const PackId& id) {
 }
 
 void ReadPlan::add(const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const FileNamer& name) {
+    const auto pieces = pieces_.size();
+    const auto bytes = bytes_;
+    try {
+        add_pieces(run, from, length, file, name);
+    } catch (...) {
+        pieces_.resize(pieces);
+        bytes_ = bytes;
+        throw;
+    }
+}
+
+void ReadPlan::add_lost(std::uint64_t offset, std::uint64_t length, std::uint32_t file) {
+    for (std::uint64_t done = 0; done < length;) {
+        const auto part = static_cast<std::uint32_t>(std::min<std::uint64_t>(length - done, kReadLimit));
+        lost_.push_back({nullptr, 0, part, {Piece{0, 0, part, file, offset + done}}});
+        done += part;
+    }
+    bytes_ += length;
+}
+
+void ReadPlan::add_pieces(const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const FileNamer& name) {
     const auto pack = pack_number(run.pack);
     const auto& index = packs_[pack]->index();
     std::uint64_t at = run.offset + from;
@@ -125,6 +179,8 @@ std::vector<PlannedRead> ReadPlan::finish() {
         read.length = std::max(read.length, static_cast<std::uint32_t>(end - read.offset));
         read.pieces.push_back(placed.piece);
     }
+    std::move(lost_.begin(), lost_.end(), std::back_inserter(reads));
+    lost_.clear();
     pieces_.clear();
     packs_.clear();
     pack_bytes_ = 0;
@@ -162,12 +218,33 @@ void verify_read(const PlannedRead& read, std::span<const std::byte> data, const
     }
 }
 
-std::span<const std::byte> piece_data(const PlannedRead& read, const Piece& piece, std::span<const std::byte> data,
-                                      std::vector<std::byte>& scratch, const Hasher& hasher, const FileNamer& name) {
-    const auto& segment = read.pack->index().segment(piece.segment);
-    if (segment.codec == Codec::kNone) {
-        return data.subspan(segment.offset - read.offset + piece.from, piece.length);
+void salvage_read(const PlannedRead& read, std::span<std::byte> data, const Hasher& hasher, const LossSink& lost) {
+    const auto& index = read.pack->index();
+    std::fill(data.begin(), data.end(), std::byte{0});
+    for (const auto& piece : read.pieces) {
+        const auto& segment = index.segment(piece.segment);
+        if (segment.codec != Codec::kNone) {
+            read_or_zero(read, data, segment.offset, segment.stored_length);
+            continue;
+        }
+        const auto checksums = index.blocks(piece.segment);
+        for (auto number = first_block(piece); number < end_block(piece); ++number) {
+            const BlockRange block(read, piece, number);
+            read_or_zero(read, data, segment.offset + block.begin, block.length);
+            const auto bytes = data.subspan(segment.offset + block.begin - read.offset, block.length);
+            if (number >= checksums.size() || hasher(bytes) != checksums[number]) {
+                std::fill(bytes.begin(), bytes.end(), std::byte{0});
+                tell_lost(piece, block, lost);
+            }
+        }
     }
+}
+
+namespace {
+
+std::span<const std::byte> decoded(const PlannedRead& read, const Piece& piece, std::span<const std::byte> data,
+                                   std::vector<std::byte>& scratch, const Hasher& hasher, const FileNamer& name) {
+    const auto& segment = read.pack->index().segment(piece.segment);
     scratch.resize(segment.plain_length);
     if (!decompress(data.subspan(segment.offset - read.offset, segment.stored_length), scratch)) {
         throw damaged_piece(read, piece, "it can't be decompressed", name);
@@ -178,12 +255,34 @@ std::span<const std::byte> piece_data(const PlannedRead& read, const Piece& piec
     return std::span(scratch).subspan(piece.from, piece.length);
 }
 
+}  // namespace
+
+std::span<const std::byte> piece_data(const PlannedRead& read, const Piece& piece, std::span<const std::byte> data,
+                                      std::vector<std::byte>& scratch, const Hasher& hasher, const FileNamer& name, const LossSink& lost) {
+    const auto& segment = read.pack->index().segment(piece.segment);
+    if (segment.codec == Codec::kNone) {
+        return data.subspan(segment.offset - read.offset + piece.from, piece.length);
+    }
+    try {
+        return decoded(read, piece, data, scratch, hasher, name);
+    } catch (const Error& error) {
+        if (!lost || !is_loss(error)) {
+            throw;
+        }
+        scratch.assign(piece.length, std::byte{0});
+        lost(piece.file, piece.file_offset, piece.length);
+        return scratch;
+    }
+}
+
 struct MapReader::Impl {
-    Impl(const Repository& of, Inode which, std::string called) : repository(of), inode(std::move(which)), name(std::move(called)) {}
+    Impl(const Repository& of, Inode which, std::string called, LossSink sink)
+        : repository(of), inode(std::move(which)), name(std::move(called)), lost(std::move(sink)) {}
 
     const Repository& repository;
     Inode inode;
     std::string name;
+    LossSink lost;
     AlignedBytes buffer = aligned_buffer();
     std::vector<std::byte> scratch;
     std::optional<MapCursor> cursor;
@@ -197,14 +296,21 @@ struct MapReader::Impl {
 namespace {
 
 void fetch(ReadPlan& plan, std::span<std::byte> into, std::uint64_t into_offset, std::byte* buffer, std::vector<std::byte>& scratch,
-           const Hasher& hasher, const std::string& file_name) {
+           const Hasher& hasher, const std::string& file_name, const LossSink& lost = {}) {
     const FileNamer name = [&file_name](std::uint32_t) { return file_name; };
     for (const auto& read : plan.finish()) {
         const std::span<std::byte> data(buffer, read.length);
-        read.pack->reader().read(data, read.offset);
-        verify_read(read, data, hasher, name);
+        try {
+            read.pack->reader().read(data, read.offset);
+            verify_read(read, data, hasher, name);
+        } catch (const Error& error) {
+            if (!lost || !is_loss(error)) {
+                throw;
+            }
+            salvage_read(read, data, hasher, lost);
+        }
         for (const auto& piece : read.pieces) {
-            const auto bytes = piece_data(read, piece, data, scratch, hasher, name);
+            const auto bytes = piece_data(read, piece, data, scratch, hasher, name, lost);
             std::memcpy(into.data() + (piece.file_offset - into_offset), bytes.data(), bytes.size());
         }
     }
@@ -221,8 +327,8 @@ void MapReader::Impl::seek(std::uint64_t offset) {
     position = offset;
 }
 
-MapReader::MapReader(const Repository& repository, const Inode& inode, std::string name)
-    : impl_(std::make_unique<Impl>(repository, inode, std::move(name))) {}
+MapReader::MapReader(const Repository& repository, const Inode& inode, std::string name, LossSink lost)
+    : impl_(std::make_unique<Impl>(repository, inode, std::move(name), std::move(lost))) {}
 MapReader::~MapReader() = default;
 
 void MapReader::read(std::span<std::byte> into, std::uint64_t offset) {
@@ -239,14 +345,21 @@ void MapReader::read(std::span<std::byte> into, std::uint64_t offset) {
     ReadPlan plan(impl_->repository);
     const FileNamer name = [this](std::uint32_t) { return impl_->name; };
     const auto fetch_planned = [&] {
-        fetch(plan, into, offset, impl_->buffer.get(), impl_->scratch, impl_->repository.hasher(), impl_->name);
+        fetch(plan, into, offset, impl_->buffer.get(), impl_->scratch, impl_->repository.hasher(), impl_->name, impl_->lost);
     };
     while (impl_->have_run && impl_->run.offset < end) {
         const auto& run = impl_->run;
         const auto begin = std::max(offset, run.offset);
         const auto stop = std::min(end, run.end());
         if (run.flags == Run::kNone && begin < stop) {
-            plan.add(run, begin - run.offset, stop - begin, 0, name);
+            try {
+                plan.add(run, begin - run.offset, stop - begin, 0, name);
+            } catch (const Error& error) {
+                if (!impl_->lost || !is_loss(error)) {
+                    throw;
+                }
+                impl_->lost(0, begin, stop - begin);  // the zeros are there
+            }
         }
         if (run.end() > end) {
             break;

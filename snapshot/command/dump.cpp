@@ -11,6 +11,7 @@ namespace {
 
 void declare(OptionSet& options) {
     declare_as_of(options);
+    options.flag("accept-incomplete", "zeros for what the backup hasn't got: not read when it was made, or damaged since");
     options.value("output", "FILE", "write to this new file; \"-\" is standard output, even if that is a terminal");
 }
 
@@ -53,11 +54,12 @@ ExitStatus run(Call& call) {
     }
     Repository repository = open_repository(call, place);
     const Manifest manifest = choice.find(repository);
+    const bool incomplete = call.options().flag("accept-incomplete");
     if (output.empty() || output == "-") {
-        dump_file(repository, manifest, path, call.streams().out_fd);
+        dump_file(repository, manifest, path, call.streams().out_fd, incomplete, call.report());
     } else {
         NewFile file(output);
-        dump_file(repository, manifest, path, file.fd());
+        dump_file(repository, manifest, path, file.fd(), incomplete, call.report());
         file.finish();
     }
     return ExitStatus::kDone;
@@ -71,15 +73,17 @@ const Command kDump = {
     "nodesnap dump REPOSITORY BACKUP PATH [OPTION]...\n"
     "nodesnap dump REPOSITORY --as-of TIME PATH [OPTION]...\n",
     "Writes the content of a regular file, or the target of a symlink; PATH is relative to the node directory. Holes come out as\n"
-    "zeros. Every block is verified before it is written; at damage the output ends, with exit status 5. Needs no lock and no\n"
-    "write access.\n",
+    "zeros. Every block is verified before it is written; at damage the output ends, with exit status 5, or goes on with zeros if\n"
+    "--accept-incomplete says so. Needs no lock and no write access.\n",
     "nodesnap dump /backup/node1 latest data/CURRENT\n"
     "nodesnap dump /backup/node1 --as-of \"2h ago\" etc/qdbd.conf --output qdbd.conf.old\n",
     "0  all of the file was written\n"
     "1  failed: the output can't be written\n"
     "2  wrong usage\n"
-    "3  refused: no such file in the backup, not a repository, or standard output is a terminal\n"
-    "4  done; something stored twice has lost a copy, or a newer backup's manifest can't be read\n"
+    "3  refused: no such file in the backup, not all of it could be read when the backup was made, not a repository, or standard\n"
+    "   output is a terminal\n"
+    "4  done, with warnings: zeros stand for what is lost (--accept-incomplete), something stored twice has lost a copy, or a newer\n"
+    "   backup's manifest can't be read\n"
     "5  the file, or what leads to it, is damaged\n",
     declare,
     run,

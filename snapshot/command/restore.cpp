@@ -16,7 +16,8 @@ void declare(OptionSet& options) {
     options.flag("numeric-ids", "owners by their numbers, not by their names");
     options.list("owner-map", "user:A=B", "what belonged to user A becomes user B's; group:A=B likewise (may be repeated)");
     options.list("gate-file", "NAME", "a file that makes the directory a database: put in place last (default: CURRENT, PG_VERSION)");
-    options.flag("accept-damaged", "restore a backup that is marked incomplete; what could not be read becomes zeros");
+    options.flag("accept-incomplete",
+                 "zeros for what the backup hasn't got: not read when it was made (it is marked incomplete), or damaged since");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
     options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
     declare_io_uring(options);
@@ -51,7 +52,7 @@ RestoreOptions options_of_call(const Options& options) {
     }
     result.dry_run = options.flag("dry-run");
     result.force_blocking = options.flag("no-io-uring");
-    result.accept_damaged = options.flag("accept-damaged");
+    result.accept_incomplete = options.flag("accept-incomplete");
     result.workers = options.count("workers", 1, RestoreOptions::kWorkersLimit, 0);
     result.limit_bytes_per_second = options.rate("limit");
     return result;
@@ -79,12 +80,29 @@ void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOpt
         << printable_name(options.destination) << " (" << printable_text(result.placed_as) << ")\n";
     print_counts(out, result);
     out << "  " << human_bytes(result.bytes) << " in " << human_duration(result.elapsed) << ", " << human_rate(rate_of(result)) << '\n';
+    if (!result.lost.empty()) {
+        out << "  incomplete: zeros stand for what the backup hasn't got\n";
+    }
     if (result.resumed) {
         out << "  went on with a restore that had been cut off\n";
     }
     if (!result.io_fallback_reason.empty()) {
         out << "  without io_uring: " << printable_text(result.io_fallback_reason) << '\n';
     }
+}
+
+void write_lost(JsonWriter& document, const RestoreResult& result) {
+    document.member("lost_count", result.lost.size() + result.lost_further);
+    document.begin_array("lost");
+    for (const auto& range : result.lost) {
+        document.begin_object();
+        document.name("path", range.path);
+        document.member("offset", range.offset);
+        document.member("length", range.length);
+        document.member("cause", range.cause == LostRange::Cause::kStored ? "damaged" : "unread");
+        document.end();
+    }
+    document.end();
 }
 
 void write_result(JsonWriter& document, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
@@ -104,6 +122,7 @@ void write_result(JsonWriter& document, const Manifest& manifest, const RestoreO
     document.member("estimated_seconds", std::chrono::duration<double>(result.estimate).count());
     document.member("io_uring", result.io_fallback_reason.empty());
     document.member("io_fallback_reason", result.io_fallback_reason);
+    write_lost(document, result);
 }
 
 ExitStatus run(Call& call) {
@@ -142,7 +161,8 @@ const Command kRestore = {
     "nodesnap restore REPOSITORY --as-of TIME DESTINATION [OPTION]...\n",
     "Restores the whole node directory, or what --path names, to DESTINATION, which must be empty or not there. Every block is\n"
     "verified before it is written. The result is put in place when all of it is durable, the gate file last: a restore that is\n"
-    "cut off is never mistaken for a finished one, and goes on when the same command is run again. On btrfs the result is a\n"
+    "cut off is never mistaken for a finished one, and goes on when the same command is run again. At damaged data it stops; with\n"
+    "--accept-incomplete it goes on, puts zeros for the blocks that are lost, and names each file and range. On btrfs the result is a\n"
     "subvolume. Owners are found by name first; what the destination can't hold is reported. Needs no lock and no write access\n"
     "to the repository.\n",
     "nodesnap restore /backup/node1 latest /var/lib/qdb/db\n"
@@ -152,10 +172,11 @@ const Command kRestore = {
     "1  failed or interrupted; run it again to go on\n"
     "2  wrong usage\n"
     "3  refused, nothing was touched: destination not empty, in use or too small, --path names\n"
-    "   what the backup doesn't hold, or the backup is marked incomplete\n"
-    "4  restored, with warnings: something the destination can't hold, something stored twice has lost a copy, a newer\n"
-    "   backup's manifest can't be read, or the destination lies inside the node directory\n"
-    "5  the backup is damaged\n",
+    "   what the backup doesn't hold, or something of it could not be read when the backup was made\n"
+    "4  restored, with warnings: zeros stand for what is lost (--accept-incomplete), something the destination can't hold,\n"
+    "   something stored twice has lost a copy, a newer backup's manifest can't be read, or the destination lies inside the\n"
+    "   node directory\n"
+    "5  the backup is damaged: not restored\n",
     declare,
     run,
 };

@@ -164,7 +164,9 @@ void check_content(const Inode& inode) {
     require(regular || (inode.runs.empty() && !inode.map && inode.run_count == 0), "runs in what isn't a regular file");
     require(inode.size <= kFileSizeLimit, "too large a file");
     if (inode.type == FileType::kSymlink) {
-        require(!inode.content.empty() && inode.content.size() <= kSymlinkLimit, "a symlink's target is empty or too long");
+        // Of one that couldn't be read when the backup was made only the name is known.
+        require((!inode.content.empty() || inode.damaged) && inode.content.size() <= kSymlinkLimit,
+                "a symlink's target is empty or too long");
         require(std::find(inode.content.begin(), inode.content.end(), std::byte{0}) == inode.content.end(),
                 "a symlink's target holds a zero byte");
         return;

@@ -172,14 +172,32 @@ void AttributeWriter::set_xattrs(std::uint64_t ino, const Inode& inode, const st
     }
 }
 
-void AttributeWriter::set_xattr(const NamedXattr& xattr, const SetXattr& set, const PathSource& path) {
-    Bytes value = xattr.value.value;
-    if (!xattr.value.runs.empty()) {
+bool AttributeWriter::read_value(const NamedXattr& xattr, Bytes& value, const PathSource& path) {
+    if (xattr.value.runs.empty()) {
+        value = xattr.value.value;
+        return true;
+    }
+    const auto name = "attribute " + xattr.name + " of " + path();
+    try {
         if (xattr.value.size > kXattrValueLimit) {
-            throw Error::damaged("attribute " + xattr.name + " of " + path(), "its size is impossible");
+            throw Error::damaged(name, "its size is impossible");
         }
         value.resize(xattr.value.size);
-        read_runs(repository_, xattr.value.runs, value, "attribute " + xattr.name + " of " + path());
+        read_runs(repository_, xattr.value.runs, value, name);
+        return true;
+    } catch (const Error& error) {
+        if (!lost_.goes_past(error)) {
+            throw;
+        }
+        warnings_.add("the attribute " + xattr.name + ", which is damaged in the repository,", 0, path());
+        return false;
+    }
+}
+
+void AttributeWriter::set_xattr(const NamedXattr& xattr, const SetXattr& set, const PathSource& path) {
+    Bytes value;
+    if (!read_value(xattr, value, path)) {
+        return;
     }
     if (xattr.name.starts_with("system.posix_acl_")) {
         value = owners_.acl(value);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "platform/file.h"
+#include "snapshot/restore/lost.h"
 #include "snapshot/restore/owners.h"
 #include "snapshot/restore/warnings.h"
 #include "snapshot/tree_path.h"
@@ -20,8 +21,8 @@ using PathSource = std::function<std::string()>;  // for messages; called only w
 
 class AttributeWriter {
 public:
-    AttributeWriter(const Repository& repository, const Manifest& backup, OwnerMap& owners, RestoreWarnings& warnings)
-        : repository_(repository), backup_(backup), owners_(owners), warnings_(warnings) {}
+    AttributeWriter(const Repository& repository, const Manifest& backup, OwnerMap& owners, RestoreWarnings& warnings, RestoreLost& lost)
+        : repository_(repository), backup_(backup), owners_(owners), warnings_(warnings), lost_(lost) {}
 
     // What new files inherit from the directory that they are made in; to be set before the first file.
     void set_inherited_flags(std::uint32_t flags) { inherited_flags_ = flags; }
@@ -51,12 +52,14 @@ private:
     void set_flags(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path);
     void set_xattrs(std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const SetXattr& set,
                     const PathSource& path);
+    bool read_value(const NamedXattr& xattr, Bytes& value, const PathSource& path);  // false: it is lost, which has been told
     void set_xattr(const NamedXattr& xattr, const SetXattr& set, const PathSource& path);
 
     const Repository& repository_;
     const Manifest& backup_;
     OwnerMap& owners_;
     RestoreWarnings& warnings_;
+    RestoreLost& lost_;
     std::uint32_t inherited_flags_ = 0;
     bool exact_times_ = true;
 };

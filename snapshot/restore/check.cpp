@@ -58,7 +58,7 @@ std::optional<FileStatus> Checking::look(const RestoreEntry& entry) {
 
 // What the destination couldn't hold has been told, and is missing for good.
 bool Checking::may_be_missing(FileType type) const {
-    const auto* what = type == FileType::kRegular ? kNameRefused : type == FileType::kSymlink ? "symlinks" : "special files";
+    const auto* what = type == FileType::kRegular ? kNameRefused : type == FileType::kSymlink ? kSymlinksRefused : kSpecialRefused;
     return std::any_of(state_.warnings.begin(), state_.warnings.end(), [what](const auto& group) { return group.what == what; });
 }
 
@@ -90,7 +90,7 @@ bool Checking::whole(const RestoreEntry& entry) {
     context_.owners.group(inode.gid);
     const auto status = look(entry);
     if (!status) {
-        return may_be_missing(entry.type);
+        return may_be_missing(entry.type) || (inode.damaged && entry.type != FileType::kRegular);
     }
     if (!same(entry, inode, *status)) {
         return false;

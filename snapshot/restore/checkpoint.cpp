@@ -47,6 +47,8 @@ void RestoreCheckpoint::take(RestoreState::Phase phase) {
     context_.ledger.fill(state_);
     state_.phase = phase;
     state_.warnings = context_.warnings.groups();
+    state_.lost = context_.lost.ranges();  // whoever completes something has told what it lacks before
+    state_.lost_further = context_.lost.further();
     state_.sealed = context_.sealed;
     state_.owners_used = context_.owners.used();
     state_.linked = state_.linked || context_.links.used();

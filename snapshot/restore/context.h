@@ -9,6 +9,7 @@
 #include "snapshot/restore/attributes.h"
 #include "snapshot/restore/batch.h"
 #include "snapshot/restore/links.h"
+#include "snapshot/restore/lost.h"
 
 namespace nodesnap {
 
@@ -22,6 +23,7 @@ struct RestoreContext {
     AttributeWriter& attributes;
     OwnerMap& owners;
     RestoreWarnings& warnings;
+    RestoreLost& lost;
     RestoreLinks& links;
     RestoreLedger& ledger;
     Throttle& throttle;

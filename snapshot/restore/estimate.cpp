@@ -33,9 +33,9 @@ FileDescriptor unnamed_file(const std::string& directory) {
     return FileDescriptor(fd < 0 ? -1 : fd);
 }
 
-void sample_file(const Repository& repository, const Inode& inode, int out, Sample& sample) {
+void sample_file(const Repository& repository, const Inode& inode, int out, const LossSink& lost, Sample& sample) {
     std::vector<std::byte> chunk(kChunk);
-    MapReader reader(repository, inode, "a sample");
+    MapReader reader(repository, inode, "a sample", lost);
     MapCursor cursor(repository.nodes(), inode);
     Run run;
     while (sample.bytes < kSampleBytes && cursor.next(run)) {
@@ -54,13 +54,15 @@ void sample_file(const Repository& repository, const Inode& inode, int out, Samp
     }
 }
 
-Sample take_sample(const Repository& repository, const Manifest& backup, const RestorePlace& place, const RestoreSelection& selection) {
+Sample take_sample(const Repository& repository, const Manifest& backup, const RestorePlace& place, const RestoreSelection& selection,
+                   bool accept_incomplete) {
     Sample sample;
+    const LossSink lost = accept_incomplete ? [](std::uint32_t, std::uint64_t, std::uint64_t) {} : LossSink();
     const auto out = unnamed_file(place.parent);
     std::uint64_t entries = 0;
     for (const auto& part : selection.parts) {
         if (part.type == FileType::kRegular) {
-            sample_file(repository, load_inode(repository, backup, part.ino), out.get(), sample);
+            sample_file(repository, load_inode(repository, backup, part.ino), out.get(), lost, sample);
         }
         if (part.type != FileType::kDirectory) {
             continue;
@@ -70,7 +72,7 @@ Sample take_sample(const Repository& repository, const Manifest& backup, const R
         while (sample.bytes < kSampleBytes && entries < kSampleEntries && walker.next(step)) {
             if (step.kind == TreeStep::Kind::kEntry && step.entry.type == FileType::kRegular) {
                 ++entries;
-                sample_file(repository, load_inode(repository, backup, step.entry.ino), out.get(), sample);
+                sample_file(repository, load_inode(repository, backup, step.entry.ino), out.get(), lost, sample);
             }
         }
     }
@@ -85,17 +87,16 @@ Sample take_sample(const Repository& repository, const Manifest& backup, const R
 }  // namespace
 
 std::chrono::nanoseconds estimate_restore(const Repository& repository, const Manifest& backup, const RestorePlace& place,
-                                          const RestoreSelection& selection, const RestoreNeeds& needs,
-                                          std::uint64_t limit_bytes_per_second) {
-    const auto sample = take_sample(repository, backup, place, selection);
+                                          const RestoreSelection& selection, const RestoreNeeds& needs, const RestoreOptions& options) {
+    const auto sample = take_sample(repository, backup, place, selection, options.accept_incomplete);
     const auto bytes = static_cast<double>(needs.data_bytes);
     double seconds = static_cast<double>(needs.inodes) * kSecondsPerInode;
     if (sample.bytes != 0) {
         // Reading and writing go on at the same time, but often on one device.
         seconds += (sample.read_seconds + sample.write_seconds) * bytes / static_cast<double>(sample.bytes);
     }
-    if (limit_bytes_per_second != 0) {
-        seconds = std::max(seconds, bytes / static_cast<double>(limit_bytes_per_second));
+    if (options.limit_bytes_per_second != 0) {
+        seconds = std::max(seconds, bytes / static_cast<double>(options.limit_bytes_per_second));
     }
     return std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
 }

@@ -11,7 +11,6 @@
 namespace nodesnap {
 
 std::chrono::nanoseconds estimate_restore(const Repository& repository, const Manifest& backup, const RestorePlace& place,
-                                          const RestoreSelection& selection, const RestoreNeeds& needs,
-                                          std::uint64_t limit_bytes_per_second);
+                                          const RestoreSelection& selection, const RestoreNeeds& needs, const RestoreOptions& options);
 
 }  // namespace nodesnap

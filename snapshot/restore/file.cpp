@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -134,8 +135,9 @@ bool RestoreFile::make(bool keep) {
         }
     }
     context_.attributes.before_data(fd_.get(), inode_, [this] { return path(); });
-    if (inode_.damaged) {
-        context_.report.warn(path() + " is incomplete: what could not be read when the backup was made is restored as zeros");
+    const auto unread = [](const Run& run) { return run.flags == Run::kDamagedSource; };
+    if (inode_.damaged && !inode_.map && std::none_of(inode_.runs.begin(), inode_.runs.end(), unread)) {
+        context_.lost.add(path(), LostRange::Cause::kSource, 0, 0);
     }
     return true;
 }
@@ -210,6 +212,10 @@ void RestoreFile::finish(std::uint64_t written_end) {
 
 void restore_other(RestoreContext& context, const RestoreEntry& entry, const Inode& inode, const std::vector<NamedXattr>* xattrs) {
     const auto path = [&entry] { return entry.path(); };
+    if (inode.damaged) {
+        context.lost.add(entry.path(), LostRange::Cause::kSource, 0, 0);  // of which only the name is known: left out
+        return;
+    }
     if (inode.links > 1) {
         const auto make = [&inode](int directory, const std::string& name) { return make_other(inode, directory, name); };
         bool mine = false;
@@ -227,7 +233,7 @@ void restore_other(RestoreContext& context, const RestoreEntry& entry, const Ino
         const int error = make_other(inode, directory, entry.name);
         const bool symlink = inode.type == FileType::kSymlink;
         if (error == EPERM || error == EOPNOTSUPP || (symlink && error == ENAMETOOLONG) || cannot_be_named(error)) {
-            context.warnings.add(symlink ? "symlinks" : "special files", error, entry.path());
+            context.warnings.add(symlink ? kSymlinksRefused : kSpecialRefused, error, entry.path());
             return;
         }
         if (error != 0) {

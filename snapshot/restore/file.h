@@ -53,7 +53,7 @@ private:
     FileDescriptor direct_fd_;
 };
 
-// Makes anything but a regular file or directory, with its attributes.
+// Makes anything but a regular file or directory, with its attributes. What could not be read when the backup was made is left out.
 void restore_other(RestoreContext& context, const RestoreEntry& entry, const Inode& inode, const std::vector<NamedXattr>* xattrs);
 
 }  // namespace nodesnap

@@ -107,6 +107,9 @@ void finish_directories(RestoreContext& context, const RestoreSelection& selecti
         if (AttributeWriter::needs_seal(inode)) {
             context.sealed = true;
         }
+        if (inode.damaged) {
+            context.lost.add(path(), LostRange::Cause::kSource, 0, 0);
+        }
     };
     visit(context, selection, root, visitor);
     visitor.directory(root, context.backup.root_ino, root_name);

@@ -25,6 +25,7 @@ RestoreLarge::RestoreLarge(RestoreContext& context, std::unique_ptr<RestoreFile>
 void RestoreLarge::begin() {
     // Who of several names' batches fills an inode may differ from run to run, so its progress belongs to none of them.
     const auto start = file_->linked() ? 0 : context_.ledger.large_at_start(entry_number_);
+    context_.lost.forget([this] { return file_->path(); }, start);
     if (start == RestoreState::kWhole || !file_->make(start != 0)) {
         begun_ = exhausted_ = finished_ = true;
         return;

@@ -1,6 +1,7 @@
 #include "snapshot/restore/needs.h"
 
 #include <algorithm>
+#include <functional>
 #include <unordered_set>
 
 #include "platform/interrupt.h"
@@ -31,7 +32,7 @@ private:
     std::uint64_t space_of_runs(const Inode& inode);
     std::uint64_t space_of_small(const Inode& inode) const;
     void add_xattr(const Xattr& xattr);
-    void add_entry(std::uint64_t ino, FileType type);
+    void add_entry(std::uint64_t ino, FileType type, const std::function<std::string()>& path);
     RestoreNeeds result(std::uint64_t space);
 
     const Repository& repository_;
@@ -94,6 +95,7 @@ RestoreNeeds Measure::whole() {
     needs_.directories = backup_.totals.directories;
     needs_.inodes = backup_.totals.files + backup_.totals.directories + backup_.totals.others;
     needs_.data_bytes = backup_.totals.data_bytes;
+    needs_.incomplete = backup_.damaged ? "the node directory" : "";
     TreeCursor cursor(repository_.nodes(), backup_.tree);
     TreeEntry entry;
     while (cursor.next(entry)) {
@@ -117,9 +119,12 @@ RestoreNeeds Measure::whole() {
     return result(needs_.data_bytes + space_);
 }
 
-void Measure::add_entry(std::uint64_t ino, FileType type) {
+void Measure::add_entry(std::uint64_t ino, FileType type, const std::function<std::string()>& path) {
     throw_if_interrupted();
     const auto inode = load_inode(repository_, backup_, ino, type);
+    if (inode.damaged && needs_.incomplete.empty()) {
+        needs_.incomplete = path();
+    }
     std::uint64_t share = 1;
     if (inode.links > 1 && type != FileType::kDirectory) {
         if (linked_.contains(ino)) {
@@ -146,15 +151,19 @@ void Measure::add_entry(std::uint64_t ino, FileType type) {
 
 RestoreNeeds Measure::parts(const RestoreSelection& selection) {
     for (const auto& part : selection.parts) {
+        const auto top = join_path(part.components);
         if (part.type != FileType::kDirectory) {
-            add_entry(part.ino, part.type);
+            add_entry(part.ino, part.type, [&top] { return top; });
             continue;
         }
         TreeWalker walker(repository_, backup_, part.ino);
         TreeStep step;
         while (walker.next(step)) {
             if (step.kind != TreeStep::Kind::kLeave) {
-                add_entry(step.kind == TreeStep::Kind::kEnter && step.depth == 0 ? part.ino : step.entry.ino, step.entry.type);
+                add_entry(step.kind == TreeStep::Kind::kEnter && step.depth == 0 ? part.ino : step.entry.ino, step.entry.type, [&] {
+                    const auto below = walker.path();
+                    return below.empty() ? top : top + "/" + below;
+                });
             }
         }
     }

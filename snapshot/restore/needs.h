@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "platform/file_system.h"
 #include "snapshot/restore/selection.h"
@@ -15,6 +16,7 @@ struct RestoreNeeds {
     std::uint64_t inodes = 0;  // of any type
     std::uint64_t data_bytes = 0;
     std::uint64_t required_bytes = 0;  // of space: whole blocks, attributes and an estimate of metadata
+    std::string incomplete;            // a path of which not all could be read when the backup was made; empty if there is none
 };
 RestoreNeeds needs_of(const Repository& repository, const Manifest& backup, const RestoreSelection& selection, const FileSystem& target);
 

@@ -10,7 +10,7 @@ namespace nodesnap {
 namespace {
 
 constexpr std::size_t kStateLimit = 16U << 20;
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 // File names are bytes, JSON is text.
 std::string hex_of(const std::string& bytes) {
@@ -61,6 +61,10 @@ nlohmann::json to_json(const RestoreState& state) {
     for (const auto& group : state.warnings) {
         warnings.push_back({hex_of(group.what), group.error_number, group.count, hex_of(group.first)});
     }
+    auto lost = nlohmann::json::array();
+    for (const auto& range : state.lost) {
+        lost.push_back({hex_of(range.path), range.offset, range.length, range.cause == LostRange::Cause::kStored});
+    }
     auto owners = nlohmann::json::array();
     for (const auto& entry : state.owners_used) {
         owners.push_back(hex_of(entry));
@@ -82,6 +86,8 @@ nlohmann::json to_json(const RestoreState& state) {
             {"linked", state.linked},
             {"large", std::move(large)},
             {"owners", std::move(owners)},
+            {"lost", std::move(lost)},
+            {"lost_further", state.lost_further},
             {"warnings", std::move(warnings)}};
 }
 
@@ -113,6 +119,11 @@ RestoreState from_json(const nlohmann::json& json) {
     for (const auto& entry : json.at("owners")) {
         state.owners_used.push_back(bytes_of(entry.get<std::string>()));
     }
+    for (const auto& entry : json.at("lost")) {
+        state.lost.push_back({bytes_of(entry.at(0).get<std::string>()), entry.at(1).get<std::uint64_t>(), entry.at(2).get<std::uint64_t>(),
+                              entry.at(3).get<bool>() ? LostRange::Cause::kStored : LostRange::Cause::kSource});
+    }
+    state.lost_further = json.at("lost_further").get<std::uint64_t>();
     for (const auto& entry : json.at("warnings")) {
         state.warnings.push_back({bytes_of(entry.at(0).get<std::string>()), entry.at(1).get<int>(), entry.at(2).get<std::uint64_t>(),
                                   bytes_of(entry.at(3).get<std::string>())});

@@ -41,6 +41,8 @@ struct RestoreState {
     std::map<std::uint64_t, Large> large;  // by entry number, in batches that aren't complete
     std::vector<RestoreWarnings::Group> warnings;
     std::vector<std::string> owners_used;  // OwnerMap::used()
+    std::vector<LostRange> lost;           // RestoreLost::ranges()
+    std::uint64_t lost_further = 0;
 
     static constexpr std::uint64_t kWhole = ~std::uint64_t{0};
 

@@ -13,14 +13,19 @@
 
 namespace nodesnap {
 
+// How entries are told that the destination can't hold at all.
+inline constexpr const char* kSymlinksRefused = "symlinks";
+inline constexpr const char* kSpecialRefused = "special files";
+
 class RestoreWarnings {
 public:
     static constexpr std::size_t kGroupLimit = 500;  // further kinds fall into one group
 
-    // "WHAT of N files could not be restored, PATH first: strerror(error_number)".
+    // "WHAT of N files (PATH and others) could not be restored: strerror(error_number)".
     void add(const std::string& what, int error_number, const std::string& path);
     void tell(Report& report) const;
     bool has(const std::string& what) const;
+    std::uint64_t left_out() const;  // symlinks and special files that aren't there
 
     // To be kept over an interruption.
     struct Group {

@@ -156,16 +156,15 @@ void RestoreWorker::push_slices(const std::shared_ptr<RestoreBatch>& batch, std:
 Task<void> RestoreWorker::restore_window(std::shared_ptr<RestoreLarge> large, RestoreWindow window) {
     const Counted counted(works_);
     WindowJob job(large->file());
-    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
     ReadPlan plan(context_.repository, options_.pack_budget);
     std::size_t next = 0;
     while (next < window.parts.size()) {
         for (; next < window.parts.size() && !plan.full(); ++next) {
             const auto& part = window.parts[next];
-            if (part.run.flags == Run::kNone) {
-                plan.add(part.run, part.from, part.length, 0, name);
-            } else if (part.run.flags == Run::kUnwritten) {
+            if (part.run.flags == Run::kUnwritten) {
                 large->file().allocate(part.run);
+            } else {
+                add(plan, part.run, part.from, part.length, 0, job);
             }
         }
         const bool good = co_await execute(plan, job);
@@ -181,10 +180,10 @@ Task<void> RestoreWorker::restore_window(std::shared_ptr<RestoreLarge> large, Re
 Task<void> RestoreWorker::restore_slice(std::unique_ptr<RestoreSlice> slice) {
     const Counted counted(works_);
     SliceJob job(context_, slice->files);
-    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
     ReadPlan plan(context_.repository, options_.pack_budget);
     for (std::uint32_t i = 0; i < slice->files.size(); ++i) {
         const auto& runs = slice->files[i]->inode().runs;
+        context_.lost.forget([&job, i] { return job.path(i); }, 0);
         const bool wanted = job.begin(i);
         for (std::size_t run = 0; wanted && run < runs.size(); ++run) {
             if (plan.full()) {
@@ -193,9 +192,7 @@ Task<void> RestoreWorker::restore_slice(std::unique_ptr<RestoreSlice> slice) {
                     co_return;
                 }
             }
-            if (runs[run].flags == Run::kNone) {
-                plan.add(runs[run], i, name);
-            }
+            add(plan, runs[run], 0, runs[run].length, i, job);
         }
         job.all_planned(i);
         if (plan.full() || i + 1 == slice->files.size()) {
@@ -206,6 +203,31 @@ Task<void> RestoreWorker::restore_slice(std::unique_ptr<RestoreSlice> slice) {
         }
     }
     slice->batch->part_done(job.bytes());
+}
+
+void RestoreWorker::add(ReadPlan& plan, const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file,
+                        const RestoreJob& job) {
+    if (run.flags == Run::kDamagedSource) {
+        context_.lost.add(job.path(file), LostRange::Cause::kSource, run.offset + from, length);
+    }
+    if (run.flags != Run::kNone) {
+        return;
+    }
+    try {
+        plan.add(run, from, length, file, [&job](std::uint32_t number) { return job.path(number); });
+    } catch (const Error& error) {
+        if (!context_.lost.goes_past(error)) {
+            throw;
+        }
+        lost_sink(job)(file, run.offset + from, length);
+        plan.add_lost(run.offset + from, length, file);
+    }
+}
+
+LossSink RestoreWorker::lost_sink(const RestoreJob& job) {
+    return [this, &job](std::uint32_t file, std::uint64_t offset, std::uint64_t length) {
+        context_.lost.add(job.path(file), LostRange::Cause::kStored, offset, length);
+    };
 }
 
 Task<bool> RestoreWorker::execute(ReadPlan& plan, RestoreJob& job) {
@@ -233,20 +255,55 @@ Task<void> RestoreWorker::read_and_write(Buffer buffer, const PlannedRead& read,
         }
     }
     const auto data = buffer.span().first(read.length);
-    co_await read.pack->reader().read(ring_, data, read.offset);
-    const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
-    verify_read(read, data, context_.repository.hasher(), name);
-    co_await write_pieces(read, data, job);
+    if (read.pack) {
+        const bool whole = co_await read_proved(read, data, job);
+        if (!whole) {
+            salvage_read(read, data, context_.repository.hasher(), lost_sink(job));
+        }
+        co_await write_pieces(read, data, job);
+    } else {
+        co_await write_zeros(read, data, job);
+    }
     token.done();
+}
+
+Task<bool> RestoreWorker::read_proved(const PlannedRead& read, std::span<std::byte> data, const RestoreJob& job) {
+    try {
+        co_await read.pack->reader().read(ring_, data, read.offset);
+        verify_read(read, data, context_.repository.hasher(), [&job](std::uint32_t file) { return job.path(file); });
+    } catch (const Error& error) {
+        if (!context_.lost.goes_past(error)) {
+            throw;
+        }
+        co_return false;
+    }
+    co_return true;
+}
+
+// Written, not left out: what an earlier run has left there may be anything.
+Task<void> RestoreWorker::write_zeros(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job) {
+    const auto& piece = read.pieces.front();
+    std::fill(data.begin(), data.end(), std::byte{0});
+    const auto sink = job.sink(piece.file);
+    co_await write(sink, data.first(piece.length), piece.file_offset, job, piece.file);
+    written(piece, job);
+}
+
+void RestoreWorker::written(const Piece& piece, RestoreJob& job) {
+    job.written(piece);
+    context_.progress.bytes_done += piece.length;
+    context_.bytes += piece.length;
 }
 
 // Writes the pieces, those that follow one another in buffer and file by one call.
 Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job) {
     const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
+    const LossSink lost = lost_sink(job);
     std::vector<std::byte> scratch;
     for (std::size_t i = 0; i < read.pieces.size();) {
         const auto& first = read.pieces[i];
-        const auto bytes = piece_data(read, first, data, scratch, context_.repository.hasher(), name);
+        const auto bytes =
+            piece_data(read, first, data, scratch, context_.repository.hasher(), name, context_.lost.accepted() ? lost : LossSink());
         const bool in_place = bytes.data() >= data.data() && bytes.data() < data.data() + data.size();
         const auto begin = in_place ? static_cast<std::size_t>(bytes.data() - data.data()) : 0;
         std::size_t length = bytes.size();
@@ -265,10 +322,7 @@ Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::b
         const std::span<const std::byte> from = in_place ? std::span<const std::byte>(data).subspan(begin, length) : bytes;
         co_await write(sink, from, first.file_offset, job, first.file);
         for (std::size_t done = 0; done < pieces; ++done) {
-            const auto& piece = read.pieces[i + done];
-            job.written(piece);
-            context_.progress.bytes_done += piece.length;
-            context_.bytes += piece.length;
+            written(read.pieces[i + done], job);
         }
         i += pieces;
     }

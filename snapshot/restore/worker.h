@@ -41,9 +41,15 @@ private:
     void push_slices(const std::shared_ptr<RestoreBatch>& batch, std::vector<std::unique_ptr<RestoreFile>> files);
     Task<void> restore_window(std::shared_ptr<RestoreLarge> large, RestoreWindow window);
     Task<void> restore_slice(std::unique_ptr<RestoreSlice> slice);
+    // What the backup hasn't got of the run becomes zeros, if that is accepted.
+    void add(ReadPlan& plan, const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const RestoreJob& job);
+    LossSink lost_sink(const RestoreJob& job);
     // False if it was given up, because of an error that the ring reports.
     Task<bool> execute(ReadPlan& plan, RestoreJob& job);
     Task<void> read_and_write(Buffer buffer, const PlannedRead& read, RestoreJob& job, Reads& reads);
+    Task<bool> read_proved(const PlannedRead& read, std::span<std::byte> data, const RestoreJob& job);  // false: something of it is lost
+    Task<void> write_zeros(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job);
+    void written(const Piece& piece, RestoreJob& job);
     Task<void> write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job);
     Task<void> write(RestoreJob::Sink sink, std::span<const std::byte> bytes, std::uint64_t offset, RestoreJob& job, std::uint32_t file);
 

@@ -97,7 +97,7 @@ class Limits(harness.Case):
         self.assertNotEqual(self.run_program("restore", repository, "latest", mount / "restored").status, harness.DONE)
         backup = self.backups(repository)[0]["id"]
         self.assertNotIn(self.run_program("restore", repository, backup, mount / "restored").status, (harness.DONE, harness.WARNINGS))
-        self.run_program("restore", repository, backup, mount / "restored", "--accept-damaged", expect=harness.WARNINGS)
+        self.run_program("restore", repository, backup, mount / "restored", "--accept-incomplete", expect=harness.WARNINGS)
         self.assertEqual((mount / "restored" / "large").read_bytes(), (node / "large").read_bytes())
         got = (mount / "restored" / "broken").read_bytes()
         self.assertEqual(got.count(0, 1 << 20, (1 << 20) + 4096), 4096)

@@ -152,7 +152,7 @@ TEST_F(RestoreHostile, DumpGivesContentWithZerosForHoles) {
     const auto backup = made_backup_.publish(repository_);
     const auto dumped = [&](const std::string& path) {
         const FileDescriptor out(::open((base() / "out").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
-        dump_file(repository_, backup, path, out.get());
+        dump_file(repository_, backup, path, out.get(), false, report_);
         return read_file(base() / "out");
     };
     std::string wanted(3'000'000, '\0');
@@ -165,7 +165,7 @@ TEST_F(RestoreHostile, DumpGivesContentWithZerosForHoles) {
     int ends[2];
     ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     ::close(ends[0]);
-    EXPECT_THROW(dump_file(repository_, backup, "a", ends[1]), Error);
+    EXPECT_THROW(dump_file(repository_, backup, "a", ends[1], false, report_), Error);
     ::close(ends[1]);
 }
 
