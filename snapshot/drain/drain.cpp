@@ -101,7 +101,7 @@ void refresh_owners(DrainState& state) {
 bool changed_meanwhile(int source, std::uint64_t root_ino, const ExcludeRules& excludes, std::int64_t since_ns, bool tolerated) {
     const auto path = changed_since(source, root_ino, excludes, since_ns);
     if (path && !tolerated) {
-        throw Error::failed("the node directory changed while it was read: " + *path,
+        throw Error::failed("the node directory changed while it was read: " + (*path == "." ? "the directory itself" : *path),
                             "stop all that writes to it before a backup without snapshots, or keep the node on btrfs");
     }
     return path.has_value();

@@ -306,8 +306,7 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std
         state_.progress.bytes_done.fetch_add(inode.size, std::memory_order_relaxed);
         check_unchanged(fd, inode, path);
     } else {
-        const int error = got < 0 ? static_cast<int>(-got) : ENODATA;
-        state_.unreadable(path, Error::system("read from", path, error));
+        fell_short(path, got);
         inode.damaged = true;
         Run run;
         run.length = inode.size;
@@ -386,8 +385,7 @@ Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::u
         runs.push_back(run);
         state_.read_bytes += range.length;
     } else {
-        // A short read means that the file has shrunk, which a snapshot's can't; it is told like a failing disk.
-        state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
+        fell_short(path, got);
         runs = co_await salvage(fd, range, file_size, reservation);
     }
     fault::step("drain.range-read");
@@ -494,14 +492,31 @@ Inode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, 
     });
 }
 
+namespace {
+
+Error changed_while_read(const std::string& path) {
+    return Error::failed("file changed while it was read: " + path,
+                         "stop the daemon before a backup without snapshots, or keep the node directory on btrfs");
+}
+
+}  // namespace
+
+// A read gave an error, or another length than the file had: a live one has been changed. A snapshot's can't be, so that is told like a
+// failing disk.
+void DrainWorker::fell_short(const std::string& path, std::int64_t got) {
+    if (got >= 0 && state_.options.source_is_live && !state_.options.tolerate_changes) {
+        throw changed_while_read(path);
+    }
+    state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
+}
+
 void DrainWorker::check_unchanged(int fd, const Inode& before, const std::string& path) {
     if (!state_.options.source_is_live || state_.options.tolerate_changes) {
         return;
     }
     const Inode now = inode_of(stat_fd(fd, path));
     if (now.size != before.size || now.modified != before.modified) {
-        throw Error::failed("file changed while it was read: " + path,
-                            "stop the daemon before a backup without snapshots, or keep the node directory on btrfs");
+        throw changed_while_read(path);
     }
 }
 

@@ -57,6 +57,7 @@ private:
     template <typename Read>
     static auto read_source(Read read);
     Inode read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path);
+    void fell_short(const std::string& path, std::int64_t got);
     void check_unchanged(int fd, const Inode& before, const std::string& path);
     void add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error);
 

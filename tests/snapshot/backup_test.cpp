@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -340,6 +341,49 @@ TEST_F(BackupTest, FileThatChangesWhileItIsReadFailsABackupWithoutSnapshot) {
     EXPECT_THROW(run_backup(repository, options(), progress, report_), Error);
     EXPECT_TRUE(changed);
     EXPECT_EQ(visible_backups(), 0U);
+}
+
+// Changes a file's size before the Nth read.
+class ResizeAtRead : public test::FaultHooks {
+public:
+    ResizeAtRead(fs::path file, std::uintmax_t size, int nth) : file_(std::move(file)), size_(size), nth_(nth) {}
+    int on_operation(const char* operation) noexcept override {
+        if (std::string_view(operation) == "read" && --nth_ == 0) {
+            std::error_code ignored;
+            fs::resize_file(file_, size_, ignored);
+        }
+        return FaultHooks::on_operation(operation);
+    }
+    bool passed() const { return nth_ <= 0; }
+
+private:
+    const fs::path file_;
+    const std::uintmax_t size_;
+    std::atomic<int> nth_;
+};
+
+TEST_F(BackupTest, FileThatGrowsOrShrinksBeforeItIsReadIsNoFailureOfItsDisk) {
+    for (const std::uintmax_t before : {700, 9'000}) {
+        for (const std::uintmax_t size : {before + 500, before - 500}) {
+            bool noticed = false;
+            bool passed = true;
+            for (int nth = 1; passed; ++nth) {
+                fs::remove(node() / "small");
+                write_file(node() / "small", std::string(before, 'x'));
+                ResizeAtRead hooks(node() / "small", size, nth);
+                Repository repository = open();
+                Progress progress;
+                try {
+                    run_backup(repository, options(), progress, report_);
+                } catch (const Error& error) {
+                    EXPECT_NE(error.message().find("changed while it was read"), std::string::npos) << error.message();
+                    noticed = noticed || error.message().find("file changed") == 0;
+                }
+                passed = hooks.passed();
+            }
+            EXPECT_TRUE(noticed) << before << " to " << size;
+        }
+    }
 }
 
 class ChangeWhileRead : public BackupTest, public testing::WithParamInterface<std::string> {
