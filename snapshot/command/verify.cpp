@@ -54,7 +54,7 @@ void print_result(Call& call, const VerifyResult& result, std::chrono::nanosecon
     } else if (result.lost_count == 0) {
         out << "nothing is lost; \"nodesnap repair\" restores the redundancy\n";
     } else {
-        out << result.lost_count << " damages can't be healed\n";
+        out << counted(result.lost_count, "damage", "damages") << " can't be healed\n";
     }
 }
 

@@ -42,14 +42,15 @@ public:
                 continue;
             }
             throw_if_interrupted();
-            const std::string path = walker.path();
+            const std::string below = walker.path();
+            const std::string path = below.empty() ? "." : below;
             try {
-                check(path.empty() ? "." : path, step.entry.ino);
+                check(path, step.entry.ino);
             } catch (const Error& error) {
                 if (error.status() != ExitStatus::kDamaged) {
                     throw;
                 }
-                affect(path, error.message());
+                affect(path, "its record or its map is damaged");
             }
         }
     }
@@ -147,7 +148,9 @@ void find_affected_files(Repository& repository, const Manifest& manifest, Findi
         if (error.status() != ExitStatus::kDamaged) {
             throw;
         }
-        findings.affect("backup " + manifest.id.hex() + ": not all files can be told: " + error.message());
+        if (!findings.is_lost_tree(manifest.id)) {
+            findings.affect("backup " + manifest.id.hex() + ": not all files can be told: " + error.message());
+        }
     }
 }
 

@@ -50,11 +50,14 @@ public:
     void lose(const PackId& pack, const LostSegments::Range& range);
     // A file of which not all data can be told, because its map or record is damaged.
     void lose_file(const SessionId& backup, std::uint64_t ino);
+    // A backup whose tree of names isn't whole: what can't be reached in it has been told as that.
+    void lose_tree(const SessionId& backup) { lost_trees_.insert(backup); }
     void affect(std::string text);
     void inform(std::string text);
 
     bool anything_lost() const { return !lost_.empty() || !lost_files_.empty(); }
     const LostSegments& lost() const { return lost_; }
+    bool is_lost_tree(const SessionId& backup) const { return lost_trees_.contains(backup); }
     bool is_lost_file(const SessionId& backup, std::uint64_t ino) const { return lost_files_.contains({backup, ino}); }
 
 private:
@@ -65,6 +68,7 @@ private:
     std::set<std::pair<std::uint64_t, std::uint64_t>> seen_;  // checksums of damages
     LostSegments lost_;
     std::set<std::pair<SessionId, std::uint64_t>> lost_files_;
+    std::set<SessionId> lost_trees_;
     bool incomplete_ = false;  // more was lost than is kept
 };
 

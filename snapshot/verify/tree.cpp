@@ -96,6 +96,7 @@ bool TreeCheck::walk() {
             throw;
         }
         findings_.add({object_, "its tree of names: " + error.message(), false});
+        findings_.lose_tree(manifest_.id);
         findings_.affect("backup " + manifest_.id.hex() + ": a part of its tree of names is lost; what lies below it can't be told");
         return false;
     }

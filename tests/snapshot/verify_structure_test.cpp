@@ -214,6 +214,21 @@ TEST(Verify, AMissingPackIsDamageAndItsFilesAreNamed) {
                                                          "backup " + manifest.id.hex() + ", data/second, bytes 0 to 299999"}));
 }
 
+TEST(Verify, WhatALostPackOfMetadataAffectsIsToldOnce) {
+    MadeRepository made;
+    const Manifest manifest = made.add_backup();
+    made.target->erase(made.node_pack());
+    made.target->erase(made.data_pack());
+    const VerifyResult result = verify(made);
+    ASSERT_FALSE(result.affected.empty());
+    EXPECT_TRUE(holds(result.affected, "a part of its tree of names is lost"));
+    for (const auto& affected : result.affected) {
+        EXPECT_EQ(affected.find(", ,"), std::string::npos) << affected;
+        EXPECT_EQ(affected.find("nodes/"), std::string::npos) << affected;
+    }
+    EXPECT_LE(result.affected.size(), 2U);  // and the node directory, whose record is lost
+}
+
 TEST(Verify, DamagedDataIsFoundOnlyWithData) {
     MadeRepository made;
     const Manifest manifest = made.add_backup();
