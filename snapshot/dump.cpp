@@ -31,7 +31,8 @@ void add_unread(const Repository& repository, const Inode& inode, const std::str
     }
 }
 
-void write_content(const Repository& repository, const Inode& inode, const std::string& path, int out, RestoreLost& lost) {
+void write_content(const Repository& repository, const Inode& inode, const std::string& path, int out, const std::string& output_name,
+                   RestoreLost& lost) {
     const LossSink sink = [&](std::uint32_t, std::uint64_t offset, std::uint64_t length) {
         lost.add(path, LostRange::Cause::kStored, offset, length);
     };
@@ -48,28 +49,29 @@ void write_content(const Repository& repository, const Inode& inode, const std::
             }
             throw Error(error.status(), error.message(), (error.hint().empty() ? "" : error.hint() + "; ") + kRemedy, error.error_number());
         }
-        write_all(out, part, "the output");
+        write_all(out, part, output_name);
         at += part.size();
     }
 }
 
 }  // namespace
 
-void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out, bool accept_incomplete, Report& report) {
+void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out, const DumpOptions& options,
+               Report& report) {
     const auto found = find_path(repository, backup, normalized_path(path));
     if (!found) {
         throw Error::refused("backup " + backup.id.hex() + " holds no " + path, "`nodesnap show` tells what is in a backup");
     }
     const auto& inode = found->second;
-    if (inode.damaged && !accept_incomplete) {
+    if (inode.damaged && !options.accept_incomplete) {
         throw Error::refused(path + " is incomplete: parts of it could not be read when backup " + backup.id.hex() + " was made", kRemedy);
     }
-    RestoreLost lost(accept_incomplete);
+    RestoreLost lost(options.accept_incomplete);
     if (inode.damaged) {
         add_unread(repository, inode, path, lost);
     }
     if (inode.type == FileType::kSymlink) {
-        write_all(out, inode.content, "the output");
+        write_all(out, inode.content, options.output_name);
         lost.tell(report);
         return;
     }
@@ -77,7 +79,7 @@ void dump_file(Repository& repository, const Manifest& backup, const std::string
         throw Error::refused(path + " isn't a file",
                              inode.type == FileType::kDirectory ? "`nodesnap restore --path` restores directories" : "");
     }
-    write_content(repository, inode, path, out, lost);
+    write_content(repository, inode, path, out, options.output_name, lost);
     lost.tell(report);
 }
 

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t kLongestPattern = 4096;
 
 [[noreturn]] void refuse(const std::string& pattern, const std::string& why) {
-    throw Error::usage("the exclude pattern \"" + pattern + "\" " + why,
+    throw Error::usage("the pattern \"" + pattern + "\" " + why,
                        "see \"Excluding files\" in the operator's guide for what a pattern may hold");
 }
 

@@ -67,6 +67,11 @@ RestoreResult run_restore(Repository& repository, const Manifest& backup, const 
 // Writes one regular file (or a symlink's target) of a backup to a descriptor, every block verified before it is written. What the backup
 // hasn't got of it is refused before anything is written, or, where it is damaged in the repository, ends the output with Error::damaged;
 // with `accept_incomplete` zeros stand for it, and each range is a warning.
-void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out, bool accept_incomplete, Report& report);
+struct DumpOptions {
+    bool accept_incomplete = false;
+    std::string output_name = "standard output";  // for messages
+};
+void dump_file(Repository& repository, const Manifest& backup, const std::string& path, int out, const DumpOptions& options,
+               Report& report);
 
 }  // namespace nodesnap

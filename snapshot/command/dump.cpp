@@ -54,12 +54,14 @@ ExitStatus run(Call& call) {
     }
     Repository repository = open_repository(call, place);
     const Manifest manifest = choice.find(repository);
-    const bool incomplete = call.options().flag("accept-incomplete");
+    DumpOptions options;
+    options.accept_incomplete = call.options().flag("accept-incomplete");
     if (output.empty() || output == "-") {
-        dump_file(repository, manifest, path, call.streams().out_fd, incomplete, call.report());
+        dump_file(repository, manifest, path, call.streams().out_fd, options, call.report());
     } else {
         NewFile file(output);
-        dump_file(repository, manifest, path, file.fd(), incomplete, call.report());
+        options.output_name = output;
+        dump_file(repository, manifest, path, file.fd(), options, call.report());
         file.finish();
     }
     return ExitStatus::kDone;

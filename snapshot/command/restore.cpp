@@ -38,7 +38,12 @@ OwnerOptions owners_of(const Options& options) {
                                "A and B are names or numbers, as in user:qdb=qdb2 or group:1001=998");
         }
         auto& map = kind == "user" ? owners.users : owners.groups;
-        map[entry.substr(colon + 1, equals - colon - 1)] = entry.substr(equals + 1);
+        const auto from = entry.substr(colon + 1, equals - colon - 1);
+        const auto to = entry.substr(equals + 1);
+        if (const auto [known, added] = map.emplace(from, to); !added && known->second != to) {
+            throw Error::usage("--owner-map: " + kind + " " + printable_name(from) + " is to become both " + printable_name(known->second) +
+                               " and " + printable_name(to));
+        }
     }
     return owners;
 }

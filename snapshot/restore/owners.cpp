@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstring>
+#include <limits>
 
 #include "platform/error.h"
 #include "platform/host.h"
@@ -61,6 +62,10 @@ void OwnerMap::add_explicit(Kind& kind, const std::map<std::string, std::string>
         }
         if (!id) {
             throw unknown_here(kind.word, from, to);
+        }
+        if (*id == std::numeric_limits<std::uint32_t>::max()) {
+            throw Error::usage("the owner mapping \"" + from + "=" + to + "\" names an id that no " + kind.word + " can have",
+                               "ids are numbers up to 4294967294");
         }
         kind.explicit_map[from] = *id;
     }

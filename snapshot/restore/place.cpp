@@ -185,9 +185,10 @@ void require_unused(const std::string& directory) {
     const auto users = users_of_directory(directory, 1);
     if (!users.empty()) {
         const auto& user = users.front();
+        const bool stands_there = user.what == "current directory";  // often the shell that this was typed into
         throw Error::refused(directory + " is in use: process " + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
                                  user.what + (user.relative.empty() ? "" : " " + user.relative),
-                             "stop it, then restore");
+                             stands_there ? "let it go elsewhere (a shell: cd), or stop it, then restore" : "stop it, then restore");
     }
 }
 

@@ -76,6 +76,7 @@ TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
         {"restore", "a", "--as-of", "now"},
         {"restore", "a", "latest", "d", "--owner-map", "user:=x"},
         {"restore", "a", "latest", "d", "--owner-map", "qdb=x"},
+        {"restore", "a", "latest", "d", "--owner-map", "user:a=1", "--owner-map", "user:a=2"},
         {"backup", "a"},
         {"backup", "a", "b", "--limit", "fast"},
         {"backup", "a", "b", "--limit", "-1"},

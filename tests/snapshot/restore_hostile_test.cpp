@@ -152,7 +152,7 @@ TEST_F(RestoreHostile, DumpGivesContentWithZerosForHoles) {
     const auto backup = made_backup_.publish(repository_);
     const auto dumped = [&](const std::string& path) {
         const FileDescriptor out(::open((base() / "out").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
-        dump_file(repository_, backup, path, out.get(), false, report_);
+        dump_file(repository_, backup, path, out.get(), {}, report_);
         return read_file(base() / "out");
     };
     std::string wanted(3'000'000, '\0');
@@ -165,7 +165,7 @@ TEST_F(RestoreHostile, DumpGivesContentWithZerosForHoles) {
     int ends[2];
     ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
     ::close(ends[0]);
-    EXPECT_THROW(dump_file(repository_, backup, "a", ends[1], false, report_), Error);
+    EXPECT_THROW(dump_file(repository_, backup, "a", ends[1], {}, report_), Error);
     ::close(ends[1]);
 }
 
@@ -264,6 +264,9 @@ TEST_F(RestoreHostile, OwnersAreFoundByNameThenByNumber) {
     EXPECT_EQ(mapped.user(4002), 65534U);
     OwnerOptions wrong;
     wrong.groups = {{"4000", "no such group here"}};
+    EXPECT_THROW(OwnerMap(repository_, backup, wrong, report_), Error);
+    wrong.users = {{"4000", "4294967295"}};  // to chown() it means: leave it as it is
+    wrong.groups.clear();
     EXPECT_THROW(OwnerMap(repository_, backup, wrong, report_), Error);
     // version 2; user 4000 rwx; owner r; group 4000 rw
     const unsigned char acl[] = {2, 0, 0,    0,    2,    0,    7, 0, 0xa0, 0x0f, 0,    0,    1, 0,

@@ -64,6 +64,7 @@ protected:
         }
         return all;
     }
+    const DumpOptions zeros{.accept_incomplete = true, .output_name = "out"};
     std::mt19937_64 random_{11};
 };
 
@@ -117,11 +118,11 @@ TEST_F(RestoreIncomplete, ManyKindsOfDamageCostNoMoreThanTheirBlocks) {
     auto repository = open();
     for (const auto& range : result.lost) {
         const FileDescriptor out(::open((base() / "out").c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600));
-        EXPECT_THROW(dump_file(repository, backup, range.path, out.get(), false, report_), Error);
+        EXPECT_THROW(dump_file(repository, backup, range.path, out.get(), {}, report_), Error);
         ASSERT_EQ(::ftruncate(out.get(), 0), 0);
         ASSERT_EQ(::lseek(out.get(), 0, SEEK_SET), 0);
         Report dumped;
-        dump_file(repository, backup, range.path, out.get(), true, dumped);
+        dump_file(repository, backup, range.path, out.get(), zeros, dumped);
         EXPECT_TRUE(read_file(base() / "out") == read_file(place() / range.path)) << range.path;
         EXPECT_EQ(dumped.count(), 1U);
     }
@@ -244,14 +245,14 @@ TEST_F(RestoreIncomplete, OfASourceThatCouldNotBeReadWhatIsWholeNeedsNoWord) {
 
     const FileDescriptor out(::open((base() / "out").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     try {
-        dump_file(repository, backup, "d/holey", out.get(), false, report_);
+        dump_file(repository, backup, "d/holey", out.get(), {}, report_);
         ADD_FAILURE() << "zeros without a word";
     } catch (const Error& error) {
         EXPECT_EQ(error.status(), ExitStatus::kRefused);
     }
     EXPECT_EQ(fs::file_size(base() / "out"), 0U);
     Report dumped;
-    dump_file(repository, backup, "d/holey", out.get(), true, dumped);
+    dump_file(repository, backup, "d/holey", out.get(), zeros, dumped);
     EXPECT_EQ(dumped.count(), 1U);
     EXPECT_EQ(read_file(base() / "out"), read_file(place() / "d" / "holey"));
 }
