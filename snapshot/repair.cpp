@@ -1,12 +1,12 @@
 // Repair: see verify.h.
-#include <algorithm>
 #include <set>
+#include <span>
 #include <vector>
 
-#include "io/target/object_name.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/interrupt.h"
+#include "snapshot/repository/revisions.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify.h"
 #include "snapshot/verify/pack_ledger.h"
@@ -32,103 +32,37 @@ public:
     }
 
 private:
-    // One revision of a manifest as it is stored.
-    struct Revision {
-        layout::ManifestName name{};
-        std::optional<Manifest> manifest;
-        std::optional<VersionedObject> mark;  // the mark of an abandoned session
-        bool whole = true;                    // both copies are good
-        std::string damage;
-    };
-
     void repair_manifests() {
-        std::vector<layout::ManifestName> names;
-        target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
-            if (const auto name = layout::parse_manifest(entry.name)) {
-                names.push_back(*name);
-            }
-        });
-        const auto backup = [](const layout::ManifestName& name) { return std::pair(name.sequence, name.utc_seconds); };
-        std::sort(names.begin(), names.end(),
-                  [&](const auto& a, const auto& b) { return std::pair(backup(a), a.revision) < std::pair(backup(b), b.revision); });
-        for (std::size_t first = 0; first < names.size();) {
-            std::size_t end = first;
-            while (end < names.size() && names[end].same_backup(names[first])) {
-                ++end;
-            }
+        for_each_manifest_names(target_, [this](std::span<const layout::ManifestName> names) {
             throw_if_interrupted();
-            repair_backup({names.begin() + static_cast<std::ptrdiff_t>(first), names.begin() + static_cast<std::ptrdiff_t>(end)});
-            first = end;
-        }
+            repair_backup(load_revisions(repository_, names, {}));
+        });
     }
 
-    Revision load(const layout::ManifestName& name) {
-        Revision revision;
-        revision.name = name;
-        const std::string object = layout::manifest(name);
-        try {
-            auto stored = target_.load_salvaging(object, kSmallObjectLimit);
-            if (stored) {
-                revision.manifest =
-                    decode_manifest(stored->content, object, repository_.info().uuid, [&](const Damage&) { revision.whole = false; });
-                if (!revision.manifest) {
-                    revision.mark = std::move(stored);
-                }
-            }
-        } catch (const Error& error) {
-            if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
-                throw;
-            }
-            revision.whole = false;
-            revision.damage = error.message();
+    // The highest revision that can be read counts; it ends whole, and alone but for marks.
+    void repair_backup(const BackupRevisions& revisions) {
+        for (const StoredRevision& mark : revisions.marks) {
+            repair_mark(mark);
         }
-        return revision;
-    }
-
-    // `names` are a backup's revisions, the lowest first. The highest that can be read counts; it ends whole, and alone but for marks.
-    void repair_backup(const std::vector<layout::ManifestName>& names) {
-        std::optional<Revision> best;
-        std::vector<layout::ManifestName> others;  // the lowest last
-        std::string damage;
-        for (auto name = names.rbegin(); name != names.rend(); ++name) {
-            Revision revision = load(*name);
-            if (revision.mark) {
-                repair_mark(revision);
-            } else if (revision.manifest && !best) {
-                best = std::move(revision);
-            } else {
-                others.push_back(*name);
-                damage = damage.empty() ? revision.damage : damage;
-            }
-        }
-        if (!best) {
-            if (!damage.empty()) {
-                add_lost(result_, {layout::manifest(others.front()), damage, false});
+        if (!revisions.best) {
+            if (!revisions.damage.empty()) {
+                add_lost(result_, {layout::manifest(revisions.others.back()), revisions.damage, false});
             }
             return;
         }
-        const bool highest = others.empty() || others.front().revision < best->name.revision;
-        if (!best->whole || !highest) {
-            if (!best->manifest->may_rewrite) {
-                add_lost(result_, {layout::manifest(best->name), "a newer version of nodesnap must repair it", true});
-                return;
-            }
-            layout::ManifestName kept = best->name;
-            kept.revision = names.back().revision + 1;
-            rewrite(*best->manifest, kept);
-            others.push_back(best->name);
-            add_repaired(result_, layout::manifest(best->name));
-        }
-        std::sort(others.begin(), others.end(), [](const auto& a, const auto& b) { return a.revision < b.revision; });
-        for (const layout::ManifestName& name : others) {
-            lease_.check();
-            target_.remove(layout::manifest(name));
-            fault::step("repair.removed");
+        const StoredRevision& best = *revisions.best;
+        if (best.whole && revisions.best_is_highest()) {
+            remove_revisions(repository_, lease_, revisions.others);
+        } else if (best.manifest->may_rewrite) {
+            replace_revisions(repository_, lease_, revisions, *best.manifest);
+            add_repaired(result_, layout::manifest(best.name));
+        } else {
+            add_lost(result_, {layout::manifest(best.name), "a newer version of nodesnap must repair it", true});
         }
     }
 
     // In its place, which must never be free: a sleeper that finds it so would publish.
-    void repair_mark(const Revision& revision) {
+    void repair_mark(const StoredRevision& revision) {
         if (revision.whole) {
             return;
         }
@@ -145,20 +79,6 @@ private:
         }
         fault::step("repair.marked");
         add_repaired(result_, object);
-    }
-
-    void rewrite(Manifest manifest, const layout::ManifestName& name) {
-        manifest.name = name;
-        lease_.check();
-        if (!target_.create(layout::manifest(name), encode_manifest(repository_.info().uuid, manifest))) {
-            throw Error::locked("another has written " + target_.describe(layout::manifest(name)), "run the repair again");
-        }
-        const Revision written = load(name);
-        if (!written.manifest || !written.whole) {
-            throw Error::failed("the repaired manifest " + target_.describe(layout::manifest(name)) + " can't be read back",
-                                "the damaged one was kept; check the repository's storage");
-        }
-        fault::step("repair.written");
     }
 
     // What is known of the pack whose facts are being read.

@@ -3,22 +3,20 @@
 #include <tuple>
 
 #include "platform/error.h"
+#include "snapshot/repository/backup_id.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
 namespace {
 
-constexpr std::size_t kShortestPrefix = 4;
-constexpr std::size_t kSessionDigits = 22;
-constexpr std::size_t kCandidatesShown = 8;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 using Names = std::vector<layout::ManifestName>;
 
 // Of all backups, in ascending order of (sequence, UTC), of each the highest revision first. Memory: 24 bytes each.
-Names manifest_names(Target& target) {
+Names manifest_names(Target& target, std::string_view prefix = layout::kBackups) {
     Names names;
-    target.list(layout::kBackups, [&](const ObjectEntry& entry) {
+    target.list(prefix, [&](const ObjectEntry& entry) {
         if (const auto name = layout::parse_manifest(entry.name)) {
             names.push_back(*name);
         }
@@ -47,24 +45,28 @@ Names take_backup_before(const Names& names, std::size_t& last) {
     return Names(names.begin() + static_cast<std::ptrdiff_t>(last), names.begin() + static_cast<std::ptrdiff_t>(end));
 }
 
-void check_prefix(const std::string& prefix) {
-    if (prefix.size() < kShortestPrefix || prefix.size() > kSessionDigits ||
-        prefix.find_first_not_of("0123456789abcdef") != std::string::npos) {
-        throw Error::usage("\"" + prefix + "\" isn't a backup's id",
-                           "give an id, at least 4 digits of one, or `latest`; `nodesnap list` shows them");
-    }
-}
-
 }  // namespace
 
 std::optional<BackupEntry> Repository::load_backup(const Names& revisions) const {
+    bool gone = false;
+    auto entry = load_listed(revisions, gone);
+    if (!entry && gone) {
+        // Removed since they were listed; a later revision may have taken its place.
+        const std::string object = layout::manifest(revisions.front());
+        entry = load_listed(manifest_names(*target_, object.substr(0, object.rfind('.') + 1)), gone);
+    }
+    return entry;
+}
+
+std::optional<BackupEntry> Repository::load_listed(const Names& revisions, bool& gone) const {
     BackupEntry entry;
     for (const layout::ManifestName& name : revisions) {
         const std::string object = layout::manifest(name);
         try {
             auto stored = load_manifest(*target_, object, info_.uuid, sink_);
             if (!stored) {
-                continue;  // removed meanwhile
+                gone = true;
+                continue;
             }
             if (!*stored) {
                 continue;  // a mark voids its own revision only
@@ -141,33 +143,24 @@ Manifest Repository::find_backup(const std::string& backup, std::optional<std::i
 }
 
 Manifest Repository::find_by_id(const std::string& prefix) const {
-    check_prefix(prefix);
+    BackupId wanted(prefix);
     std::optional<Manifest> found;
-    std::vector<std::string> candidates;
     std::string unreadable;
     for_each_backup([&](const BackupEntry& entry) {
         if (!entry.manifest) {
             unreadable = entry.object;
-        } else if (entry.manifest->id.hex().starts_with(prefix)) {
-            candidates.push_back(entry.manifest->id.hex());
+        } else if (wanted.offer(entry.manifest->id)) {
             found = *entry.manifest;
         }
     });
-    if (candidates.size() > 1) {
-        std::string message = prefix + " is the beginning of several backups' ids:";
-        for (std::size_t i = 0; i < candidates.size() && i < kCandidatesShown; ++i) {
-            message += " " + candidates[i];
-        }
-        throw Error::usage(message + (candidates.size() > kCandidatesShown ? " ..." : ""), "give more digits");
+    if (wanted.result()) {
+        return std::move(*found);
     }
-    if (!found && !unreadable.empty()) {
+    if (!unreadable.empty()) {
         throw Error::damaged(target_->describe(unreadable), "and no backup that can be read has an id that begins with " + prefix,
                              "`nodesnap verify` tells more");
     }
-    if (!found) {
-        throw Error::refused("the repository " + target_->describe() + " has no backup " + prefix, "`nodesnap list` shows what there is");
-    }
-    return std::move(*found);
+    throw Error::refused("the repository " + target_->describe() + " has no backup " + prefix, "`nodesnap list` shows what there is");
 }
 
 std::set<SessionId> Repository::unfinished_sessions() const {

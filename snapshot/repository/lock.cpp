@@ -197,6 +197,9 @@ bool Lease::took_over() const {
 void Lease::check() const {
     impl_->prove(impl_->self.lease_seconds * kSecondNs / 2);
 }
+void Lease::renew() const {
+    impl_->prove(0);
+}
 void Lease::release() {
     impl_->release();
 }

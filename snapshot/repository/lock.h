@@ -57,6 +57,8 @@ public:
     bool took_over() const;  // a previous holder hadn't released it
     // Error::locked if it isn't ours any more. Reads the stored lease each time, and renews it when a renewal is overdue. Any thread.
     void check() const;
+    // check(), and stores the lease anew: so what was removed from the target before is durable when it returns. Any thread.
+    void renew() const;
     void release();  // stops the heartbeat; a later check() is an Error::locked
 
 private:

@@ -45,8 +45,9 @@ struct Manifest {
     std::int64_t snapshot_duration_ns = 0;
     std::int64_t held_ns = 0;  // downtime; 0 when not held
     Consistency consistency = Consistency::kCrashConsistent;
-    bool damaged = false;  // parts of the source could not be read
-    bool pinned = false;
+    bool damaged = false;           // parts of the source could not be read
+    bool pinned = false;            // must be kept, until that is taken back
+    std::vector<std::string> pins;  // who wants that, and why; may be empty
     std::string host_name;
     std::string tool_version;
     std::vector<std::string> excludes;
@@ -72,6 +73,7 @@ struct Manifest {
     bool may_rewrite = true;  // not stored: false if it has features that this version would lose in a new revision
 };
 
+inline constexpr std::size_t kPinsLimit = 256;
 inline constexpr std::uint64_t kManifestObjectLimit = 48ULL << 20;  // bytes of the stored object, both copies
 
 Bytes encode_manifest(const Uuid& repository, const Manifest& manifest);

@@ -162,6 +162,12 @@ void load_lists(Fields& fields, const format::Manifest& from, Manifest& manifest
             manifest.tags.push_back(fields.text(tags->Get(i)));
         }
     }
+    if (const auto* pins = from.pins()) {
+        fields.require(pins->size() <= kPinsLimit);
+        for (std::uint32_t i = 0; fields.ok() && i < pins->size(); ++i) {
+            manifest.pins.push_back(fields.text(pins->Get(i)));
+        }
+    }
     if (const auto* packs = from.packs()) {
         const auto* first = reinterpret_cast<const PackId*>(packs->Data());
         manifest.packs.assign(first, first + packs->size());
@@ -180,6 +186,8 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     const auto version = builder.CreateString(manifest.tool_version);
     const auto excludes = store_list(builder, manifest.excludes);
     const auto tags = builder.CreateVectorOfStrings(manifest.tags);
+    // Left out where there are none.
+    const auto pins = manifest.pins.empty() ? 0 : builder.CreateVectorOfStrings(manifest.pins);
     const flatbuffers::Offset<ByteVector> parent = manifest.parent ? bytes_of(builder, manifest.parent->bytes) : 0;
     const auto proof = store(builder, manifest.proof);
     const auto node = store(builder, manifest.node);
@@ -220,6 +228,7 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     fields.add_root_ino(manifest.root_ino);
     fields.add_packs(packs);
     fields.add_totals(totals);
+    fields.add_pins(pins);
     builder.Finish(fields.Finish());
     const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
     return Bytes(begin, begin + builder.GetSize());

@@ -87,6 +87,7 @@ public:
     void begin_session(const Lease& lease, const SessionRecord& session);  // create, or update with the snapshot's path
     void end_session(const SessionId& session);
     std::vector<SessionRecord> sessions() const;
+    std::set<SessionId> session_ids() const;  // of those too whose object can't be read
     // Those of them that no backup came of: a finished backup's session object may be left, but its packs are a backup's.
     std::set<SessionId> unfinished_sessions() const;
     // Clears up after sessions of earlier epochs that didn't finish, in the order that the format document says. `remove_snapshot` is
@@ -112,6 +113,7 @@ private:
     void require_writable() const;  // Error::refused when a feature forbids this version to write
     // Of the given names, all of one backup, the highest valid revision; nullopt if it was abandoned.
     std::optional<BackupEntry> load_backup(const std::vector<layout::ManifestName>& revisions) const;
+    std::optional<BackupEntry> load_listed(const std::vector<layout::ManifestName>& revisions, bool& gone) const;
     Manifest find_by_id(const std::string& prefix) const;
     enum class Clearing { kGivenUp, kPublished, kUnknown };
     struct Cleared {

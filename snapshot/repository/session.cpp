@@ -117,15 +117,19 @@ void Repository::end_session(const SessionId& session) {
     target_->remove(layout::session(session));
 }
 
-std::vector<SessionRecord> Repository::sessions() const {
-    std::vector<SessionId> ids;
+std::set<SessionId> Repository::session_ids() const {
+    std::set<SessionId> ids;
     target_->list(layout::kJournal, [&](const ObjectEntry& entry) {
         if (const auto id = layout::parse_session(entry.name)) {
-            ids.push_back(*id);
+            ids.insert(*id);
         }
     });
+    return ids;
+}
+
+std::vector<SessionRecord> Repository::sessions() const {
     std::vector<SessionRecord> found;
-    for (const SessionId& id : ids) {
+    for (const SessionId& id : session_ids()) {
         const std::string object = layout::session(id);
         try {
             if (const auto stored = target_->load(object, kJsonObjectLimit)) {

@@ -27,6 +27,7 @@ void expect_equal(const Manifest& a, const Manifest& b) {
     EXPECT_EQ(a.consistency, b.consistency);
     EXPECT_EQ(a.damaged, b.damaged);
     EXPECT_EQ(a.pinned, b.pinned);
+    EXPECT_EQ(a.pins, b.pins);
     EXPECT_EQ(a.host_name, b.host_name);
     EXPECT_EQ(a.tool_version, b.tool_version);
     EXPECT_EQ(a.excludes, b.excludes);
@@ -49,6 +50,7 @@ TEST(Manifest, ComesBackAsItWas) {
     expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);
     manifest.parent = *SessionId::parse("ffffffffffffffffffffff");
     manifest.damaged = manifest.pinned = true;
+    manifest.pins = {"auditors", "größe"};
     manifest.held_ns = 5;
     manifest.consistency = Consistency::kPointInTime;
     expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);

@@ -348,7 +348,7 @@ TEST(Repair, RemovesNothingBeforeItsReplacementIsThere) {
     std::vector<std::string> steps;
     {
         const StopAtStep stop([&](const std::string& name) {
-            if (name.starts_with("repair.")) {
+            if (name.starts_with("repair.") || name.starts_with("revision.")) {
                 steps.push_back(name);
                 // At each of these instants all can be read, from what is there.
                 EXPECT_EQ(verify(made).lost_count, 0U) << name;
@@ -356,7 +356,7 @@ TEST(Repair, RemovesNothingBeforeItsReplacementIsThere) {
         });
         repair(made);
     }
-    EXPECT_EQ(steps, (std::vector<std::string>{"repair.written", "repair.removed", "repair.written", "repair.removed", "repair.written",
+    EXPECT_EQ(steps, (std::vector<std::string>{"revision.written", "revision.removed", "repair.written", "repair.removed", "repair.written",
                                                "repair.removed"}));
 }
 
