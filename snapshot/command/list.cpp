@@ -25,11 +25,11 @@ public:
 
     void add(const BackupEntry& entry) {
         if (rows_++ == 0) {
-            row({"ID", "TIME (UTC)", "NODE", "CONSISTENCY", "SIZE", "STORED", "STATE", "TAGS"});
+            row({"ID", "TIME (UTC)", "NODE", "CONSISTENCY", "SIZE", "STORED", "STATE", "PIN", "TAGS"});
         }
         if (!entry.manifest) {
             row({entry.object.substr(entry.object.find('/') + 1, 10), utc(entry.name.utc_seconds * 1'000'000'000), "?", "?", "?", "?",
-                 "damaged", ""});  // what is wrong with it is a warning
+                 "damaged", "", ""});  // what is wrong with it is a warning
             return;
         }
         const Manifest& manifest = *entry.manifest;
@@ -38,13 +38,14 @@ public:
             tags += (tags.empty() ? "" : ",") + printable_name(tag);
         }
         row({short_id(manifest.id), utc(manifest.snapshot_time_ns), printable_name(manifest.node.name), to_string(manifest.consistency),
-             human_bytes(manifest.totals.logical_bytes), human_bytes(manifest.totals.stored_bytes), state_of(manifest), tags});
+             human_bytes(manifest.totals.logical_bytes), human_bytes(manifest.totals.stored_bytes), state_of(manifest),
+             manifest.pinned ? "pinned" : "", tags});
     }
     std::size_t rows() const { return rows_; }
 
 private:
     void row(const std::vector<std::string>& cells) {
-        static constexpr std::size_t kWidths[] = {12, 19, 12, 16, 10, 10, 10, 0};
+        static constexpr std::size_t kWidths[] = {12, 19, 12, 16, 10, 10, 10, 6, 0};
         std::string text;
         for (std::size_t i = 0; i < cells.size(); ++i) {
             const std::size_t columns = columns_of(cells[i]);

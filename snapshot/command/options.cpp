@@ -189,6 +189,10 @@ bool Options::given(const char* name) const {
     return values_.count(name) != 0;
 }
 
+bool Options::given_in_call(const char* name) const {
+    return given(name) && places_.count(name) == 0;
+}
+
 std::string Options::text(const char* name, const std::string& otherwise) const {
     return given(name) ? values_[name].as<std::string>() : otherwise;
 }

@@ -44,6 +44,7 @@ public:
     const std::vector<std::string>& positionals() const { return positionals_; }
     bool flag(const char* name) const;
     bool given(const char* name) const;
+    bool given_in_call(const char* name) const;  // not by configuration files alone
     std::string text(const char* name, const std::string& otherwise = "") const;
     std::vector<std::string> list(const char* name) const;
     std::uint64_t rate(const char* name) const;  // bytes per second; 0: no cap

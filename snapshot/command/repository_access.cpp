@@ -136,6 +136,12 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
         document.element(pattern);
     }
     document.end();
+    document.member("pinned", manifest.pinned);
+    document.begin_array("pins");
+    for (const std::string& pin : manifest.pins) {
+        document.element(pin);
+    }
+    document.end();
 }
 
 void declare_lease(OptionSet& options) {

@@ -47,6 +47,12 @@ void print_backup(Call& call, const Manifest& manifest) {
     for (const std::string& tag : manifest.tags) {
         out << "tag:            " << printable_name(tag) << '\n';
     }
+    if (manifest.pinned && manifest.pins.empty()) {
+        out << "pinned:         yes\n";
+    }
+    for (const std::string& reason : manifest.pins) {
+        out << "pinned:         " << printable_text(reason) << '\n';
+    }
     for (const std::string& pattern : manifest.excludes) {
         out << "excluded:       " << printable_name(pattern) << '\n';
     }

@@ -199,6 +199,11 @@ def main():
     unittest.main(module="__main__", verbosity=2, failfast=False)
 
 
+def is_stopped(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] in ("T", "t")
+
+
 def wait_for(condition, what):
     """Polls until the condition holds; the deadline only keeps a broken program from hanging the tests."""
     deadline = time.monotonic() + DEADLINE

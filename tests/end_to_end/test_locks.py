@@ -19,13 +19,8 @@ class Locks(harness.Case):
         """A backup that stands still at a step, while it holds the lock."""
         child = self.start_program("backup", self.node, self.repo, *options, program=harness.FAULTS,
                                    environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
-        harness.wait_for(lambda: self.is_stopped(child.pid), "the backup to stop")
+        harness.wait_for(lambda: harness.is_stopped(child.pid), "the backup to stop")
         return child
-
-    @staticmethod
-    def is_stopped(pid):
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] in ("T", "t")
 
     def test_a_second_backup_is_turned_away_and_says_by_whom(self):
         child = self.stopped_backup()

@@ -6,13 +6,13 @@ import harness
 
 
 class Usage(harness.Case):
-    COMMANDS = ("init", "backup", "list", "show", "find", "diff", "dump", "restore", "verify", "repair", "status", "unlock", "snapshot")
+    COMMANDS = ("init", "backup", "list", "show", "find", "diff", "dump", "restore", "verify", "repair", "forget", "pin", "unpin", "status", "unlock", "snapshot")
 
     def test_wrong_usage(self):
         for arguments in (("frobnicate",), ("backup",), ("backup", "a"), ("backup", "a", "b", "c"), ("list",), ("restore", "r"), ("restore", "r", "latest"),
                           ("init", "r"), ("backup", "a", "b", "--limit", "fast"), ("backup", "a", "b", "--no-such-option"), ("verify",), ("dump", "r", "latest"),
                           ("snapshot", "explode", "x"), ("backup", "a", "b", "--snapshot", "zfs"), ("restore", "r", "latest", "d", "--owner-map", "nonsense"),
-                          ("status", "r", "--max-age", "old"), ("list", "ssh://host/path")):
+                          ("status", "r", "--max-age", "old"), ("forget", "r"), ("forget", "r", "--keep-daily", "x"), ("pin", "r"), ("list", "ssh://host/path")):
             with self.subTest(arguments=arguments):
                 command = [harness.PROGRAM, *arguments]
                 result = self.run_plain(*arguments)
@@ -48,7 +48,7 @@ class Usage(harness.Case):
     def test_what_is_not_a_repository_is_refused(self):
         (self.scratch / "directory").mkdir()
         (self.scratch / "directory" / "file").write_bytes(b"x")
-        for command in (("list",), ("verify",), ("status",), ("repair",), ("unlock",), ("show", "latest")):
+        for command in (("list",), ("verify",), ("status",), ("repair",), ("forget", "--keep-last", "1"), ("pin", "latest"), ("unlock",), ("show", "latest")):
             self.assertEqual(self.run_plain(command[0], str(self.scratch / "directory"), *command[1:]).status, harness.REFUSED, command)
         self.assertEqual(self.run_plain("init", str(self.scratch / "directory"), "--node", "n").status, harness.REFUSED)
 
