@@ -19,7 +19,7 @@ void declare_pin(OptionSet& options) {
 }
 
 std::string reason_of(const Options& options) {
-    const std::string reason = options.text("reason");
+    std::string reason = options.text("reason");
     if (options.given("reason") && (reason.empty() || reason.size() > kPinReasonLimit || printable_text(reason) != reason)) {
         throw Error::usage("--reason: \"" + printable_text(reason) + "\" can't be kept",
                            "up to " + std::to_string(kPinReasonLimit) + " bytes of text in one line, without controls");
