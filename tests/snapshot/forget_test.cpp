@@ -1,130 +1,21 @@
 // What run_forget() removes, in what order, and what an interruption at each step leaves.
-#include "snapshot/forget.h"
-
-#include <gtest/gtest.h>
-
-#include <algorithm>
 #include <cerrno>
-#include <set>
 
-#include "platform/error.h"
 #include "platform/host.h"
 #include "platform/interrupt.h"
-#include "snapshot/pin.h"
-#include "snapshot/verify.h"
-#include "tests/snapshot/made_repository.h"
+#include "tests/snapshot/forget_fixture.h"
 #include "tests/support/fault_hooks.h"
 
 namespace nodesnap {
 namespace {
 
 using test::FaultHooks;
+using test::keep_last;
 using test::MadeRepository;
+using test::named;
 using Op = test::StrictTarget::Op;
-using Ids = std::set<std::string>;
 
-ForgetOptions keep_last(unsigned count) {
-    ForgetOptions options;
-    options.rules.last = count;
-    options.allow_mass_expire = true;
-    return options;
-}
-
-ForgetOptions named(const std::vector<std::string>& backups) {
-    ForgetOptions options;
-    options.backups = backups;
-    options.allow_mass_expire = true;
-    return options;
-}
-
-class Forget : public testing::Test {
-protected:
-    void backups(int count) {
-        for (int i = 0; i < count; ++i) {
-            made_.push_back(repository_.add_backup());
-        }
-    }
-    template <typename Work>
-    auto under_lease(Work work) {
-        Repository repository = repository_.open();
-        Lease lease = Lease::acquire(repository.target(), repository.info().uuid, {"test"});
-        return work(repository, lease);
-    }
-    ForgetResult forget(const ForgetOptions& options) {
-        return under_lease([&](Repository& repository, Lease& lease) { return run_forget(repository, lease, options, report_); });
-    }
-    ExitStatus status_of(const ForgetOptions& options) {
-        try {
-            forget(options);
-        } catch (const Error& error) {
-            message_ = error.message() + "; " + error.hint();
-            return error.status();
-        }
-        return ExitStatus::kDone;
-    }
-    PinResult pin(int index, const std::string& reason = "") {
-        return under_lease([&](Repository& repository, Lease& lease) { return pin_backup(repository, lease, made_.at(index), reason); });
-    }
-    PinResult unpin(int index) {
-        return under_lease([&](Repository& repository, Lease& lease) { return unpin_backup(repository, lease, made_.at(index)); });
-    }
-    std::string id(int index) const { return made_.at(static_cast<std::size_t>(index)).id.hex(); }
-    std::string object(int index) const { return layout::manifest(made_.at(static_cast<std::size_t>(index)).name); }
-    // Which of those made are there, by index.
-    std::vector<int> left() const {
-        std::vector<int> indexes;
-        repository_.open().for_each_backup([&](const BackupEntry& entry) {
-            if (entry.manifest) {
-                const auto found =
-                    std::find_if(made_.begin(), made_.end(), [&](const auto& made) { return made.id == entry.manifest->id; });
-                indexes.push_back(static_cast<int>(found - made_.begin()));
-            }
-        });
-        return indexes;
-    }
-    bool whole() const {
-        Repository repository = repository_.open();
-        VerifyOptions options;
-        options.data = true;
-        Progress progress;
-        return !run_verify(repository, options, progress).needs_repair();
-    }
-    // Stores the backup's manifest with a change as a revision, as it stands there already.
-    void add_revision(int index, std::uint32_t revision, const std::function<void(Manifest&)>& change) {
-        Manifest manifest = made_.at(static_cast<std::size_t>(index));
-        manifest.name.revision = revision;
-        change(manifest);
-        const std::string name = layout::manifest(manifest.name);
-        const Bytes content = encode_manifest(repository_.open().info().uuid, manifest);
-        if (!repository_.target->create(name, content)) {
-            repository_.target->poke(name, content);
-        }
-    }
-    void make_incomplete(int index) {
-        add_revision(index, 0, [](Manifest& manifest) { manifest.damaged = true; });
-    }
-    void ruin(const std::string& object) const {
-        repository_.flip(object, 200);
-        repository_.flip(object, repository_.size(object) / 2 + 200);
-    }
-    // A finished backup whose session object was left.
-    void leave_session(int index, const std::string& host) {
-        under_lease([&](Repository& repository, Lease& lease) {
-            SessionRecord session;
-            session.id = made_.at(static_cast<std::size_t>(index)).id;
-            session.manifest = made_.at(static_cast<std::size_t>(index)).name;
-            session.epoch = 1;
-            session.host = host;
-            session.snapshot_backend = host.empty() ? "none" : "btrfs";
-            repository.begin_session(lease, session);
-        });
-    }
-
-    MadeRepository repository_;
-    std::vector<Manifest> made_;
-    Report report_;
-    std::string message_;
-};
+class Forget : public test::ForgetTest {};
 
 TEST_F(Forget, RemovesWhatNoRuleKeepsAndNothingElse) {
     backups(5);
@@ -227,86 +118,6 @@ TEST_F(Forget, WhatIsGoneAlreadyIsAWarningUnlessAllIs) {
     EXPECT_EQ(left(), (std::vector<int>{2}));
 }
 
-// ---- Pins
-
-TEST_F(Forget, PinnedOnesStayUntilTheyAreUnpinned) {
-    backups(3);
-    EXPECT_TRUE(pin(0, "auditors").changed);
-    EXPECT_EQ(forget(keep_last(1)).plan.removed, 1U);
-    EXPECT_EQ(left(), (std::vector<int>{0, 2}));
-    EXPECT_EQ(status_of(named({id(0)})), ExitStatus::kRefused);
-    EXPECT_NE(message_.find("unpin"), std::string::npos) << message_;
-    EXPECT_TRUE(unpin(0).changed);
-    EXPECT_EQ(status_of(named({id(0)})), ExitStatus::kDone);
-    EXPECT_EQ(left(), (std::vector<int>{2}));
-}
-
-TEST_F(Forget, APinIsTheNextRevisionAndTheOnlyOne) {
-    backups(2);
-    const PinResult first = pin(0, "auditors");
-    EXPECT_EQ(first.manifest.name.revision, 1U);
-    EXPECT_EQ(pin(0, "lawyers").manifest.pins, (std::vector<std::string>{"auditors", "lawyers"}));
-    EXPECT_FALSE(pin(0, "auditors").changed);
-    EXPECT_FALSE(pin(0).changed);
-    EXPECT_EQ(repository_.names("backups/").size(), 2U);
-    const Manifest stored = repository_.open().find_backup(id(0));
-    EXPECT_TRUE(stored.pinned);
-    EXPECT_EQ(stored.name.revision, 2U);
-    EXPECT_EQ(stored.packs, made_[0].packs);
-    EXPECT_TRUE(whole());
-    EXPECT_TRUE(unpin(0).changed);
-    EXPECT_FALSE(unpin(0).changed);
-    EXPECT_FALSE(repository_.open().find_backup(id(0)).pinned);
-    EXPECT_TRUE(repository_.open().find_backup(id(0)).pins.empty());
-}
-
-TEST_F(Forget, AtEachInstantOfAPinTheBackupIsThere) {
-    backups(1);
-    std::vector<std::string> steps;
-    FaultHooks hooks;
-    hooks.on_each_step([&](const std::string& step) {
-        if (step.starts_with("revision.")) {
-            steps.push_back(step);
-            EXPECT_TRUE(repository_.open().find_backup("latest").pinned) << step;
-        }
-    });
-    pin(0);
-    EXPECT_EQ(steps, (std::vector<std::string>{"revision.written", "revision.removed"}));
-}
-
-TEST_F(Forget, WhateverFailsInAPinTheBackupIsThere) {
-    backups(1);
-    int failures = 0;
-    int not_read_back = 0;
-    for (const Op op : {Op::kCreate, Op::kLoad, Op::kSwap, Op::kRemove, Op::kList}) {
-        for (std::uint64_t nth = 1;; ++nth) {
-            SCOPED_TRACE("operation " + std::to_string(static_cast<int>(op)) + ", the " + std::to_string(nth) + "th");
-            unpin(0);
-            const std::uint64_t before = repository_.target->count(op);
-            repository_.target->fail(op, nth, EIO);
-            try {
-                pin(0, "x");
-            } catch (const Error& error) {
-                ++failures;
-                if (error.message().find("read back") != std::string::npos) {
-                    ++not_read_back;
-                    EXPECT_EQ(repository_.names("backups/").size(), 2U);
-                }
-            }
-            const bool reached = repository_.target->count(op) - before >= nth;
-            repository_.target->clear_faults();
-            repository_.target->remove(layout::kExclusiveLock);  // which this process may not have released
-            ASSERT_EQ(left(), (std::vector<int>{0}));
-            if (!reached) {
-                break;
-            }
-        }
-    }
-    EXPECT_GT(failures, 5);
-    EXPECT_GT(not_read_back, 0);
-    EXPECT_TRUE(whole());
-}
-
 // ---- Revisions
 
 TEST_F(Forget, AllRevisionsGoTheOneThatCountsLast) {
@@ -387,22 +198,6 @@ TEST_F(Forget, ABackupWhoseLatestRevisionCantBeReadStays) {
     EXPECT_EQ(status_of(named({id(0)})), ExitStatus::kRefused);
     EXPECT_NE(message_.find("repair"), std::string::npos) << message_;
     EXPECT_TRUE(repository_.target->contains(later));
-}
-
-TEST_F(Forget, AReaderFindsABackupThatIsPinnedMeanwhile) {
-    backups(2);
-    const Repository reader = repository_.open();
-    bool done = false;
-    int seen = 0;
-    // The first backup is looked at after the names of all were listed.
-    reader.for_each_backup([&](const BackupEntry&) {
-        ++seen;
-        if (!done) {
-            done = true;
-            pin(1);
-        }
-    });
-    EXPECT_EQ(seen, 2);
 }
 
 // ---- Sessions
