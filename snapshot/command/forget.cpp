@@ -138,9 +138,7 @@ void write(JsonWriter& document, const ForgetPlan& plan, const ForgetOptions& op
 }
 
 ForgetResult forget(Repository& repository, const ForgetOptions& options, const LeaseOptions& lease_settings, Report& report) {
-    if (!repository.target().writable()) {
-        throw Error::refused("the repository at " + repository.target().describe() + " can't be written to", "mount it read-write");
-    }
+    repository.target().check_writable();
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
     ForgetResult result = run_forget(repository, lease, options, report);
     lease.release();
@@ -166,6 +164,7 @@ ExitStatus run(Call& call) {
         result.plan = plan_forget(repository, options, call.report());
     } else {
         result = forget(repository, options, lease_settings, call.report());
+        call.done("what is to be removed is removed");
     }
     for (const ForgetPlan::Backup& backup : result.plan.backups) {
         if (!backup.facts.readable) {

@@ -35,12 +35,11 @@ PinResult change_pin(Call& call, const char* command, const std::string& reason,
     call.end_of_positionals();
     const LeaseOptions lease_settings = lease_options(call.options(), command);
     Repository repository = open_repository(call, place);
-    if (!repository.target().writable()) {
-        throw Error::refused("the repository at " + repository.target().describe() + " can't be written to", "mount it read-write");
-    }
+    repository.target().check_writable();
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
     PinResult result = change(repository, lease, choice.find(repository), reason);
     lease.release();
+    call.done(std::string("the ") + command + " is done");
     if (call.json()) {
         call.document().member("changed", result.changed);
         call.document().begin_object("backup");
