@@ -112,6 +112,10 @@ private:
 
     // The newest backup whose snapshot is there and proves itself.
     void choose_parent() {
+        if (backend_->name() == "none") {
+            result_.parent_missing = "without snapshots nothing tells what has changed";
+            return;
+        }
         bool any = false;
         repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
             any = true;
@@ -327,8 +331,15 @@ private:
 
     // The manifest that promises it may be visible. If it isn't, the next backup removes the snapshot.
     void keep_snapshot_if_promised() noexcept {
-        if (keeps_snapshot() && snapshot_) {
-            snapshot_->keep();
+        if (!keeps_snapshot() || !snapshot_) {
+            return;
+        }
+        snapshot_->keep();
+        try {
+            if (options_.keep_snapshot) {
+                snapshot_->keep_for_operator();
+            }
+        } catch (const std::exception&) {  // it is there, under the name of a backup's own
         }
     }
 

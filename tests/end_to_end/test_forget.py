@@ -67,7 +67,8 @@ class Forget(harness.Case):
     # A backup whose session is left, because it was killed after it had published, keeps its manifest: without it, who clears up next would
     # take it for one that died, and remove its packs.
     def test_a_backup_killed_after_it_published_is_kept(self):
-        result = self.run_program("backup", self.node, self.repo, program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": "backup.published"})
+        result = self.run_program("backup", self.node, self.repo, "--drop-snapshot", program=harness.FAULTS,
+                                  environment={"NODESNAP_SIGNAL_AT": "backup.published"})
         self.assertEqual(result.status, -9, str(result))
         first = self.ids()[0]
         result = self.run_program("forget", self.repo, first, "--allow-newest", "--allow-mass-expire", expect=harness.WARNINGS)

@@ -52,7 +52,7 @@ class Killed(harness.Case):
         mount = self.file_system("btrfs", 1024)
         node = self.node_of(mount)
         repository = self.repository()
-        steps = self.steps_of("backup", node, repository)
+        steps = self.steps_of("backup", node, repository, "--drop-snapshot")
         for wanted in ("backup.session-begun", "backup.snapshot-taken", "backup.before-publish", "backup.published", "backup.session-ended"):
             self.assertIn(wanted, steps)
         good = 1
@@ -61,14 +61,14 @@ class Killed(harness.Case):
         for step, nth in self.kills(steps):
             with self.subTest(step=step, nth=nth):
                 points += 1
-                if not self.killed(step, nth, "backup", node, repository):
+                if not self.killed(step, nth, "backup", node, repository, "--drop-snapshot"):
                     good += 1
                     continue
                 seen = len(self.backups(repository))
                 self.assertIn(seen, (good, good + 1))
                 self.ok("verify", repository)
                 # The next backup needs no help, although the dead one held the lock.
-                self.ok("backup", node, repository)
+                self.ok("backup", node, repository, "--drop-snapshot")
                 self.assertEqual(len(self.backups(repository)), seen + 1)
                 self.assertEqual(self.remains(mount, repository), [])
                 self.assertEqual(list((repository).rglob("*.part")), [])
@@ -79,13 +79,46 @@ class Killed(harness.Case):
         self.no_orphans(repository)
         print(f"killed at {points} points of {len(steps)} steps")
 
+    def test_incremental_backup(self):
+        """Whenever it is killed, the next one has a parent to build on, and no other snapshot is left."""
+        mount = self.file_system("btrfs", 1024)
+        node = self.node_of(mount)
+        repository = self.repository()
+
+        def change(number):
+            with open(node / "scattered", "r+b") as file:
+                for page in range(5):
+                    file.seek((17 * number + page) * 8192)
+                    file.write(os.urandom(4096))
+            (node / f"new{number}").write_bytes(os.urandom(30_000))
+            if number:
+                os.rename(node / f"new{number - 1}", node / f"renamed{number - 1}")
+
+        self.ok("backup", node, repository)
+        change(0)
+        steps = self.steps_of("backup", node, repository)
+        self.assertIn("backup.parents-removed", steps)
+        for number, (step, nth) in enumerate(self.kills(steps), 1):
+            with self.subTest(step=step, nth=nth):
+                change(number)
+                self.killed(step, nth, "backup", node, repository)
+                self.ok("verify", repository)
+                result = self.ok("backup", node, repository, "--json").json["backup"]
+                self.assertIsNotNone(result["parent"])
+                (left,) = self.remains(mount, repository)
+                self.assertTrue(left.startswith(result["id"]), f"{left} is left")
+                self.no_orphans(repository)
+        self.ok("verify", repository, "--data")
+        self.ok("restore", repository, "latest", mount / "restored")
+        self.assertEqual(compare.differences(compare.snapshot_of(node), compare.snapshot_of(mount / "restored")), [])
+
     CLEARING = ("session.void-created", "session.packs-removed", "snapshot.deleted", "session.snapshot-removed", "session.cleared")
 
     def clears_up(self, mount, node, repository, before):
         """The next backup needs no help, and nothing is left of the dead ones."""
         self.assertEqual(len(self.backups(repository)), before)
         self.ok("verify", repository)
-        self.ok("backup", node, repository)
+        self.ok("backup", node, repository, "--drop-snapshot")
         self.assertEqual(len(self.backups(repository)), before + 1)
         self.assertEqual(self.remains(mount, repository), [])
         self.assertEqual(list(repository.rglob("*.part")), [])
@@ -97,9 +130,9 @@ class Killed(harness.Case):
         repository = self.repository()
         for number, (died_at, step) in enumerate(itertools.product(("backup.snapshot-taken", "backup.before-publish"), self.CLEARING)):
             with self.subTest(died_at=died_at, step=step):
-                self.assertTrue(self.killed(died_at, 1, "backup", node, repository))
+                self.assertTrue(self.killed(died_at, 1, "backup", node, repository, "--drop-snapshot"))
                 self.assertEqual(len(self.remains(mount, repository)), 2)
-                self.assertTrue(self.killed(step, 1, "backup", node, repository))
+                self.assertTrue(self.killed(step, 1, "backup", node, repository, "--drop-snapshot"))
                 self.clears_up(mount, node, repository, number)
         self.ok("verify", repository, "--data")
 
@@ -109,7 +142,7 @@ class Killed(harness.Case):
         repository = self.repository()
         for number, (failed_at, step) in enumerate(itertools.product(("backup.snapshot-taken", "drain.range-read"), self.CLEARING)):
             with self.subTest(failed_at=failed_at, step=step):
-                result = self.run_program("backup", node, repository, program=harness.FAULTS,
+                result = self.run_program("backup", node, repository, "--drop-snapshot", program=harness.FAULTS,
                                           environment={"NODESNAP_INTERRUPT_AT": failed_at, "NODESNAP_SIGNAL_AT": step})
                 self.assertEqual(result.status, -9, f"was not killed at {step}: {result}")
                 if step in ("session.void-created", "session.packs-removed"):
@@ -127,7 +160,7 @@ class Killed(harness.Case):
         mount = self.file_system("btrfs", 1024)
         node = self.node_of(mount)
         repository = self.repository()
-        self.ok("backup", node, repository)
+        self.ok("backup", node, repository, "--drop-snapshot")
         steps = self.steps_of("restore", repository, "latest", mount / "first")
         self.assertTrue(steps, "restore passes no steps")
         wanted = compare.snapshot_of(node)
@@ -154,18 +187,18 @@ class Killed(harness.Case):
         node = self.node_of(mount)
         repository = self.repository()
         for signal_number in (2, 15):
-            result = self.run_program("backup", node, repository, program=harness.FAULTS,
+            result = self.run_program("backup", node, repository, "--drop-snapshot", program=harness.FAULTS,
                                       environment={"NODESNAP_SIGNAL_AT": "backup.snapshot-recorded", "NODESNAP_SIGNAL": str(signal_number)})
             self.assertEqual(result.status, harness.FAILED, str(result))
             self.assertEqual(self.remains(mount, repository), [])
             self.assertEqual(self.backups(repository), [])
-        self.ok("backup", node, repository)
+        self.ok("backup", node, repository, "--drop-snapshot")
 
     def test_repair(self):
         mount = self.file_system("btrfs", 1024)
         node = self.node_of(mount)
         repository = self.repository()
-        self.ok("backup", node, repository)
+        self.ok("backup", node, repository, "--drop-snapshot")
         objects = [path for path in repository.rglob("*") if path.is_file() and (path.parent.name == "backups" or path.suffix == ".pack")]
 
         def damage():

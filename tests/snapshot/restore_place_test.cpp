@@ -293,7 +293,7 @@ TEST_F(RestorePlaceTest, WithoutPrivilegesWhatCannotBeSetIsToldAndSetuidIsDroppe
         for (const auto& warning : report_.warnings()) {
             all += warning + '\n';
         }
-        good = good && all.find("owner") != std::string::npos && all.find("special files") != std::string::npos &&
+        good = good && all.find("owner") != std::string::npos && all.find("special file") != std::string::npos &&
                all.find("setuid") != std::string::npos;
         std::cerr << (good ? "" : all);
         ::_exit(good ? 0 : 1);

@@ -39,6 +39,7 @@ protected:
         options.node_directory = node();
         options.state_directory = scratch_ / "state";
         options.scratch_directory = scratch_.path();
+        options.drop_snapshot = true;
         return options;
     }
     BackupResult backup(const BackupOptions& options) {
@@ -167,6 +168,7 @@ TEST_F(SessionTest, SnapshotThatIsToBeKeptIsKeptWhenTheManifestWasVisibleAfterAl
         }
     });
     BackupOptions keeping = options();
+    keeping.drop_snapshot = false;
     keeping.keep_snapshot = true;
     EXPECT_THROW(backup(keeping), Error);
     EXPECT_EQ(backups(), 1U);
@@ -218,7 +220,7 @@ TEST_F(SessionTest, SnapshotOfAnotherHostIsRememberedForIt) {
 TEST_F(SessionTest, SnapshotThatTheDeadBackupDidNotNoteIsFoundByItsName) {
     const SessionRecord dead = dead_session(host_name());
     const auto backend = choose_backend(node(), ExcludeRules(), {});
-    backend->create(dead.id.hex(), true)->keep();
+    backend->create(dead.id.hex() + "-" + open().info().uuid.text().substr(0, 8), true)->keep();
     backend->create("an-operators", false)->keep();
     EXPECT_EQ(backup(options()).cleared_sessions, 1U);
     EXPECT_EQ(snapshots(), 1U);
