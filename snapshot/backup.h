@@ -36,7 +36,7 @@ struct BackupResult {
     Manifest manifest;
     std::string backend;
     std::string backend_reason;
-    std::string snapshot_path;  // when it was kept
+    std::string snapshot_path;   // when it was kept
     std::string parent_missing;  // why everything was read; empty: what manifest.parent has was referred to
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};

@@ -53,8 +53,8 @@ public:
     virtual std::string file_system_uuid() const = 0;
     virtual std::string describe_location() const = 0;  // where its snapshots are kept
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
-    // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if the
-    // changes since can be told from it; otherwise nullptr. Kept unless it is removed.
+    // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
+    // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
     virtual std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) = 0;
     virtual std::vector<SnapshotEntry> list() = 0;
     virtual void remove(const std::string& name) = 0;
