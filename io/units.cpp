@@ -295,7 +295,8 @@ std::int64_t parse_time(std::string_view text, std::int64_t now) {
     }
     throw Error::usage(
         quoted(text) + " is not a time",
-        "give YYYY-MM-DD, \"YYYY-MM-DD HH:MM[:SS]\" (UTC, or with a zone such as +02:00), an RFC 3339 time, now, or \"2h ago\"");
+        "give YYYY-MM-DD, \"YYYY-MM-DD HH:MM[:SS]\" (UTC, or with a zone such as +02:00), an RFC 3339 time, now, or \"2h ago\"; the years 1678 to "
+        "2261 are known");
 }
 
 std::int64_t utc_now() {

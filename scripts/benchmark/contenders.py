@@ -39,6 +39,17 @@ class Contender:
         """Where the node's files lie after the restore."""
         return place
 
+    def first(self, node, store):
+        """The first of two backups of a live subvolume. Not measured."""
+        return self.backup(node, store)
+
+    def again(self, node, store):
+        """The second, after little has changed."""
+        return self.backup(node, store)
+
+    def forget(self, node):
+        """Removes what it keeps beside the node between two backups."""
+
     def seconds(self, log, wall_seconds):
         return wall_seconds
 
@@ -103,6 +114,22 @@ class Rsync(Contender):
         return ["rsync", "-aW", f"{store / 'node'}/", f"{place}/"]
 
 
+class RsyncDelta(Rsync):
+    name = "rsync, delta"
+    note = "rsync -a --inplace --no-whole-file: compares files that look changed block by block, and writes only what differs"
+
+    def again(self, node, store):
+        return ["rsync", "-a", "--inplace", "--no-whole-file", f"{node}/", f"{store / 'node'}/"]
+
+
+class RsyncWhole(Rsync):
+    name = "rsync, whole"
+    note = "rsync -aW --inplace: copies files that look changed"
+
+    def again(self, node, store):
+        return ["rsync", "-aW", "--inplace", f"{node}/", f"{store / 'node'}/"]
+
+
 class Send(Contender):
     name = "send"
     note = "btrfs send | btrfs receive"
@@ -122,6 +149,25 @@ class Send(Contender):
 
     def restored(self, node, place):
         return place.parent / node.name
+
+    @staticmethod
+    def _snapshots(node):
+        return node.parent / f"{node.name}.first", node.parent / f"{node.name}.again"
+
+    def first(self, node, store):
+        first = self._snapshots(node)[0]
+        run("btrfs", "subvolume", "snapshot", "-r", node, first)
+        return self._pipe(first, store)
+
+    def again(self, node, store):
+        first, again = (shlex.quote(str(path)) for path in self._snapshots(node))
+        return ["bash", "-c", f"set -o pipefail; btrfs subvolume snapshot -r {shlex.quote(str(node))} {again} >/dev/null; "
+                f"btrfs send -q -p {first} {again} | btrfs receive -q {shlex.quote(str(store))}"]
+
+    def forget(self, node):
+        for snapshot in self._snapshots(node):
+            if snapshot.exists():
+                run("btrfs", "subvolume", "delete", snapshot)
 
 
 class Restic(Contender):
@@ -166,6 +212,9 @@ class Borg(Contender):
     def backup(self, node, store):
         return ["bash", "-c", f"cd {shlex.quote(str(node))} && exec borg create {shlex.quote(str(store))}::node ."]
 
+    def again(self, node, store):
+        return ["bash", "-c", f"cd {shlex.quote(str(node))} && exec borg create {shlex.quote(str(store))}::again ."]
+
     def restore(self, node, store, place):
         place.mkdir()
         return ["bash", "-c", f"cd {shlex.quote(str(place))} && exec borg extract {shlex.quote(str(store))}::node"]
@@ -196,10 +245,22 @@ class Nodesnap(Contender):
     def restore(self, node, store, place):
         return [self.program, "restore", str(store), "latest", str(place)]
 
+    def forget(self, node):
+        for snapshot in (node.parent / ".nodesnap").glob("*"):
+            run("btrfs", "subvolume", "delete", snapshot)
+
 
 def all_of(scratch, program):
     """In the order of the table. `program` is None where nodesnap isn't to be measured."""
     found = [Limit(scratch), Copy(scratch), Rsync(scratch), Send(scratch), Restic(scratch), Borg(scratch)]
     if program:
         found.insert(1, Nodesnap(scratch, program))
+    return found
+
+
+def incremental_of(scratch, program):
+    """Those that can tell what has changed, or look for it. The second way of rsync is a row of its own."""
+    found = [RsyncDelta(scratch), RsyncWhole(scratch), Send(scratch), Restic(scratch), Borg(scratch)]
+    if program:
+        found.insert(0, Nodesnap(scratch, program))
     return found

@@ -9,7 +9,7 @@ BEGIN_ANALYSIS = "<!-- analysis: scripts/bench keeps what stands between these t
 END_ANALYSIS = "<!-- end of analysis -->"
 PEERS = ("cp", "rsync", "send", "restic", "borg")
 NAMES = {"send": "send, receive", "cp": "cp -a", "rsync": "rsync -aW"}
-TITLES = {"full": "The node of 2.6 GiB", "small": "100,000 files of 4 KiB"}
+TITLES = {"full": "The node of 2.6 GiB", "small": "100,000 files of 4 KiB", "incremental": "The node of 2.6 GiB, backed up again after a small change"}
 
 
 def _median(costs, field):
@@ -52,10 +52,42 @@ def _ratios(costs):
     return said
 
 
+def _incremental(case):
+    """(ratios, table) of the second backup."""
+    costs = {}
+    for result in case["rounds"]:
+        for name, cost in result.items():
+            costs.setdefault(name, []).append(cost)
+    changed = case["changed_bytes"]
+    lines = ["| | wall s | spread s | CPU s | machine busy s | peak MiB | read MiB | read / changed | written MiB | written / changed |",
+             "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |"]
+    for name, measured in costs.items():
+        seconds = [cost.seconds for cost in measured]
+        read, written = _median(measured, "read_bytes"), _median(measured, "written_bytes")
+        lines.append(f"| {'send -p, receive' if name == 'send' else name} | {statistics.median(seconds):.2f} | {min(seconds):.2f} to {max(seconds):.2f} | {_median(measured, 'cpu_seconds'):.2f} "
+                     f"| {_median(measured, 'busy_seconds'):.2f} | {_median(measured, 'peak_bytes') / 2**20:.0f} | {read / 2**20:.0f} | {read / changed:.2f} "
+                     f"| {written / 2**20:.0f} | {written / changed:.2f} |")
+    said = []
+    if "nodesnap" in costs:
+        own = _median(costs["nodesnap"], "seconds")
+        if "send" in costs:
+            said.append(f"{own / _median(costs['send'], 'seconds'):.2f} times the time of send -p, receive")
+        said += [f"{_median(costs[name], 'seconds') / own:.1f} times as fast as {name}" for name in ("rsync, delta", "rsync, whole", "restic", "borg") if name in costs]
+        said.append(f"read {_median(costs['nodesnap'], 'read_bytes') / changed:.2f} and wrote {_median(costs['nodesnap'], 'written_bytes') / changed:.2f} of the bytes that changed")
+        said.append(f"{_median(costs['nodesnap'], 'peak_bytes') / 2**20:.0f} MiB of memory")
+    ratios = [f"- {TITLES['incremental']}: {'; '.join(said)}."] if said else []
+    return ratios, [f"### {TITLES['incremental']}", "", f"{changed / 2**20:.0f} MiB changed; {len(case['rounds'])} rounds.", ""] + lines + [""]
+
+
 def tables(results):
     """All that was measured, ratios first, in Markdown."""
     ratios, parts = [], []
     for name, case in results.items():
+        if name == "incremental":
+            said, table = _incremental(case)
+            ratios += said
+            parts += table
+            continue
         for operation in ("backup", "restore"):
             costs = _collect(case, operation)
             if not costs:
@@ -90,6 +122,8 @@ METHOD = """## Method
 - The node: a RocksDB store filled by `db_bench` (values of 1,000 incompressible bytes, no compression), a file of 1 GiB with 65,536 pages rewritten at random in 64 synced waves (about 100,000 extents), and 20,000 files of 200 bytes to
   64 KiB. The other case is 100,000 files of 4 KiB in 100 directories. Files and pages are random bytes; `db_bench` draws its values from one mebibyte, so that restic's compression
   removes half of the store: it writes less than the others.
+- Backed up again: a hundredth of the file's pages rewritten at random, and three new tables of 32 MiB. The first backup isn't measured. `send` has its first snapshot, which it needs as `-p`; the second is taken within its time,
+  as nodesnap's is.
 """
 
 

@@ -116,6 +116,9 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.skip_unreadable = options.flag("skip-unreadable");
     result.keep_snapshot = options.flag("keep-snapshot");
     result.drop_snapshot = options.flag("drop-snapshot");
+    if (result.backend.kind == "none" && (result.keep_snapshot || result.drop_snapshot)) {
+        throw Error::usage("--snapshot none takes no snapshot that could be kept or dropped");
+    }
     if (result.keep_snapshot && result.drop_snapshot) {
         throw Error::usage("--keep-snapshot and --drop-snapshot contradict each other");
     }
@@ -197,14 +200,18 @@ ExitStatus run(Call& call) {
     const std::string node_directory = call.positional("NODE_DIR");
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
-    const BackupOptions options = options_of_call(call.options(), node_directory);
+    BackupOptions options = options_of_call(call.options(), node_directory);
     // Clearing up after an unfinished backup goes on without what can't be read of it.
     const auto warnings = std::make_shared<DamageWarnings>(call.report(), true);
     Repository repository = open_repository(place, [warnings](const Damage& damage) { (*warnings)(damage); });
     Progress progress;
     BackupResult result;
     {
-        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        ProgressLine line(progress, call.streams().err, call.shows_progress());
+        options.lease.waiting = [&](const std::string& why) {
+            progress.phase = "waiting for the lock";
+            line.say(waiting_text(options.lease.wait, why));
+        };
         result = run_backup(repository, options, progress, call.report());
     }
     call.done("backup " + result.manifest.id.hex() + " is made");

@@ -49,8 +49,8 @@ void check_output(const Streams& streams) {
 }
 
 const std::vector<const Command*>& all_commands() {
-    static const std::vector<const Command*> kAll = {&kInit,   &kBackup, &kList,   &kShow, &kFind,  &kDiff,   &kDump,   &kRestore,
-                                                     &kVerify, &kRepair, &kForget, &kPin,  &kUnpin, &kStatus, &kUnlock, &kSnapshot};
+    static const std::vector<const Command*> kAll = {&kInit,   &kBackup, &kList,  &kShow, &kFind,  &kDiff,   &kDump,   &kRestore, &kVerify,
+                                                     &kRepair, &kForget, &kPrune, &kPin,  &kUnpin, &kStatus, &kUnlock, &kSnapshot};
     return kAll;
 }
 

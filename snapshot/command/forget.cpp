@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <sstream>
 
 #include "io/units.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/progress_line.h"
+#include "snapshot/command/prune_result.h"
 #include "snapshot/command/repository_access.h"
 
 namespace nodesnap::command {
@@ -26,6 +29,7 @@ void declare(OptionSet& options) {
     options.value("keep-within", "DURATION", "keep all that aren't older than the newest backup by more than this, as in 30d");
     options.list("keep-tag", "TAG[,TAG]...", "keep all with this tag, or with all of these (may be repeated: or with those)");
     options.flag("dry-run", "only tell what would be kept, and why, and what removed");
+    options.flag("prune", "then give back the space that no backup needs, as \"nodesnap prune\" does");
     options.flag("allow-mass-expire", "remove more than half of the backups at once if that comes of it");
     options.flag("allow-newest", "with BACKUP: remove the newest good backup if it is named");
     declare_lease(options);
@@ -102,7 +106,7 @@ void print(Call& call, const ForgetPlan& plan, const ForgetOptions& options, boo
     if (dry_run && plan.is_mass_expiry() && !options.allow_mass_expire) {
         out << "that is more than half: it needs --allow-mass-expire\n";
     }
-    out << "the space that only they take is given back by prune, not by this\n";
+    out << "the space that only they take is given back by prune\n";
 }
 
 void write(JsonWriter& document, const ForgetPlan& plan, const ForgetOptions& options, bool dry_run) {
@@ -137,10 +141,16 @@ void write(JsonWriter& document, const ForgetPlan& plan, const ForgetOptions& op
     document.end();
 }
 
-ForgetResult forget(Repository& repository, const ForgetOptions& options, const LeaseOptions& lease_settings, Report& report) {
-    repository.target().check_writable();
+// Under one lease, so that no backup comes between them.
+ForgetResult forget(Call& call, Repository& repository, const ForgetOptions& options, const LeaseOptions& lease_settings,
+                    std::optional<PruneResult>& pruned) {
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
-    ForgetResult result = run_forget(repository, lease, options, report);
+    ForgetResult result = run_forget(repository, lease, options, call.report());
+    if (call.options().flag("prune")) {
+        Progress progress;
+        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        pruned = run_prune(repository, lease, progress);
+    }
     lease.release();
     return result;
 }
@@ -155,15 +165,19 @@ ExitStatus run(Call& call) {
     options.rules = rules_of(call.options(), !options.backups.empty());
     options.allow_newest = call.options().flag("allow-newest");
     options.allow_mass_expire = call.options().flag("allow-mass-expire");
-    const LeaseOptions lease_settings = lease_options(call.options(), "forget");
+    const LeaseOptions lease_settings = lease_options(call, "forget");
     check_request(options);
     const bool dry_run = call.options().flag("dry-run");
     Repository repository = open_repository(call, place);
+    if (dry_run && call.options().flag("prune")) {
+        throw Error::usage("--dry-run doesn't tell what --prune would give back", "\"nodesnap prune --dry-run\" tells what it would now");
+    }
+    std::optional<PruneResult> pruned;
     ForgetResult result;
     if (dry_run) {
         result.plan = plan_forget(repository, options, call.report());
     } else {
-        result = forget(repository, options, lease_settings, call.report());
+        result = forget(call, repository, options, lease_settings, pruned);
         call.done("what is to be removed is removed");
     }
     for (const ForgetPlan::Backup& backup : result.plan.backups) {
@@ -174,8 +188,16 @@ ExitStatus run(Call& call) {
     if (call.json()) {
         write(call.document(), result.plan, options, dry_run);
         call.document().member("cleared_sessions", result.cleared_sessions);
+        if (pruned) {
+            call.document().begin_object("pruned");
+            write_prune(call.document(), *pruned);
+            call.document().end();
+        }
     } else if (!call.options().flag("quiet")) {
         print(call, result.plan, options, dry_run);
+        if (pruned) {
+            call.out() << prune_text(*pruned, false);
+        }
     }
     return result.plan.unreadable != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
 }
@@ -188,7 +210,7 @@ const Command kForget = {
     "nodesnap forget REPOSITORY --keep-RULE N... [OPTION]...\n"
     "nodesnap forget REPOSITORY BACKUP... [OPTION]...\n",
     "Removes the backups that no rule keeps, or those that are named (ids, unique beginnings of them, or \"latest\"). The others stay\n"
-    "whole: none rests on another. The space is given back by prune, not by forget.\n"
+    "whole: none rests on another. The space is given back by --prune, or by \"nodesnap prune\" later.\n"
     "Rules are counted from the newest backup back, in the order in which the backups were made: a clock that was wrong doesn't\n"
     "change it. Hours, days, weeks, months and years are cut in UTC, so that the same comes out on every host, also on the days\n"
     "when the local time jumps. A period without a backup isn't counted. A backup stays if any rule keeps it.\n"

@@ -33,7 +33,7 @@ PinResult change_pin(Call& call, const char* command, const std::string& reason,
     const std::string place = call.positional("REPOSITORY");
     const BackupChoice choice(call);
     call.end_of_positionals();
-    const LeaseOptions lease_settings = lease_options(call.options(), command);
+    const LeaseOptions lease_settings = lease_options(call, command);
     Repository repository = open_repository(call, place);
     repository.target().check_writable();
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);

@@ -62,6 +62,11 @@ ProgressLine::~ProgressLine() {
     out_ << kClear << std::flush;
 }
 
+void ProgressLine::say(const std::string& text) {
+    const std::lock_guard lock(mutex_);
+    out_ << (thread_.joinable() ? kClear : "") << text << '\n' << std::flush;
+}
+
 void ProgressLine::run() {
     const auto begin = Clock::now();
     rate(begin);

@@ -24,6 +24,8 @@ public:
     ProgressLine(const ProgressLine&) = delete;
     ProgressLine& operator=(const ProgressLine&) = delete;
     ~ProgressLine();
+    // A line of its own, also where no progress is shown. Any thread.
+    void say(const std::string& text);
 
 private:
     void run();

@@ -75,7 +75,7 @@ void write_result(JsonWriter& document, const RepairResult& result, const std::v
 ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
-    const LeaseOptions lease_settings = lease_options(call.options(), "repair");
+    const LeaseOptions lease_settings = lease_options(call, "repair");
     Repository repository = open_repository(place, [](const Damage&) {});  // run_repair() looks at all copies itself
     repository.target().check_writable();
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);

@@ -149,6 +149,18 @@ void declare_lease(OptionSet& options) {
     options.value("lock-lease", "DURATION", "after how long without a sign of life others may take the lock over, 1s to 1d (default: 5m)");
 }
 
+std::string waiting_text(std::chrono::seconds wait, const std::string& why) {
+    return "nodesnap: waiting up to " + human_duration(wait) + ": " + why;
+}
+
+LeaseOptions lease_options(Call& call, const char* command) {
+    LeaseOptions result = lease_options(call.options(), command);
+    result.waiting = [&call, wait = result.wait](const std::string& why) {
+        call.streams().err << waiting_text(wait, why) << '\n' << std::flush;
+    };
+    return result;
+}
+
 LeaseOptions lease_options(const Options& options, const char* command) {
     LeaseOptions result;
     result.command = command;
@@ -187,9 +199,9 @@ const char* state_sentence(HolderState state) {
         case HolderState::kAlive:
             return "it is alive";
         case HolderState::kDead:
-            return "it is dead; the next backup takes over";
+            return "it is dead";
         case HolderState::kExpired:
-            return "its lease has run out; the next backup takes over";
+            return "its lease has run out";
         case HolderState::kUnknown:
             return "on another host, with a recent sign of life";
         case HolderState::kUnreadable:
@@ -200,7 +212,7 @@ const char* state_sentence(HolderState state) {
 
 }  // namespace
 
-std::string describe_holder(const LeaseState& state) {
+std::string describe_holder(const LeaseState& state, bool removed) {
     if (state.state == HolderState::kUnreadable) {
         return "an unknown holder (" + printable_text(state.damage) + "; see \"nodesnap help unlock\")";
     }
@@ -208,9 +220,10 @@ std::string describe_holder(const LeaseState& state) {
         return "an unknown holder (" + std::string(state_sentence(state.state)) + ")";
     }
     const LeaseHolder& holder = *state.holder;
+    const bool gone = state.state == HolderState::kDead || state.state == HolderState::kExpired;
     return "\"nodesnap " + printable_name(holder.command) + "\", process " + std::to_string(holder.pid) + " on " +
            printable_name(holder.host) + ", since " + utc(holder.acquired_ns) + " UTC, last sign of life " + utc(holder.heartbeat_ns) +
-           " UTC (" + state_sentence(state.state) + ")";
+           " UTC (" + state_sentence(state.state) + (gone && !removed ? "; the next backup takes over" : "") + ")";
 }
 
 void write_holder(JsonWriter& document, const LeaseState& state) {

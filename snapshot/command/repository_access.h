@@ -62,7 +62,11 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
 // Options of commands that take the lease.
 void declare_lease(OptionSet& options);
 LeaseOptions lease_options(const Options& options, const char* command);
-std::string describe_holder(const LeaseState& state);
+// The same for a command that shows no progress line: says on stderr whom it waits for.
+LeaseOptions lease_options(Call& call, const char* command);
+// "waiting up to 10 min: the repository is locked by ..."
+std::string waiting_text(std::chrono::seconds wait, const std::string& why);
+std::string describe_holder(const LeaseState& state, bool removed = false);
 void write_holder(JsonWriter& document, const LeaseState& state);  // member "lock"
 
 // Options of commands that move data.

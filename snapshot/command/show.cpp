@@ -118,7 +118,9 @@ void show_files(Call& call, Repository& repository, const Manifest& manifest, co
     const auto found = find_path(repository, manifest, path);
     if (!found) {
         throw Error::refused("backup " + short_id(manifest.id) + " holds no \"" + printable_name(path) + "\"",
-                             "paths are relative to the node directory; \"nodesnap find\" tells which backups hold one");
+                             call.options().given("as-of")
+                                 ? "--as-of stands in place of BACKUP: what follows REPOSITORY is a path, relative to the node directory"
+                                 : "paths are relative to the node directory; \"nodesnap find\" tells which backups hold one");
     }
     FileShower shower(call, repository, manifest);
     if (call.options().flag("files")) {

@@ -28,7 +28,7 @@ ExitStatus run(Call& call) {
     } else if (before.state == HolderState::kUnreadable) {
         call.out() << "removed the lock; whose it was can't be told: " << printable_text(before.damage) << '\n';
     } else if (held) {
-        call.out() << "removed the lock of " << describe_holder(before) << '\n';
+        call.out() << "removed the lock of " << describe_holder(before, true) << '\n';
     } else {
         call.out() << "the repository isn't locked\n";
     }

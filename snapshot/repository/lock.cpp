@@ -212,6 +212,7 @@ Lease Lease::acquire(Target& target, const Uuid& repository, const LeaseOptions&
     const auto poll = std::min<std::chrono::nanoseconds>(std::chrono::seconds(1), std::chrono::nanoseconds(options.lease) / 8);
     const std::int64_t deadline = boot_time_ns() + std::chrono::nanoseconds(std::min(options.wait, kLongestWait)).count();
     Watch watch;
+    bool told = false;
     while (true) {
         throw_if_interrupted();
         const auto stored = load_lease(target, repository);
@@ -230,9 +231,14 @@ Lease Lease::acquire(Target& target, const Uuid& repository, const LeaseOptions&
             }
             continue;  // another was faster: look who
         }
+        const Error locked = locked_by(target, stored->holder, state == HolderState::kExpired ? HolderState::kUnknown : state);
         if (verdict == Watch::Verdict::kAlive && boot_time_ns() >= deadline) {
-            throw locked_by(target, stored->holder, state == HolderState::kExpired ? HolderState::kUnknown : state);
+            throw locked;
         }
+        if (options.waiting && !told) {
+            options.waiting(locked.message());
+        }
+        told = true;
         std::this_thread::sleep_for(poll);
     }
 }

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,6 +43,7 @@ struct LeaseOptions {
     std::string command;
     std::chrono::seconds lease{300};  // 1 to kLongestLease
     std::chrono::seconds wait{0};     // --wait-lock: how long to wait for another holder
+    std::function<void(const std::string& why)> waiting = {};  // called once if there is somebody to wait for
 };
 
 inline constexpr std::chrono::seconds kLongestLease{30 * 24 * 3600};

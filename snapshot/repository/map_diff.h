@@ -30,6 +30,8 @@ class MapDiff {
 public:
     MapDiff(NodeReader& nodes, RunPlaces& places, const Inode& before, const Inode& after);
     bool next(MapChange& change);  // false at the end
+    // As TreeDiff's.
+    void watch_after(SubtreeWalk::Opened opened) { after_.watch(std::move(opened)); }
 
 private:
     // A map from its runs or its tree.
@@ -42,6 +44,7 @@ private:
         std::uint64_t offset() const;  // of the first run ahead; 0 while that isn't known; beyond all at the end
         const Run& run() const { return in_tree_ ? walk_.run() : runs_[i_]; }  // not at a subtree, not at the end
         void open() { walk_.open(); }
+        void watch(SubtreeWalk::Opened opened) { walk_.watch(std::move(opened)); }
         void skip();
         bool covers(std::uint64_t position) const { return !at_end() && !at_subtree() && offset() <= position; }
         RangeKind kind_at(std::uint64_t position) const;

@@ -53,7 +53,7 @@ SessionRecord decode_session(std::span<const std::byte> text, const SessionId& i
 }
 
 // What has a session's manifest's name. Error::damaged if that can't be told: then nothing of the session may be removed.
-enum class Held { kNothing, kPublished, kMark, kForeign };
+enum class Held { kNothing, kPublished, kMark, kOthersMark, kForeign };
 struct Holder {
     Held held;
     bool keeps_snapshot = false;
@@ -70,7 +70,9 @@ Holder holder_of_name(Target& target, const Uuid& repository, const layout::Mani
         return {Held::kNothing};
     }
     if (!*stored) {
-        return {Held::kMark};
+        const auto object = target.load(layout::manifest(name), kManifestObjectLimit);
+        const auto marked = object ? session_of_mark(object->content, layout::manifest(name), repository) : std::nullopt;
+        return {marked && *marked != session ? Held::kOthersMark : Held::kMark};
     }
     return {(*stored)->id == session ? Held::kPublished : Held::kForeign, keeps_snapshot(**stored)};
 }
@@ -227,6 +229,8 @@ Repository::Cleared Repository::clear_session(const Lease& lease, const SessionR
                     return {Clearing::kPublished, end_finished(session, holder.keeps_snapshot, remove_snapshot)};
                 case Held::kMark:
                     break;
+                case Held::kOthersMark:  // in the place of its manifest, which was given up as lost: other backups may rest on its packs
+                    return {Clearing::kUnknown, false};
                 case Held::kNothing:  // the name is taken, but what has it can't be seen: nothing may be removed on such grounds
                 case Held::kForeign:
                     throw Error::failed("cannot tell what became of session " + session.id.hex() + ": " + target_->describe(manifest) +

@@ -23,6 +23,8 @@ class TreeDiff {
 public:
     TreeDiff(NodeReader& nodes, const TreeRoot& before, const TreeRoot& after);
     bool next(TreeChange& change);  // false at the end
+    // Is told the nodes of the tree `after` that `before` doesn't have in the same place. Before the first next().
+    void watch_after(SubtreeWalk::Opened opened) { after_.watch(std::move(opened)); }
 
 private:
     bool skip_or_open();

@@ -110,6 +110,9 @@ std::string_view SubtreeWalk::key() const {
 }
 
 void SubtreeWalk::open() {
+    if (opened_) {
+        opened_(unread_->child.at);
+    }
     Step step;
     step.node = load_node(nodes_, *unread_, leaf_content_);
     step.upper_bound = std::move(unread_->upper_bound);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -75,6 +76,9 @@ public:
     const Run& run() const { return run_; }                                                   // at an element of kRuns
     // At a subtree: reads its node and stands at the first of what is in it.
     void open();
+    // `opened` is told each node before it is read.
+    using Opened = std::function<void(const SegmentRef& node)>;
+    void watch(Opened opened) { opened_ = std::move(opened); }
     // Goes past the subtree, or to the next element.
     void skip();
 
@@ -89,6 +93,7 @@ private:
 
     NodeReader& nodes_;
     NodeView::Content leaf_content_;
+    Opened opened_;
     std::optional<Subtree> unread_;
     std::vector<Step> path_;
     Run run_;

@@ -51,6 +51,18 @@ class Forget(harness.Case):
                 self.ok("forget", self.repo, "--keep-last", "1", "--allow-mass-expire")
                 self.assertEqual(self.ids(), [made[-1]])
 
+    def test_a_prune_that_is_killed_goes_on(self):
+        for step in ("prune.marked:1", "prune.removed:1", "prune.removed:2"):
+            with self.subTest(step=step):
+                self.backups_made(3)
+                self.ok("forget", self.repo, "--keep-last", "1", "--allow-mass-expire")
+                result = self.run_program("prune", self.repo, program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": step})
+                self.assertEqual(result.status, -9, str(result))
+                self.ok("verify", self.repo, "--data")
+                self.ok("prune", self.repo)
+                self.assertEqual(self.ok("prune", self.repo, "--json").json["removed_packs"], 0)
+                self.ok("verify", self.repo, "--data")
+
     def test_a_pin_that_is_killed_leaves_the_backup(self):
         made = self.backups_made(1)
         for step in ("revision.written", "revision.removed"):

@@ -62,6 +62,42 @@ class Incremental(harness.Case):
     def snapshots_of(mount, node):
         return mount / ".nodesnap"
 
+    def test_model_with_forget_and_prune(self):
+        """Whatever is forgotten and pruned, each backup that is left is what the node was then."""
+        seed = int(os.environ.get("NODESNAP_SEED", random.SystemRandom().randrange(1 << 32)))
+        print(f"seed {seed}")
+        mount = self.file_system("btrfs", 3072)
+        node = self.subvolume(mount / "node")
+        repository = self.repository()
+        changes = Changes(str(node), None, seed)
+        wanted = {}  # by id
+        for number in range(2 * ROUNDS):
+            changes.make(changes.random.choice((1, 10, CHANGES)))
+            made = self.backup(node, repository)["backup"]["id"]
+            wanted[made] = self.about(node, lambda name: False)
+            if changes.random.random() < 0.4:
+                gone = changes.random.choice(sorted(wanted))
+                if gone != made:
+                    self.ok("forget", repository, gone, "--allow-mass-expire")
+                    del wanted[gone]
+            if changes.random.random() < 0.4:
+                told = self.ok("prune", repository, "--dry-run", "--json").json
+                done = self.ok("prune", repository, "--json").json
+                self.assertEqual((told["removed_packs"], told["removed_bytes"]), (done["removed_packs"], done["removed_bytes"]))
+                self.assertEqual(self.ok("prune", repository, "--json").json["removed_packs"], 0)
+            self.ok("verify", repository, "--data")
+            for number, backup in enumerate(sorted(wanted)):
+                if backup == made or changes.random.random() < 0.2:
+                    place = mount / f"restored{number}"
+                    self.ok("restore", repository, backup, place)
+                    lines = compare.differences(wanted[backup], self.about(place, lambda name: False))
+                    self.assertEqual(lines, [], f"seed {seed}\n" + "\n".join(lines[:40]))
+                    harness.tool("btrfs", "subvolume", "delete", place)
+        # What nobody needs is gone: everything that is left belongs to the one backup that stays.
+        self.ok("forget", repository, "--keep-last", "1", "--allow-mass-expire", "--prune")
+        information = self.ok("verify", repository, "--json").json["information"]
+        self.assertEqual([text for text in information if "belong to no backup" in text], [])
+
     def test_model_of_a_subvolume(self):
         self.model("subvolume")
 

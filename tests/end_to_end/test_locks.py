@@ -26,7 +26,8 @@ class Locks(harness.Case):
         child = self.stopped_backup()
         result = self.run_program("backup", self.node, self.repo, expect=harness.LOCKED)
         self.assertIn(str(child.pid), result.err)
-        self.run_program("backup", self.node, self.repo, "--wait-lock", "1s", expect=harness.LOCKED)
+        result = self.run_program("backup", self.node, self.repo, "--wait-lock", "1s", expect=harness.LOCKED)
+        self.assertRegex(result.err, r"waiting up to 1\.0 s: .* is locked by")
         child.send_signal(signal.SIGCONT)
         self.assertEqual(self.finish(child).status, harness.DONE)
 
@@ -81,6 +82,22 @@ class Locks(harness.Case):
                 self.assertEqual(list((self.repo / "journal").glob("*")), [])
                 (snapshot,) = self.ok("snapshot", "list", self.node, "--json").json["snapshots"]
                 self.assertTrue(snapshot["name"].startswith(self.backups(self.repo)[-1]["id"]), "not the last backup's")
+
+    def test_a_backup_that_slept_while_what_it_builds_on_was_pruned_publishes_nothing(self):
+        for step in ("backup.before-publish", "publish.checked"):
+            with self.subTest(step=step):
+                self.ok("backup", self.node, self.repo)
+                child = self.stopped_backup("--lock-lease", "1s", step=step)
+                for backup in self.backups(self.repo):
+                    self.ok("forget", self.repo, backup["id"], "--allow-newest", "--allow-mass-expire", "--wait-lock", "2m")
+                self.ok("prune", self.repo)
+                child.send_signal(signal.SIGCONT)
+                result = self.finish(child)
+                self.assertEqual(result.status, harness.LOCKED, str(result))
+                self.assertEqual(self.backups(self.repo), [])
+                self.assertEqual([path for path in self.repo.rglob("*.pack")], [])
+                self.ok("backup", self.node, self.repo)
+                self.ok("verify", self.repo, "--data")
 
     def test_reading_needs_no_lock(self):
         self.ok("backup", self.node, self.repo)

@@ -6,7 +6,7 @@ import harness
 
 
 class Usage(harness.Case):
-    COMMANDS = ("init", "backup", "list", "show", "find", "diff", "dump", "restore", "verify", "repair", "forget", "pin", "unpin", "status", "unlock", "snapshot")
+    COMMANDS = ("init", "backup", "list", "show", "find", "diff", "dump", "restore", "verify", "repair", "forget", "prune", "pin", "unpin", "status", "unlock", "snapshot")
 
     def test_wrong_usage(self):
         for arguments in (("frobnicate",), ("backup",), ("backup", "a"), ("backup", "a", "b", "c"), ("list",), ("restore", "r"), ("restore", "r", "latest"),

@@ -1,0 +1,15 @@
+// What `prune` and `forget --prune` say of their work.
+#pragma once
+
+#include <string>
+
+#include "snapshot/command/json_writer.h"
+#include "snapshot/prune.h"
+
+namespace nodesnap::command {
+
+// "removed 12 packs, 1.2 GiB; 34 packs, 4.5 GiB, are in use by 7 backups", in lines.
+std::string prune_text(const PruneResult& result, bool dry_run);
+void write_prune(JsonWriter& document, const PruneResult& result);  // members of an open object
+
+}  // namespace nodesnap::command
