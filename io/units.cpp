@@ -293,10 +293,10 @@ std::int64_t parse_time(std::string_view text, std::int64_t now) {
     if (const auto time = read_time(trimmed(text), now != 0 ? now : utc_now())) {
         return *time;
     }
-    throw Error::usage(
-        quoted(text) + " is not a time",
-        "give YYYY-MM-DD, \"YYYY-MM-DD HH:MM[:SS]\" (UTC, or with a zone such as +02:00), an RFC 3339 time, now, or \"2h ago\"; the years 1678 to "
-        "2261 are known");
+    throw Error::usage(quoted(text) + " is not a time",
+                       "give YYYY-MM-DD, \"YYYY-MM-DD HH:MM[:SS]\" (UTC, or with a zone such as +02:00), an RFC 3339 time, now, or \"2h "
+                       "ago\"; the years 1678 to "
+                       "2261 are known");
 }
 
 std::int64_t utc_now() {

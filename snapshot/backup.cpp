@@ -112,14 +112,20 @@ private:
 
     // The newest backup whose snapshot is there and proves itself.
     void choose_parent() {
-        if (backend_->name() == "none") {
-            result_.parent_missing = "without snapshots nothing tells what has changed";
-            return;
-        }
         bool any = false;
         repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
             any = true;
-            if (!entry.manifest || entry.manifest->damaged || entry.manifest->proof.path.empty()) {
+            if (!entry.manifest || entry.manifest->damaged) {
+                return true;
+            }
+            // Inode numbers mean something on one file system only.
+            if (!compared_ && entry.manifest->proof.file_system_uuid == backend_->file_system_uuid()) {
+                compared_ = *entry.manifest;
+            }
+            if (backend_->name() == "none") {
+                return !compared_;
+            }
+            if (entry.manifest->proof.path.empty()) {
                 return true;
             }
             parent_snapshot_ = backend_->find(snapshot_name(entry.manifest->id), entry.manifest->proof);
@@ -175,24 +181,47 @@ private:
             forget_parent("the node directory is another one than at the last backup");
         }
         if (!parent_ || !drain_changes(drain_options)) {
-            drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
+            drain_all(drain_options);
         }
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);
     }
 
-    // False if the parent backup can't be built on: then everything is to be read.
-    bool drain_changes(DrainOptions& drain_options) {
+    static constexpr std::uint32_t kPacksOfOneDrain = 1U << 24;
+
+    // False if the backup can't be built on: then it is to be done without it.
+    bool drain_with(const DrainParent& parent, DrainOptions& drain_options) {
         try {
-            const DrainParent parent{*parent_, parent_snapshot_->root()};
             drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, &parent, drain_options, progress_, report_);
+            return true;
         } catch (const Error& error) {
             if (error.status() != ExitStatus::kDamaged) {
                 throw;
             }
-            report_.warn("everything is read, since the last backup cannot be built on: " + error.message());
+            report_.warn("everything is read and stored, since the last backup cannot be built on: " + error.message());
             forget_parent("the last backup is damaged");
-            constexpr std::uint32_t kBehindTheFirst = 1U << 24;
-            drain_options.first_pack = kBehindTheFirst;
+            compared_.reset();
+            drain_options.first_pack += kPacksOfOneDrain;
+            return false;
+        }
+    }
+
+    // What is stored already is found by comparing contents, where there is something to compare with.
+    void drain_all(DrainOptions& drain_options) {
+        if (!compared_ || !drain_with(DrainParent{*compared_, -1}, drain_options)) {
+            compared_.reset();
+            drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
+        }
+    }
+
+    bool drain_changes(DrainOptions& drain_options) {
+        if (!drain_with(DrainParent{*parent_, parent_snapshot_->root()}, drain_options)) {
+            return false;
+        }
+        if (!drained_.lie.empty()) {
+            report_.warn("the file system's change list was wrong (" + drained_.lie + " of " + snapshot_->entry().path +
+                         "): everything is read and compared instead; please report this, with the kernel's version");
+            forget_parent("the file system's change list was wrong");
+            drain_options.first_pack += kPacksOfOneDrain;
             return false;
         }
         SnapshotProof now = parent_snapshot_->proof();
@@ -226,8 +255,8 @@ private:
         if (!keeps_snapshot()) {
             manifest.proof.path.clear();
         }
-        if (parent_) {
-            manifest.parent = parent_->id;
+        if (parent_ || compared_) {
+            manifest.parent = (parent_ ? parent_ : compared_)->id;
         }
         manifest.node = info.node;
         manifest.hash_seed = info.hash_seed;
@@ -236,7 +265,6 @@ private:
         manifest.root_ino = drained_.root_ino;
         manifest.packs = drained_.packs;
         manifest.totals = drained_.totals;
-        manifest.totals.referenced_bytes = manifest.totals.data_bytes - std::min(manifest.totals.data_bytes, manifest.totals.read_bytes);
         return manifest;
     }
 
@@ -254,6 +282,7 @@ private:
         result_.backend = backend_->name();
         result_.backend_reason = backend_->reason();
         result_.io_fallback_reason = drained_.io_fallback_reason;
+        result_.audited_bytes = drained_.audited_bytes;
         try {
             if (options_.keep_snapshot) {
                 snapshot_->keep_for_operator();
@@ -352,7 +381,8 @@ private:
     std::unique_ptr<SnapshotBackend> backend_;
     Lease lease_;
     SessionRecord session_;
-    std::optional<Manifest> parent_;
+    std::optional<Manifest> parent_;    // whose snapshot tells what has changed
+    std::optional<Manifest> compared_;  // without one: whose contents are compared
     std::unique_ptr<Snapshot> parent_snapshot_;
     std::unique_ptr<Snapshot> snapshot_;
     DrainResult drained_;

@@ -37,10 +37,11 @@ struct BackupResult {
     std::string backend;
     std::string backend_reason;
     std::string snapshot_path;   // when it was kept
-    std::string parent_missing;  // why everything was read; empty: what manifest.parent has was referred to
+    std::string parent_missing;  // why everything was read; empty: only what has changed since manifest.parent was
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};
     std::string io_fallback_reason;      // empty while io_uring was used
+    std::uint64_t audited_bytes = 0;     // that were compared with the source although nothing called them changed
     std::uint64_t cleared_sessions = 0;  // remains of dead backups that were removed
 };
 

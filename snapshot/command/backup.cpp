@@ -148,11 +148,13 @@ std::string how_it_was_taken(const BackupResult& result) {
 }
 
 std::string built_on(const BackupResult& result) {
-    if (result.manifest.parent) {
-        return "  only what changed since backup " + result.manifest.parent->hex() + " was read; " +
-               human_bytes(result.manifest.totals.referenced_bytes) + " are referred to\n";
+    const std::string parent = result.manifest.parent ? result.manifest.parent->hex() : "";
+    const std::string referred = human_bytes(result.manifest.totals.referenced_bytes) + " are referred to";
+    if (result.parent_missing.empty()) {
+        return "  only what changed since backup " + parent + " was read; " + referred + "\n";
     }
-    return "  everything was read: " + printable_text(result.parent_missing) + "\n";
+    return "  everything was read" + (parent.empty() ? "" : " and compared with backup " + parent + ", " + referred) + ": " +
+           printable_text(result.parent_missing) + "\n";
 }
 
 void print_summary(std::ostream& out, const BackupResult& result) {
@@ -188,6 +190,7 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.member("snapshot_backend_reason", result.backend_reason);
     document.name("snapshot_path", result.snapshot_path);
     document.member("parent_missing", result.parent_missing);
+    document.member("audited_bytes", result.audited_bytes);
     document.member("drain_seconds", std::chrono::duration<double>(result.drain_time).count());
     document.member("total_seconds", std::chrono::duration<double>(result.total_time).count());
     document.member("bytes_per_second", rate_of(result));

@@ -38,8 +38,7 @@ void print_backup(Call& call, const Manifest& manifest) {
         << "read:           " << human_bytes(totals.read_bytes) << '\n'
         << "stored:         " << human_bytes(totals.stored_bytes) << " in " << manifest.packs.size() << " packs\n";
     if (manifest.parent) {
-        out << "built on:       backup " << manifest.parent->hex() << ", of which " << human_bytes(totals.referenced_bytes)
-            << " are referred to\n";
+        out << "built on:       backup " << manifest.parent->hex() << ": " << human_bytes(totals.referenced_bytes) << " are referred to\n";
     }
     if (totals.unreadable_files != 0) {
         out << "unreadable:     " << totals.unreadable_files << " files\n";

@@ -26,6 +26,9 @@ enum Tag : char {
 
 constexpr std::uint32_t kCut = 1U << 31;  // among the flags of a gathered run: nothing is there any more
 
+const std::string kFirstKey(1, '\0');
+const std::string kBehindAllKeys(9, '\xff');
+
 std::string_view as_text(std::span<const std::byte> bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -121,17 +124,20 @@ void Catalog::cut(std::uint64_t ino, std::uint64_t offset, std::uint64_t end) {
 // Merges the sorted entries into the parent's tree.
 class Catalog::Build {
 public:
-    Build(Catalog& catalog, const Repository& repository, const Manifest* parent, NodeWriter& nodes)
+    Build(Catalog& catalog, const Repository& repository, const Manifest* parent, bool edits, NodeWriter& nodes)
         : catalog_(catalog),
           repository_(repository),
           nodes_(nodes),
           tree_(repository.nodes(), parent != nullptr ? parent->tree : TreeRoot{}, nodes) {
-        if (parent != nullptr) {
+        edits_ = edits;
+        if (edits) {
             result_.totals.files = parent->totals.files;
             result_.totals.directories = parent->totals.directories;
             result_.totals.others = parent->totals.others;
             result_.totals.logical_bytes = parent->totals.logical_bytes;
             result_.totals.data_bytes = parent->totals.data_bytes;
+        } else {
+            tree_.erase(kFirstKey, kBehindAllKeys);
         }
     }
 
@@ -180,6 +186,9 @@ private:
         switch (value_.front()) {
             case kReplaceInode:
             case kDropInode:
+                if (!edits_) {
+                    break;
+                }
                 begin_inode(read_big_endian(key_), value_.front() == kDropInode);
                 break;
             case kDrop:
@@ -306,6 +315,7 @@ private:
     const Repository& repository_;
     NodeWriter& nodes_;
     TreeEditor tree_;
+    bool edits_ = false;
     Result result_;
     std::string key_;           // waits for others with the same key
     std::string value_;         // with its tag
@@ -316,8 +326,8 @@ private:
     Run run_;
 };
 
-Catalog::Result Catalog::build(const Repository& repository, const Manifest* parent, NodeWriter& nodes) {
-    return Build(*this, repository, parent, nodes).run();
+Catalog::Result Catalog::build(const Repository& repository, const Manifest* parent, bool edits, NodeWriter& nodes) {
+    return Build(*this, repository, parent, edits, nodes).run();
 }
 
 }  // namespace nodesnap

@@ -40,8 +40,9 @@ public:
         TreeRoot tree;
         Manifest::Totals totals;  // files, directories, others, logical_bytes and data_bytes of the whole tree
     };
-    // Writes the tree. Call once, after all adds. `parent` is the backup whose tree is edited, or nullptr.
-    Result build(const Repository& repository, const Manifest* parent, NodeWriter& nodes);
+    // Writes the tree. Call once, after all adds. `parent` is the backup whose nodes are referred to where they say the same, or nullptr.
+    // `edits`: what was gathered is what differs from its tree; otherwise it is all that there is.
+    Result build(const Repository& repository, const Manifest* parent, bool edits, NodeWriter& nodes);
     std::uint64_t spilled_bytes() const { return entries_.spilled_bytes() + runs_.spilled_bytes(); }
 
 private:

@@ -8,6 +8,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/drain/audit.h"
 #include "snapshot/drain/change_scan.h"
 #include "snapshot/drain/change_walk.h"
 #include "snapshot/drain/drain_state.h"
@@ -52,7 +53,7 @@ std::jthread start(DrainState& state, std::function<void()> work) {
 
 void walk_source(DrainState& state, std::uint64_t root_ino, const ExcludeRules& excludes) {
     DrainSink sink(state);
-    if (state.parent == nullptr) {
+    if (state.parent == nullptr || !state.parent->tells_changes()) {
         SourceWalk(state.source, root_ino, excludes, sink).run();
     } else {
         ChangeWalk(state.source, state.repository, state.parent->backup, excludes, state.catalog, sink, state.options.scratch_directory)
@@ -128,12 +129,19 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     NodeWriter nodes(
         repository.target(), repository.info().uuid, repository.hasher(), [&state] { return state.next_pack_id(); },
         options.sizes.entries_per_node, &state.write_throttle);
-    if (parent != nullptr) {
+    const bool edits = parent != nullptr && parent->tells_changes();
+    if (edits) {
         refresh_owners(state);
     }
-    Catalog::Result built = state.catalog.build(repository, parent != nullptr ? &parent->backup : nullptr, nodes);
+    Catalog::Result built = state.catalog.build(repository, parent != nullptr ? &parent->backup : nullptr, edits, nodes);
     nodes.finish();
     fault::step("drain.metadata-durable");
+    if (edits) {
+        progress.phase = "auditing";
+        const AuditResult audited = audit(source, repository, built.tree, built.totals.data_bytes, state.edited());
+        result.audited_bytes = audited.bytes;
+        result.lie = audited.lie;
+    }
 
     state.add_packs(nodes.packs());
     result.packs = state.packs();
@@ -143,6 +151,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     result.totals = built.totals;
     result.totals.read_bytes = state.read_bytes;
     result.totals.stored_bytes = state.stored_bytes + nodes.stored_bytes();
+    result.totals.referenced_bytes = result.totals.data_bytes - std::min(result.totals.data_bytes, state.new_bytes.load());
     result.totals.unreadable_files = state.unreadable_files;
     return result;
 }

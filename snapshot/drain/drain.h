@@ -42,11 +42,14 @@ struct DrainOptions {
     std::function<void()> still_ours = [] {};  // asked before a pack becomes visible; throws when the lease is lost; any thread
 };
 
-// The backup that a drain builds on: what its snapshot and this one have in common is referred to. Both must be of one btrfs subvolume, and
-// proved to be what the backups say; the node directory must be the same inode in both.
+// The backup that a drain builds on: what both have in common is referred to.
 struct DrainParent {
-    const Manifest& backup;  // whole: not `damaged`
-    int source;              // the node directory in its snapshot
+    const Manifest& backup;  // whole: not `damaged`; of the same file system, so that its inode numbers mean the same
+    // The node directory in its snapshot: then only what differs is read. Both snapshots must be of one btrfs subvolume, and proved to be
+    // what the backups say; the node directory must be the same inode in both. -1 where there is none: all is read, and contents are
+    // compared.
+    int source;
+    bool tells_changes() const { return source >= 0; }
 };
 
 struct DrainResult {
@@ -57,6 +60,8 @@ struct DrainResult {
     Manifest::Totals totals;         // stored_bytes: of this drain; data_bytes etc.: of the whole tree
     std::vector<PackId> packs;
     std::string io_fallback_reason;
+    std::uint64_t audited_bytes = 0;
+    std::string lie;  // where a sample showed that the change list was wrong: then nothing of this may be published
 };
 
 // `parent`: nullptr to read everything.

@@ -6,6 +6,7 @@
 #include "platform/btrfs.h"
 #include "platform/entry.h"
 #include "platform/host.h"
+#include "platform/random.h"
 
 namespace nodesnap {
 
@@ -15,7 +16,7 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       repository(repository_),
       session(session_),
       parent(parent_),
-      subvolume(parent_ != nullptr ? btrfs::subvolume_id(source_) : 0),
+      subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(source_) : 0),
       options(options_),
       progress(progress_),
       report(report_),
@@ -89,6 +90,22 @@ void DrainState::rethrow_failure() {
     if (failure_) {
         std::rethrow_exception(failure_);
     }
+}
+
+// Each of all that are noted has the same chance to be among those that are remembered.
+void DrainState::note_edited(std::uint64_t ino) {
+    const std::lock_guard lock(mutex_);
+    ++edits_noted_;
+    if (edited_.size() < kRememberedEdits) {
+        edited_.push_back(ino);
+    } else if (const std::uint64_t place = random_u64() % edits_noted_; place < kRememberedEdits) {
+        edited_[place] = ino;
+    }
+}
+
+std::vector<std::uint64_t> DrainState::edited() const {
+    const std::lock_guard lock(mutex_);
+    return edited_;
 }
 
 void DrainState::add_packs(const std::vector<PackId>& packs) {

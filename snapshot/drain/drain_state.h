@@ -36,7 +36,7 @@ struct DrainState {
     Throttle read_throttle;
     Throttle write_throttle;
 
-    std::atomic<std::uint64_t> read_bytes{0}, stored_bytes{0}, unreadable_files{0};
+    std::atomic<std::uint64_t> read_bytes{0}, new_bytes{0}, stored_bytes{0}, unreadable_files{0};  // new: of file data, not referred to
     std::atomic<bool> damaged{false};
 
     // Files and ranges that one worker may have in flight: each file has a descriptor.
@@ -56,6 +56,10 @@ struct DrainState {
     void fail(std::exception_ptr failure);
     void rethrow_failure();
 
+    // A file whose map is edited; a few of them are remembered for the audit.
+    void note_edited(std::uint64_t ino);
+    std::vector<std::uint64_t> edited() const;
+
     void add_packs(const std::vector<PackId>& packs);
     std::vector<PackId> packs() const;
     void set_fallback_reason(const std::string& reason);
@@ -65,6 +69,7 @@ private:
     static constexpr std::size_t kUnitsInFlight = 64;
     static constexpr std::size_t kRememberedLinks = 256U << 10;
     static constexpr std::size_t kRememberedOwners = 4096;
+    static constexpr std::size_t kRememberedEdits = 1024;
 
     mutable std::mutex mutex_;
     std::atomic<std::uint32_t> pack_counter_;
@@ -72,6 +77,8 @@ private:
     std::unordered_set<std::uint64_t> owners_;
     std::exception_ptr failure_;
     std::vector<PackId> packs_;
+    std::vector<std::uint64_t> edited_;
+    std::uint64_t edits_noted_ = 0;
     std::uint64_t descriptors_;  // that this process may have open
     std::string fallback_reason_;
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "io/transfer.h"
 #include "platform/btrfs_changes.h"
@@ -14,6 +15,7 @@
 #include "platform/inode_flags.h"
 #include "platform/interrupt.h"
 #include "snapshot/drain/source_walk.h"
+#include "snapshot/drain/stored_comparison.h"
 
 namespace nodesnap {
 
@@ -96,6 +98,7 @@ DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
       units_(state.units_in_flight(workers)),
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
+      comparing_(ring_, kComparing),
       packs_(PackStream::Environment{ring_, buffers_, state.repository.target(), state.repository.info().uuid, state.repository.hasher(),
                                      state.write_throttle, state.options.sizes.data_pack_bytes, [&state] { return state.next_pack_id(); },
                                      state.options.still_ours}) {
@@ -259,29 +262,32 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, In
     state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
 }
 
-// Of a file whose map the parent backup holds, only what has changed is to be read.
+// Of a file whose map the parent backup holds, only what has changed is to be read, if that can be told.
 void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
     const std::uint64_t size = inode.size;
     const int fd = file.get();
-    const auto before = parents_record(ino, inode);
+    auto before = parents_record(ino, inode);
+    const bool edits = before && state_.parent->tells_changes();
     LargeFile::NextExtent extents;
-    if (before) {
+    if (edits) {
         // The block in which the shorter of the two ends is another one, whatever the extents say.
         const std::uint64_t changed_from = before->size == size ? kFileEnd : std::min(before->size, size) / kPackAlignment * kPackAlignment;
         auto changes = std::make_shared<btrfs::FileChanges>(state_.parent->source, state_.source, ino, changed_from, kFileEnd, path);
         extents = [changes, ino, size, &catalog = state_.catalog](Extent& extent) {
             return next_change(*changes, ino, size, catalog, extent);
         };
+        before.reset();
+        state_.note_edited(ino);
     } else {
         auto reader = std::make_shared<ExtentReader>(fd, path);
         extents = [reader](Extent& extent) { return reader->next(extent); };
     }
     state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog,
-                                                  std::move(extents), before.has_value()),
+                                                  std::move(extents), edits, std::move(before)),
                       size);
 }
 
-// What the parent backup says of the file, if its map is worth to be edited.
+// What the parent backup says of the file, if its map is worth to be built on.
 std::optional<Inode> DrainWorker::parents_record(std::uint64_t ino, const Inode& now) const {
     if (state_.parent == nullptr) {
         return std::nullopt;
@@ -303,6 +309,7 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std
     if (got == static_cast<std::int64_t>(inode.size)) {
         inode.content.assign(buffer, buffer + inode.size);
         state_.read_bytes += inode.size;
+        state_.new_bytes += inode.size;
         state_.progress.bytes_done.fetch_add(inode.size, std::memory_order_relaxed);
         check_unchanged(fd, inode, path);
     } else {
@@ -319,8 +326,9 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std
 
 Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::string path) {
     const FileRange range{0, static_cast<std::uint32_t>(inode.size)};
-    auto reservation = co_await packs_.reserve(range.length);
-    inode.runs = co_await read_segment(fd, range, inode.size, path, std::move(reservation));
+    const bool compares = state_.parent != nullptr && !state_.parent->tells_changes();
+    const auto stored = compares ? parents_record(ino, inode) : std::nullopt;
+    inode.runs = co_await read_range(fd, range, inode.size, path, stored);
     inode.run_count = inode.runs.size();
     inode.damaged = std::any_of(inode.runs.begin(), inode.runs.end(), [](const Run& run) { return run.flags == Run::kDamagedSource; });
     check_unchanged(fd, inode, path);
@@ -330,8 +338,7 @@ Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode
 Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range) {
     const ActiveUnit unit(active_);
     LargeFile& file = *chunk->file;
-    auto reservation = co_await packs_.reserve(range.length);
-    const auto runs = co_await read_segment(file.fd(), range, file.inode().size, file.path(), std::move(reservation));
+    const auto runs = co_await read_range(file.fd(), range, file.inode().size, file.path(), file.stored());
     for (const Run& run : runs) {
         state_.catalog.add_run(file.ino(), run);
         if (run.flags == Run::kDamagedSource) {
@@ -371,6 +378,57 @@ Task<std::int64_t> DrainWorker::read_aligned(int fd, std::span<std::byte> into, 
     co_return got;
 }
 
+// Reads a range of a file, and stores what `stored` doesn't have of it.
+Task<std::vector<Run>> DrainWorker::read_range(int fd, FileRange range, std::uint64_t file_size, std::string path,
+                                               const std::optional<Inode>& stored) {
+    if (stored) {
+        const auto turn = co_await comparing_.acquire();
+        auto memory = take_scratch();
+        const std::int64_t got = co_await read_content(fd, {memory.get(), kSegmentLimit}, range.offset, file_size);
+        if (got >= static_cast<std::int64_t>(range.length)) {
+            auto runs = co_await store_differences({memory.get(), range.length}, range.offset, *stored);
+            scratch_.push_back(std::move(memory));
+            state_.read_bytes += range.length;
+            state_.progress.bytes_done.fetch_add(range.length, std::memory_order_relaxed);
+            co_return runs;
+        }
+        scratch_.push_back(std::move(memory));
+    }
+    auto reservation = co_await packs_.reserve(range.length);
+    co_return co_await read_segment(fd, range, file_size, std::move(path), std::move(reservation));
+}
+
+Task<std::vector<Run>> DrainWorker::store_differences(std::span<const std::byte> data, std::uint64_t offset, const Inode& stored) {
+    std::vector<Run> runs;
+    for (const auto& piece : StoredComparison(state_.repository, stored).compare(data, offset)) {
+        if (piece.stored) {
+            runs.push_back(*piece.stored);
+            continue;
+        }
+        auto reservation = co_await packs_.reserve(piece.length);
+        std::memcpy(reservation.room.data(), data.data() + piece.from, piece.length);
+        state_.new_bytes += piece.length;
+        Run run;
+        run.offset = offset + piece.from;
+        run.length = piece.length;
+        run.pack = reservation.pack;
+        run.first = reservation.number;
+        run.count = 1;
+        runs.push_back(run);
+        packs_.filled(std::move(reservation));
+    }
+    co_return runs;
+}
+
+DrainWorker::Scratch DrainWorker::take_scratch() {
+    if (scratch_.empty()) {
+        return Scratch(static_cast<std::byte*>(::operator new (kSegmentLimit, std::align_val_t{kPackAlignment})));
+    }
+    Scratch memory = std::move(scratch_.back());
+    scratch_.pop_back();
+    return memory;
+}
+
 Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
                                                  PackStream::Reservation reservation) {
     const std::int64_t got = co_await read_content(fd, reservation.room, range.offset, file_size);
@@ -384,6 +442,7 @@ Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::u
         run.count = 1;
         runs.push_back(run);
         state_.read_bytes += range.length;
+        state_.new_bytes += range.length;
     } else {
         fell_short(path, got);
         runs = co_await salvage(fd, range, file_size, reservation);

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "io/buffer_pool.h"
 #include "io/ring.h"
+#include "io/semaphore.h"
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/inode_reader.h"
 #include "snapshot/drain/large_file.h"
@@ -26,6 +28,14 @@ public:
     void run();
 
 private:
+    static constexpr std::size_t kComparing = 4;  // ranges that are compared at once
+
+    struct FreeScratch {
+        void operator()(std::byte* memory) const { ::operator delete (memory, std::align_val_t{kPackAlignment}); }
+    };
+    using Scratch = std::unique_ptr<std::byte, FreeScratch>;  // kSegmentLimit bytes
+    Scratch take_scratch();
+
     struct BatchInProgress;
     struct ChunkInProgress;
     class ActiveUnit;
@@ -48,6 +58,9 @@ private:
     Task<std::int64_t> open_entry(const SourceDirectory& directory, const SourceEntry& entry, int flags);
     Task<std::int64_t> open_source(const SourceDirectory& directory, const SourceEntry& entry);
 
+    Task<std::vector<Run>> read_range(int fd, FileRange range, std::uint64_t file_size, std::string path,
+                                      const std::optional<Inode>& stored);
+    Task<std::vector<Run>> store_differences(std::span<const std::byte> data, std::uint64_t offset, const Inode& stored);
     // Reads a range into its reserved room, and says which runs it became: one, or several around parts that couldn't be read.
     Task<std::vector<Run>> read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
                                         PackStream::Reservation reservation);
@@ -66,6 +79,8 @@ private:
     std::size_t units_;  // files and ranges in flight at most
     Ring ring_;
     BufferPool buffers_;
+    AsyncSemaphore comparing_;
+    std::vector<Scratch> scratch_;  // that nobody uses now
     PackStream packs_;
     std::size_t active_ = 0;
     std::shared_ptr<BatchInProgress> batch_;

@@ -14,14 +14,16 @@ std::uint64_t round_up(std::uint64_t bytes) {
 
 }  // namespace
 
-LargeFile::LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog, NextExtent extents, bool edits)
+LargeFile::LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog, NextExtent extents, bool edits,
+                     std::optional<Inode> stored)
     : fd_(std::move(fd)),
       path_(std::move(path)),
       ino_(ino),
       inode_(std::move(inode)),
       catalog_(catalog),
       next_extent_(std::move(extents)),
-      edits_(edits) {}
+      edits_(edits),
+      stored_(std::move(stored)) {}
 
 // Sets the next stretch of data: neighbouring extents, up to the end of the file. Extents of smaller blocks (ext4 with 1 KiB) are widened
 // to what O_DIRECT can read anywhere.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,13 +32,15 @@ public:
     // Gives the file's extents of data and unwritten ones in ascending order; false at the end; throws Error.
     using NextExtent = std::function<bool(Extent&)>;
 
-    // `edits`: the extents are those that differ from the parent backup's map.
-    LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog, NextExtent extents, bool edits);
+    // `edits`: the extents are those that differ from the parent backup's map. `stored`: an earlier backup's record, to compare with.
+    LargeFile(FileDescriptor fd, std::string path, std::uint64_t ino, Inode inode, Catalog& catalog, NextExtent extents, bool edits,
+              std::optional<Inode> stored);
 
     int fd() const { return fd_.get(); }
     const std::string& path() const { return path_; }
     std::uint64_t ino() const { return ino_; }
     const Inode& inode() const { return inode_; }
+    const std::optional<Inode>& stored() const { return stored_; }
 
     // The next ranges to read; empty when there are no more. Each non-empty chunk is answered by one chunk_done().
     std::vector<FileRange> next_chunk();
@@ -61,6 +64,7 @@ private:
     mutable std::mutex mutex_;
     NextExtent next_extent_;
     bool edits_;
+    const std::optional<Inode> stored_;
     std::uint64_t data_offset_ = 0;  // what is left of the present stretch of data
     std::uint64_t data_end_ = 0;
     std::uint64_t last_end_ = 0;  // of the last stretch

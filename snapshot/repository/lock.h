@@ -41,8 +41,8 @@ struct LeaseHolder {
 
 struct LeaseOptions {
     std::string command;
-    std::chrono::seconds lease{300};  // 1 to kLongestLease
-    std::chrono::seconds wait{0};     // --wait-lock: how long to wait for another holder
+    std::chrono::seconds lease{300};                           // 1 to kLongestLease
+    std::chrono::seconds wait{0};                              // --wait-lock: how long to wait for another holder
     std::function<void(const std::string& why)> waiting = {};  // called once if there is somebody to wait for
 };
 

@@ -57,7 +57,7 @@ void make(const std::string& place, std::uint64_t runs) {
     catalog.add_inode(kFile, file);
     catalog.add_dirent(test::MadeBackup::kRoot, "mapped", Dirent{kFile, FileType::kRegular});
     add_runs(catalog, pack, runs);
-    backup.publish(repository, [&](NodeWriter& nodes) { return catalog.build(repository, nullptr, nodes).tree; });
+    backup.publish(repository, [&](NodeWriter& nodes) { return catalog.build(repository, nullptr, false, nodes).tree; });
 }
 
 }  // namespace

@@ -49,18 +49,15 @@ class Incremental(harness.Case):
         repository = self.repository()
         changes = Changes(str(node), str(outside) if outside else None, seed)
         log = changes.make(2 * CHANGES)
-        excluded = (lambda name: name.endswith(".skip")) if options else (lambda name: False)
+        excluded = (lambda name: name.endswith(".skip")) if "--exclude" in options else (lambda name: False)
         for number in range(ROUNDS):
             result = self.backup(node, repository, *options)
             self.assertEqual(result["backup"]["parent"] is not None, number > 0)
+            self.assertEqual(result["parent_missing"] == "", number > 0 and "--drop-snapshot" not in options)
             self.assert_restores(repository, node, mount, excluded, f"seed {seed}, round {number}:\n" + "\n".join(log) + "\n")
             self.ok("verify", repository, "--data")
             log = changes.make(changes.random.choice((1, 5, CHANGES)))
-        self.assertEqual(len(os.listdir(self.snapshots_of(mount, node))), 1, "other snapshots than the parent are left")
-
-    @staticmethod
-    def snapshots_of(mount, node):
-        return mount / ".nodesnap"
+        self.assertEqual(len(os.listdir(mount / ".nodesnap")), 0 if "--drop-snapshot" in options else 1, "other snapshots than the parent are left")
 
     def test_model_with_forget_and_prune(self):
         """Whatever is forgotten and pruned, each backup that is left is what the node was then."""
@@ -106,6 +103,37 @@ class Incremental(harness.Case):
 
     def test_model_with_excludes(self):
         self.model("folder", "--exclude", "*.skip")
+
+    def test_model_of_comparing_contents(self):
+        self.model("subvolume", "--drop-snapshot")
+
+    def test_without_a_snapshot_only_what_differs_is_stored(self):
+        for kind in ("btrfs", "ext4"):
+            with self.subTest(kind=kind):
+                mount = self.file_system(kind, 1024)
+                node = mount / "node"
+                node.mkdir()
+                (node / "large").write_bytes(os.urandom(64 << 20))
+                for number in range(100):
+                    (node / f"small{number}").write_bytes(os.urandom(5000))
+                repository = self.repository(f"repository of {kind}")
+                self.backup(node, repository, "--drop-snapshot") if kind == "btrfs" else self.backup(node, repository)
+                changed = 0
+                for round_number in range(4):
+                    with open(node / "large", "r+b") as file:
+                        for page in range(200):
+                            file.seek((page * 73 + round_number * 11) % 16384 * 4096)
+                            file.write(os.urandom(4096))
+                    (node / f"new{round_number}").write_bytes(os.urandom(500_000))
+                    changed = 200 * 4096 + 500_000
+                    result = self.backup(node, repository, *(["--drop-snapshot"] if kind == "btrfs" else []))["backup"]
+                    self.assertGreaterEqual(result["read_bytes"], 64 << 20)
+                    self.assertLess(result["stored_bytes"], 1.2 * changed, f"round {round_number}")
+                self.ok("verify", repository, "--data")
+                restored = mount / "restored"
+                self.ok("restore", repository, "latest", restored)
+                lines = compare.differences(self.about(node, lambda name: False), self.about(restored, lambda name: False))
+                self.assertEqual(lines, [])
 
     def test_what_is_read_follows_what_changed(self):
         mount = self.file_system("btrfs", 1024)
@@ -180,8 +208,10 @@ class Incremental(harness.Case):
             if harm == "other":
                 harness.tool("btrfs", "subvolume", "snapshot", "-r", node, snapshot)
             result = self.backup(node, repository)
-            self.assertIsNone(result["backup"]["parent"], harm)
             self.assertNotEqual(result["parent_missing"], "", harm)
+            self.assertGreaterEqual(result["backup"]["read_bytes"], 1 << 20, harm)
+            # Nothing differs from what is stored.
+            self.assertLess(result["backup"]["stored_bytes"], 64 << 10, harm)
             self.assert_restores(repository, node, mount, message=harm)
 
     def test_two_repositories_have_a_parent_each(self):

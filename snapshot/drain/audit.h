@@ -1,0 +1,33 @@
+// Audit: whether a backup that was put together from a change list says what the snapshot holds, by a sample.
+//
+// Blocks of up to 64 KiB are taken at random from files at random, and from those whose maps were edited, read from the snapshot and
+// compared with the checksums of what the new tree refers to. What can't be read, there or in the repository, proves nothing and is left to
+// those who look for damage.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap {
+
+struct AuditLimits {
+    std::uint64_t least_bytes = std::uint64_t{1} << 20;  // read whatever time it takes, if the tree has as much
+    std::uint64_t most_bytes = std::uint64_t{64} << 20;
+    std::uint64_t share = 1000;  // one in so many of the tree's bytes
+    std::int64_t nanoseconds = 2'000'000'000;
+};
+
+struct AuditResult {
+    std::uint64_t bytes = 0;
+    std::string lie;  // where the tree says something else than the snapshot; empty: nowhere
+};
+
+// `source` is a directory in the snapshot, `tree` the backup's, whose nodes and packs are all there; `edited`: inodes that the change list
+// spoke of. One thread. Needs CAP_DAC_READ_SEARCH.
+AuditResult audit(int source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
+                  const std::vector<std::uint64_t>& edited, const AuditLimits& limits = {});
+
+}  // namespace nodesnap

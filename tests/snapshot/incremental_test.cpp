@@ -1,0 +1,145 @@
+// Incremental backups from the inside: what the audit finds, and what happens when the parent can't be built on. What they hold is compared
+// end to end, in tests/end_to_end/test_incremental.py.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "platform/btrfs.h"
+#include "platform/file.h"
+#include "snapshot/backup.h"
+#include "snapshot/drain/audit.h"
+#include "snapshot/run_reader.h"
+#include "snapshot/tree_path.h"
+#include "tests/support/fault_hooks.h"
+#include "tests/support/loop_mount.h"
+#include "tests/support/strict_target.h"
+
+namespace nodesnap {
+namespace {
+
+namespace fs = std::filesystem;
+
+class IncrementalTest : public testing::Test {
+protected:
+    void SetUp() override {
+        NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+        mount_.emplace("btrfs");
+        fs::create_directory(node());
+        write("large", 4 << 20, 'a');
+        write("small", 5000, 'b');
+        target_ = test::StrictTarget::make();
+        Repository::create(*target_, "n1");
+    }
+
+    std::string node() const { return *mount_ / "node"; }
+    void write(const std::string& name, std::size_t size, char content) const {
+        std::ofstream(node() + "/" + name, std::ios::binary) << std::string(size, content);
+    }
+    void overwrite(const std::string& name, std::size_t offset, const std::string& content) const {
+        std::fstream file(node() + "/" + name, std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(static_cast<std::streamoff>(offset));
+        file << content;
+    }
+    Repository open() const { return Repository::open(target_, {}); }
+    BackupResult backup() {
+        BackupOptions options;
+        options.node_directory = node();
+        options.state_directory = scratch_ / "state";
+        options.scratch_directory = scratch_.path();
+        Repository repository = open();
+        Progress progress;
+        return run_backup(repository, options, progress, report_);
+    }
+    std::string content_of(const Manifest& manifest, const std::string& name) const {
+        const Repository repository = open();
+        const auto found = find_path(repository, manifest, name);
+        std::string content(found->second.size, '\0');
+        MapReader(repository, found->second, name).read(std::as_writable_bytes(std::span(content)), 0);
+        return content;
+    }
+    std::string content_of(const std::string& path) const {
+        std::ifstream file(path, std::ios::binary);
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
+
+    std::optional<test::LoopMount> mount_;
+    test::ScratchDirectory scratch_{"nodesnap-incremental"};
+    std::shared_ptr<test::StrictTarget> target_;
+    Report report_;
+};
+
+TEST_F(IncrementalTest, AuditsASampleOfWhatNothingCalledChanged) {
+    EXPECT_EQ(backup().audited_bytes, 0U) << "a backup that reads everything needs no audit";
+    const BackupResult second = backup();
+    EXPECT_GE(second.audited_bytes, 1U << 20);
+    EXPECT_EQ(second.manifest.totals.read_bytes, 0U);
+    EXPECT_EQ(report_.count(), 0U);
+}
+
+// As if the file system had told too little: what the second backup takes over isn't what its snapshot holds.
+TEST_F(IncrementalTest, AChangeListThatLiesIsToldAndEverythingIsReadInstead) {
+    backup();
+    bool lied = false;
+    test::FaultHooks hooks;
+    hooks.on_each_step([&](const std::string& step) {
+        if (step != "drain.metadata-durable" || lied) {
+            return;
+        }
+        lied = true;
+        for (const auto& entry : fs::directory_iterator(*mount_ / ".nodesnap")) {
+            if (fs::file_size(entry.path() / "node/small") != 5001) {
+                continue;  // the parent's
+            }
+            const auto fd = open_path(entry.path(), O_RDONLY | O_DIRECTORY);
+            btrfs::set_read_only(fd.get(), false);
+            std::ofstream(entry.path() / "node/large", std::ios::binary) << std::string(4 << 20, 'x');
+            ::sync();
+            btrfs::set_read_only(fd.get(), true);
+        }
+    });
+    write("small", 5001, 'c');
+    const BackupResult second = backup();
+    hooks.on_each_step({});
+    EXPECT_TRUE(lied);
+    EXPECT_EQ(second.parent_missing, "the file system's change list was wrong");
+    ASSERT_EQ(report_.count(), 1U);
+    EXPECT_NE(report_.warnings().at(0).find("please report this"), std::string::npos);
+    EXPECT_EQ(content_of(second.manifest, "large"), std::string(4 << 20, 'x'));
+    EXPECT_EQ(content_of(second.manifest, "small"), std::string(5001, 'c'));
+}
+
+TEST_F(IncrementalTest, AParentWhoseTreeIsDamagedIsNotBuiltOn) {
+    backup();
+    std::vector<std::string> nodes;
+    target_->list("nodes/", [&](const ObjectEntry& entry) { nodes.push_back(entry.name); });
+    ASSERT_EQ(nodes.size(), 1U);
+    for (const std::uint64_t offset : {4096U + 60U, 8192U + 60U}) {
+        Bytes object = target_->peek(nodes[0]);
+        object.at(offset) ^= std::byte{1};
+        target_->poke(nodes[0], object);
+    }
+    overwrite("large", 8192, "changed");
+    const BackupResult second = backup();
+    EXPECT_FALSE(second.manifest.parent);
+    EXPECT_EQ(second.parent_missing, "the last backup is damaged");
+    EXPECT_GE(report_.count(), 1U);
+    EXPECT_EQ(content_of(second.manifest, "large"), content_of(node() + "/large"));
+}
+
+TEST_F(IncrementalTest, AnAuditFindsWhereTreeAndSourceDiffer) {
+    const BackupResult first = backup();
+    const Repository repository = open();
+    const auto source = open_path(node(), O_RDONLY | O_DIRECTORY);
+    const auto found = [&] { return audit(source.get(), repository, first.manifest.tree, first.manifest.totals.data_bytes, {}).lie; };
+    EXPECT_EQ(found(), "");
+    write("large", 4 << 20, 'y');
+    ::sync();
+    EXPECT_NE(found(), "");
+}
+
+}  // namespace
+}  // namespace nodesnap
