@@ -106,7 +106,9 @@ void print(Call& call, const ForgetPlan& plan, const ForgetOptions& options, boo
     if (dry_run && plan.is_mass_expiry() && !options.allow_mass_expire) {
         out << "that is more than half: it needs --allow-mass-expire\n";
     }
-    out << "the space that only they take is given back by prune\n";
+    if (!call.options().flag("prune")) {
+        out << "the space that only they take is given back by prune\n";
+    }
 }
 
 void write(JsonWriter& document, const ForgetPlan& plan, const ForgetOptions& options, bool dry_run) {
