@@ -96,7 +96,7 @@ def tables(results):
             if said:
                 ratios.append(f"- {TITLES[name]}, {operation}: {'; '.join(said)}.")
             void = f", {case['void']} void" if case["void"] else ""
-            unsteady = "" if case["steady"] else " The machine was not steady: the limit moved in more rounds than could be repeated; the last ones are counted all the same."
+            unsteady = "" if case["steady"] else " The machine was not steady: in most rounds the limit moved by more than is allowed; they are counted all the same."
             parts += [f"### {TITLES[name]}: {operation}", "", f"{case['files']:,} files, {case['bytes'] / 2**30:.2f} GiB; {len(case['rounds'])} rounds{void}.{unsteady}", ""]
             parts += _table(costs) + [""]
     return "\n".join((["## Ratios", ""] + ratios + [""] if ratios else []) + ["## Tables", ""] + parts)

@@ -22,18 +22,18 @@ class Bench:
     def case(self, case, rounds, deadline):
         """Measures one case; returns {"rounds": [...], "void": number}. A round is {operation: {contender: Cost}}. None is begun after `deadline`
         (of time.monotonic()) once there is one."""
-        good, void, steady = [], 0, True
-        while len(good) < rounds and void <= rounds and (not good or time.monotonic() < deadline):
-            result = self._round(case, len(good) + void)
+        good, void = [], []
+        while len(good) < rounds and len(void) <= rounds and (not good + void or time.monotonic() < deadline):
+            result = self._round(case, len(good) + len(void))
             drift = self._drift(result)
             if drift > self.drift_percent:
-                void += 1
                 print(f"  void: the limit moved by {drift:.0f} % during this round", flush=True)
-                if void <= rounds and time.monotonic() < deadline:
-                    continue
-                steady = False
-            good.append(result)
-        return {"rounds": good, "void": void, "steady": steady}
+                void.append(result)
+            else:
+                good.append(result)
+        # On a machine that isn't steady enough the medians over all rounds say more than those over the few that happened to be.
+        steady = len(good) >= min(rounds, len(void))
+        return {"rounds": good if steady else good + void, "void": len(void), "steady": steady}
 
     def _round(self, case, number):
         print(f"case {case}, round {number + 1}", flush=True)
