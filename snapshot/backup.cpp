@@ -10,6 +10,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/backend/snapshot_name.h"
 #include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
 
@@ -254,6 +255,8 @@ private:
         manifest.proof = snapshot_->proof();
         if (!keeps_snapshot()) {
             manifest.proof.path.clear();
+        } else if (options_.keep_snapshot) {
+            manifest.proof.path = without_temporary(manifest.proof.path);  // what retire() renames it to
         }
         if (parent_ || compared_) {
             manifest.parent = (parent_ ? parent_ : compared_)->id;

@@ -234,7 +234,9 @@ class Incremental(harness.Case):
         repository = self.repository()
         self.backup(node, repository, "--drop-snapshot")
         self.assertEqual(os.listdir(mount / ".nodesnap"), [])
-        self.backup(node, repository, "--keep-snapshot")
+        kept = self.backup(node, repository, "--keep-snapshot")
+        self.assertTrue(os.path.isdir(kept["snapshot_path"]))
+        self.assertIn(kept["snapshot_path"], self.ok("show", repository, "latest").out)
         self.assertIsNotNone(self.backup(node, repository)["backup"]["parent"])
         self.backup(node, repository)
         kept = self.ok("snapshot", "list", node, "--json").json["snapshots"]
