@@ -265,7 +265,6 @@ TEST(MapEditor, ManyRoundsOfEditsBetweenInlineMapsAndTrees) {
 class EditedMap : public ::testing::Test {
 protected:
     static constexpr std::uint64_t kRuns = 10'000;
-    static constexpr std::uint32_t kLength = 100;
 
     EditedMap() {
         put_data_pack(store.target, sample_pack(1000), 50, 200);
