@@ -162,7 +162,7 @@ public:
             throw Error::failed("internal error: file data was stored for inode " + std::to_string(pending_ino_) + ", which has no record");
         }
         result_.tree = tree_.finish();
-        return std::move(result_);
+        return result_;
     }
 
 private:

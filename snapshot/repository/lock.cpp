@@ -231,12 +231,12 @@ Lease Lease::acquire(Target& target, const Uuid& repository, const LeaseOptions&
             }
             continue;  // another was faster: look who
         }
-        const Error locked = locked_by(target, stored->holder, state == HolderState::kExpired ? HolderState::kUnknown : state);
+        const HolderState shown = state == HolderState::kExpired ? HolderState::kUnknown : state;
         if (verdict == Watch::Verdict::kAlive && boot_time_ns() >= deadline) {
-            throw locked;
+            throw locked_by(target, stored->holder, shown);
         }
         if (options.waiting && !told) {
-            options.waiting(locked.message());
+            options.waiting(locked_by(target, stored->holder, shown).message());
         }
         told = true;
         std::this_thread::sleep_for(poll);

@@ -294,7 +294,8 @@ void Repository::remove_packs_of(const SessionId& session) {
         for (unsigned counter = 0; counter < 256; ++counter) {
             const std::string first = two_digits(counter);
             std::vector<std::string> packs;
-            target_->list(std::string(folder) + first + "/" + first + digits, [&](const ObjectEntry& entry) {
+            const std::string prefix = std::string(folder).append(first).append("/").append(first).append(digits);
+            target_->list(prefix, [&](const ObjectEntry& entry) {
                 const auto name = layout::parse_pack(entry.name);
                 if (name && name->id.session() == session) {
                     packs.push_back(entry.name);
