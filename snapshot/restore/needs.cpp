@@ -151,7 +151,7 @@ void Measure::add_entry(std::uint64_t ino, FileType type, const std::function<st
 
 RestoreNeeds Measure::parts(const RestoreSelection& selection) {
     for (const auto& part : selection.parts) {
-        const auto top = join_path(part.components);
+        auto top = join_path(part.components);
         if (part.type != FileType::kDirectory) {
             add_entry(part.ino, part.type, [&top] { return top; });
             continue;
@@ -162,7 +162,7 @@ RestoreNeeds Measure::parts(const RestoreSelection& selection) {
             if (step.kind != TreeStep::Kind::kLeave) {
                 add_entry(step.kind == TreeStep::Kind::kEnter && step.depth == 0 ? part.ino : step.entry.ino, step.entry.type, [&] {
                     const auto below = walker.path();
-                    return below.empty() ? top : top + "/" + below;
+                    return below.empty() ? top : std::string(top).append("/").append(below);
                 });
             }
         }

@@ -46,6 +46,11 @@ Error unknown_here(const std::string& word, const std::string& from, const std::
                         "create the " + word + " first, or give a numeric id");
 }
 
+Error impossible(const std::string& word, const std::string& from, const std::string& to) {
+    return Error::usage("the owner mapping \"" + from + "=" + to + "\" names an id that no " + word + " can have",
+                        "ids are numbers up to 4294967294");
+}
+
 }  // namespace
 
 OwnerMap::OwnerMap(const Repository& repository, const Manifest& backup, const OwnerOptions& options, Report& report)
@@ -64,8 +69,7 @@ void OwnerMap::add_explicit(Kind& kind, const std::map<std::string, std::string>
             throw unknown_here(kind.word, from, to);
         }
         if (*id == std::numeric_limits<std::uint32_t>::max()) {
-            throw Error::usage("the owner mapping \"" + from + "=" + to + "\" names an id that no " + kind.word + " can have",
-                               "ids are numbers up to 4294967294");
+            throw impossible(kind.word, from, to);
         }
         kind.explicit_map[from] = *id;
     }
