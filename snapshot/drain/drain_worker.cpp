@@ -384,7 +384,8 @@ Task<std::vector<Run>> DrainWorker::read_range(int fd, FileRange range, std::uin
     if (stored) {
         const auto turn = co_await comparing_.acquire();
         auto memory = take_scratch();
-        const std::int64_t got = co_await read_content(fd, {memory.get(), kSegmentLimit}, range.offset, file_size);
+        const std::size_t room = (range.length + kPackAlignment - 1) / kPackAlignment * kPackAlignment;
+        const std::int64_t got = co_await read_content(fd, {memory.get(), room}, range.offset, file_size);
         if (got >= static_cast<std::int64_t>(range.length)) {
             auto runs = co_await store_differences({memory.get(), range.length}, range.offset, *stored);
             scratch_.push_back(std::move(memory));

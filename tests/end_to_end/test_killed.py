@@ -23,6 +23,11 @@ class Killed(harness.Case):
                 file.write(os.urandom(4096))
         return node
 
+    @staticmethod
+    def add_file(node):
+        """Something to read and store: what is stored already isn't stored again."""
+        (node / f"fresh{len(os.listdir(node))}").write_bytes(os.urandom(100_000))
+
     def steps_of(self, name, *arguments):
         """The steps that a run passes, in order, with the number of times each."""
         listing = self.scratch / "steps"
@@ -52,6 +57,7 @@ class Killed(harness.Case):
         mount = self.file_system("btrfs", 1024)
         node = self.node_of(mount)
         repository = self.repository()
+        wanted_first = compare.snapshot_of(node)
         steps = self.steps_of("backup", node, repository, "--drop-snapshot")
         for wanted in ("backup.session-begun", "backup.snapshot-taken", "backup.before-publish", "backup.published", "backup.session-ended"):
             self.assertIn(wanted, steps)
@@ -61,6 +67,7 @@ class Killed(harness.Case):
         for step, nth in self.kills(steps):
             with self.subTest(step=step, nth=nth):
                 points += 1
+                self.add_file(node)
                 if not self.killed(step, nth, "backup", node, repository, "--drop-snapshot"):
                     good += 1
                     continue
@@ -75,7 +82,7 @@ class Killed(harness.Case):
                 good = seen + 1
         self.ok("verify", repository, "--data")
         self.ok("restore", repository, first, mount / "restored")
-        self.assertEqual(compare.differences(compare.snapshot_of(node), compare.snapshot_of(mount / "restored")), [])
+        self.assertEqual(compare.differences(wanted_first, compare.snapshot_of(mount / "restored")), [])
         self.no_orphans(repository)
         print(f"killed at {points} points of {len(steps)} steps")
 
@@ -142,6 +149,7 @@ class Killed(harness.Case):
         repository = self.repository()
         for number, (failed_at, step) in enumerate(itertools.product(("backup.snapshot-taken", "drain.range-read"), self.CLEARING)):
             with self.subTest(failed_at=failed_at, step=step):
+                self.add_file(node)
                 result = self.run_program("backup", node, repository, "--drop-snapshot", program=harness.FAULTS,
                                           environment={"NODESNAP_INTERRUPT_AT": failed_at, "NODESNAP_SIGNAL_AT": step})
                 self.assertEqual(result.status, -9, f"was not killed at {step}: {result}")
