@@ -467,7 +467,8 @@ TEST_F(Program, SnapshotsOfOneSecondGetNamesOfTheirOwn) {
     }
     EXPECT_EQ(run({"snapshot", "list", mount / "node", "--json"}).json()["snapshots"].size(), kMany);
     EXPECT_EQ(run({"snapshot", "remove", mount / "node", "none-of-this-name"}).status, 3);
-    for (const auto& entry : run({"snapshot", "list", mount / "node", "--json"}).json()["snapshots"]) {
+    const auto snapshots = run({"snapshot", "list", mount / "node", "--json"}).json()["snapshots"];
+    for (const auto& entry : snapshots) {
         EXPECT_EQ(run({"snapshot", "remove", mount / "node", entry["name"]}).status, 0);
     }
 }
