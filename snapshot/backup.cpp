@@ -1,9 +1,11 @@
 #include "snapshot/backup.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <exception>
 #include <optional>
+#include <set>
 
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -11,6 +13,7 @@
 #include "platform/file.h"
 #include "platform/host.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/drain/earlier_drain.h"
 #include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
 
@@ -40,8 +43,11 @@ public:
 
     BackupResult run() {
         identify();
+        find_unfinished();
         clear_up();
-        choose_parent();
+        if (!draft_) {
+            choose_parent();
+        }
         begin();
         try {
             take_snapshot();
@@ -51,7 +57,9 @@ public:
             // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran
             // into.
             throw_if_taken_over();
-            abandon();
+            if (!suspend()) {
+                abandon();
+            }
             throw;
         }
         retire();
@@ -80,7 +88,89 @@ private:
     void clear_up() {
         progress_.phase = "clearing up after an unfinished backup";
         result_.cleared_sessions =
-            repository_.clear_sessions(lease_, [this](const SessionRecord& left) { return remove_snapshot_of(left); });
+            repository_.clear_sessions(lease_, [this](const SessionRecord& left) { return remove_snapshot_of(left); },
+                                       draft_ ? std::optional(draft_->id) : std::nullopt);
+        if (draft_) {
+            take_over_unfinished();
+        }
+    }
+
+    // A backup that was cut off, and can be gone on with.
+    void find_unfinished() {
+        if (backend_->name() == "none") {
+            return;
+        }
+        const std::set<SessionId> unfinished = repository_.unfinished_sessions();
+        for (const SessionRecord& session : repository_.sessions()) {
+            if (session.epoch >= lease_.epoch() || !unfinished.contains(session.id) || !repository_.can_be_resumed(session)) {
+                continue;
+            }
+            auto draft = repository_.load_draft(session.id);
+            const std::string flaw = draft ? why_not_resumed(session, *draft) : "what was known of it cannot be read";
+            if (!flaw.empty()) {
+                result_.resume_refused = flaw;
+                result_.parent_missing.clear();
+                snapshot_.reset();
+                parent_.reset();
+                compared_.reset();
+                continue;
+            }
+            draft_ = std::move(draft);
+            result_.resume_refused.clear();
+            return;
+        }
+    }
+
+    // Empty if it can be gone on with; then its snapshot is open, and what it builds on is found.
+    std::string why_not_resumed(const SessionRecord& session, const Manifest& draft) {
+        if (options_.no_resume) {
+            return "--no-resume was given";
+        }
+        if (session.host != host_name() || session.snapshot_backend != backend_->name()) {
+            return "its snapshot is on another host, or of another kind";
+        }
+        if (draft.excludes != excludes_.patterns()) {
+            return "other names are excluded now";
+        }
+        snapshot_ = backend_->find(snapshot_name(session.id), draft.proof);
+        if (!snapshot_ || stat_fd(snapshot_->root()).stx_ino != draft.root_ino) {
+            return "its snapshot is gone, or is not what it was";
+        }
+        if (!draft.parent) {
+            result_.parent_missing = "there was no backup to build on when it began";
+            return flaw_of_logs(session.id);
+        }
+        choose_parent(draft.parent);
+        return compared_ ? flaw_of_logs(session.id) : "the backup that it builds on is gone";
+    }
+
+    std::string flaw_of_logs(const SessionId& session) const {
+        try {
+            PackLogSink ignored{[](std::uint64_t, const Inode&) {}, [](std::uint64_t, std::string_view, const Xattr&) {},
+                                [](std::uint64_t, const Run&) {}};
+            read_logs(repository_, session, ignored);
+        } catch (const Error& error) {
+            if (error.status() != ExitStatus::kDamaged) {
+                throw;
+            }
+            return error.message();
+        }
+        return {};
+    }
+
+    void take_over_unfinished() {
+        for (const SessionRecord& session : repository_.sessions()) {
+            if (session.id == draft_->id && session.suspended) {
+                session_ = session;
+                journal_begun_ = true;
+                return;
+            }
+        }
+        // It couldn't be told what became of it.
+        draft_.reset();
+        snapshot_.reset();
+        parent_.reset();
+        compared_.reset();
     }
 
     // What can't be removed is no reason to do without a new backup.
@@ -111,12 +201,12 @@ private:
     }
     std::string snapshot_name(const SessionId& session) const { return session.hex() + snapshot_suffix(); }
 
-    // The newest backup whose snapshot is there and proves itself.
-    void choose_parent() {
+    // The newest backup whose snapshot is there and proves itself; or the one that is named, with its snapshot or without.
+    void choose_parent(const std::optional<SessionId>& only = {}) {
         bool any = false;
         repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
             any = true;
-            if (!entry.manifest || entry.manifest->damaged) {
+            if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
                 return true;
             }
             // Inode numbers mean something on one file system only.
@@ -148,6 +238,11 @@ private:
     }
 
     void begin() {
+        if (draft_) {
+            result_.resumed = true;
+            repository_.resume_session(lease_, session_, {repository_.next_sequence(), utc_now_ns() / 1'000'000'000, 0});
+            return;
+        }
         session_.id = SessionId::random();
         session_.manifest = {repository_.next_sequence(), utc_now_ns() / 1'000'000'000, 0};
         session_.epoch = lease_.epoch();
@@ -158,6 +253,9 @@ private:
     }
 
     void take_snapshot() {
+        if (draft_) {
+            return;  // it is there
+        }
         progress_.phase = "taking the snapshot";
         snapshot_ = backend_->create(snapshot_name(session_.id), true);
         fault::step("backup.snapshot-taken");
@@ -178,6 +276,14 @@ private:
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
         drain_options.scratch_directory = scratch_directory(options_);
         drain_options.sizes = options_.sizes;
+        drain_options.first_pack = session_.first_pack;
+        if (backend_->name() != "none") {
+            drain_options.begin_journal = [this] {
+                journal_begun_ = true;
+                repository_.store_draft(lease_, manifest_before_drain());
+            };
+        }
+        drain_options.resumes = draft_.has_value();
         if (parent_ && stat_fd(snapshot_->root()).stx_ino != parent_->root_ino) {
             forget_parent("the node directory is another one than at the last backup");
         }
@@ -187,7 +293,12 @@ private:
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);
     }
 
-    static constexpr std::uint32_t kPacksOfOneDrain = 1U << 24;
+    // What was logged so far builds on what can't be built on.
+    void begin_drain_anew(DrainOptions& drain_options) {
+        repository_.remove_journal(session_.id);
+        drain_options.resumes = false;
+        drain_options.first_pack += kPacksOfOneDrain;
+    }
 
     // False if the backup can't be built on: then it is to be done without it.
     bool drain_with(const DrainParent& parent, DrainOptions& drain_options) {
@@ -201,7 +312,7 @@ private:
             report_.warn("everything is read and stored, since the last backup cannot be built on: " + error.message());
             forget_parent("the last backup is damaged");
             compared_.reset();
-            drain_options.first_pack += kPacksOfOneDrain;
+            begin_drain_anew(drain_options);
             return false;
         }
     }
@@ -222,7 +333,7 @@ private:
             report_.warn("the file system's change list was wrong (" + drained_.lie + " of " + snapshot_->entry().path +
                          "): everything is read and compared instead; please report this, with the kernel's version");
             forget_parent("the file system's change list was wrong");
-            drain_options.first_pack += kPacksOfOneDrain;
+            begin_drain_anew(drain_options);
             return false;
         }
         SnapshotProof now = parent_snapshot_->proof();
@@ -237,33 +348,43 @@ private:
     // An incomplete backup is no parent.
     bool keeps_snapshot() const { return !options_.drop_snapshot && (options_.keep_snapshot || !drained_.damaged); }
 
-    Manifest manifest() const {
+    // Without a tree.
+    Manifest manifest_before_drain() const {
         const RepositoryInfo& info = repository_.info();
         Manifest manifest;
         manifest.id = session_.id;
         manifest.name = session_.manifest;
         manifest.epoch = lease_.epoch();
-        manifest.snapshot_time_ns = snapshot_->taken_ns();
-        manifest.finished_time_ns = utc_now_ns();
-        manifest.snapshot_duration_ns = snapshot_->duration_ns();
-        manifest.consistency = drained_.changed_meanwhile ? Consistency::kInconsistent : snapshot_->consistency();
-        manifest.damaged = drained_.damaged;
+        manifest.snapshot_time_ns = draft_ ? draft_->snapshot_time_ns : snapshot_->taken_ns();
+        manifest.snapshot_duration_ns = draft_ ? draft_->snapshot_duration_ns : snapshot_->duration_ns();
+        manifest.consistency = draft_ ? draft_->consistency : snapshot_->consistency();
         manifest.host_name = host_name();
         manifest.tool_version = NODESNAP_VERSION;
         manifest.excludes = excludes_.patterns();
         manifest.tags = options_.tags;
         manifest.proof = snapshot_->proof();
-        if (!keeps_snapshot()) {
-            manifest.proof.path.clear();
-        } else if (options_.keep_snapshot) {
-            manifest.proof.path = without_temporary(manifest.proof.path);  // what retire() renames it to
-        }
         if (parent_ || compared_) {
             manifest.parent = (parent_ ? parent_ : compared_)->id;
         }
         manifest.node = info.node;
         manifest.hash_seed = info.hash_seed;
         manifest.repository_created_ns = info.created_ns;
+        manifest.root_ino = stat_fd(snapshot_->root()).stx_ino;
+        return manifest;
+    }
+
+    Manifest manifest() const {
+        Manifest manifest = manifest_before_drain();
+        manifest.finished_time_ns = utc_now_ns();
+        if (drained_.changed_meanwhile) {
+            manifest.consistency = Consistency::kInconsistent;
+        }
+        manifest.damaged = drained_.damaged;
+        if (!keeps_snapshot()) {
+            manifest.proof.path.clear();
+        } else if (options_.keep_snapshot) {
+            manifest.proof.path = without_temporary(manifest.proof.path);  // what retire() renames it to
+        }
         manifest.tree = drained_.tree;
         manifest.root_ino = drained_.root_ino;
         manifest.packs = drained_.packs;
@@ -273,6 +394,7 @@ private:
 
     void publish() {
         progress_.phase = "publishing";
+        publishing_ = true;
         result_.manifest = manifest();
         fault::step("backup.before-publish");
         repository_.publish(lease_, result_.manifest);
@@ -286,6 +408,7 @@ private:
         result_.backend_reason = backend_->reason();
         result_.io_fallback_reason = drained_.io_fallback_reason;
         result_.audited_bytes = drained_.audited_bytes;
+        result_.resumed_bytes = drained_.resumed_bytes;
         try {
             if (options_.keep_snapshot) {
                 snapshot_->keep_for_operator();
@@ -330,6 +453,30 @@ private:
     }
 
     // After a failure: gives the space back at once. What this can't do, the next backup does: it finds the session object.
+    // Leaves what is stored for the next backup to go on with. False if there is nothing of the kind.
+    bool suspend() noexcept {
+        if (!journal_begun_ || publishing_ || !snapshot_) {
+            return false;
+        }
+        bool stored = true;
+        try {
+            stored = !repository_.logged_packs(session_.id).empty();
+            if (stored) {
+                snapshot_->keep();
+                repository_.suspend_session(lease_, session_);
+                report_.warn("what is stored so far stays, and so does the snapshot " + snapshot_->entry().path +
+                             ": the same backup, run again, goes on from there (or begins anew with --no-resume)");
+            }
+        } catch (const std::exception& error) {
+            snapshot_->keep();
+            try {
+                report_.warn("it could not be noted what is stored so far; the next backup finds out: " + std::string(error.what()));
+            } catch (...) {  // out of memory: the failure itself is being reported
+            }
+        }
+        return stored;
+    }
+
     void abandon() noexcept {
         try {
             const bool given_up =
@@ -384,6 +531,9 @@ private:
     std::unique_ptr<SnapshotBackend> backend_;
     Lease lease_;
     SessionRecord session_;
+    std::optional<Manifest> draft_;  // of the backup that is gone on with
+    std::atomic<bool> journal_begun_ = false;
+    bool publishing_ = false;
     std::optional<Manifest> parent_;    // whose snapshot tells what has changed
     std::optional<Manifest> compared_;  // without one: whose contents are compared
     std::unique_ptr<Snapshot> parent_snapshot_;

@@ -23,6 +23,7 @@ struct BackupOptions {
     bool skip_unreadable = false;
     bool keep_snapshot = false;  // under a name of its own: no later backup removes it
     bool drop_snapshot = false;  // no snapshot stays, so that the next backup reads everything
+    bool no_resume = false;      // begin anew, where an unfinished backup could be gone on with
     bool adopt_node = false;
     bool force_blocking = false;  // --no-io-uring
     unsigned workers = 0;         // 0: one per CPU that this process may use
@@ -37,6 +38,9 @@ struct BackupResult {
     std::string backend;
     std::string backend_reason;
     std::string snapshot_path;   // when it was kept
+    bool resumed = false;              // went on with a backup that was cut off: of the time of its snapshot
+    std::uint64_t resumed_bytes = 0;   // that it had stored
+    std::string resume_refused;        // why one that was cut off wasn't gone on with
     std::string parent_missing;  // why everything was read; empty: only what has changed since manifest.parent was
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};

@@ -151,18 +151,26 @@ private:
 };
 
 // A backup whose session object is still there must keep its manifest: who clears up after a session without one takes it for dead, and
-// removes its packs, on which later backups may rest.
+// removes its packs, on which later backups may rest. So must one that a backup that was cut off builds on, and may go on to.
 void keep_unfinished(const Repository& repository, const ForgetOptions& options, ForgetPlan& plan, Report& report) {
     const std::set<SessionId> sessions = repository.session_ids();
+    std::set<SessionId> parents;
+    for (const Manifest& draft : repository.drafts()) {
+        if (draft.parent) {
+            parents.insert(*draft.parent);
+        }
+    }
     for (ForgetPlan::Backup& backup : plan.backups) {
-        if (!backup.reasons.empty() || !sessions.contains(backup.facts.id)) {
+        const bool parent = parents.contains(backup.facts.id);
+        if (!backup.reasons.empty() || (!parent && !sessions.contains(backup.facts.id))) {
             continue;
         }
-        backup.reasons.push_back({KeepRule::kUnfinished});
+        backup.reasons.push_back({parent ? KeepRule::kBuiltOn : KeepRule::kUnfinished});
         --plan.removed;
         if (!options.backups.empty()) {
-            report.warn("backup " + backup.facts.id.hex() + " stays: its snapshot isn't cleared up yet; the next backup does that, " +
-                        "then it can be removed");
+            report.warn("backup " + backup.facts.id.hex() + " stays: " +
+                        (parent ? "a backup that was cut off builds on it; run that again first, or clear it up with --no-resume"
+                                : "its snapshot isn't cleared up yet; the next backup does that, then it can be removed"));
         }
     }
 }

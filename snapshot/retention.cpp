@@ -179,6 +179,8 @@ std::string to_string(KeepRule rule) {
             return "unreadable";
         case KeepRule::kUnfinished:
             return "unfinished";
+        case KeepRule::kBuiltOn:
+            return "built-on";
         case KeepRule::kNewerVersion:
             return "newer-version";
         case KeepRule::kNotNamed:
@@ -204,6 +206,8 @@ std::string describe(const KeepReason& reason, const RetentionRules& rules) {
             return "can't be read, \"nodesnap repair\" first";
         case KeepRule::kUnfinished:
             return "the next backup must clear up after it first";
+        case KeepRule::kBuiltOn:
+            return "a backup that was cut off builds on it, run that again first";
         case KeepRule::kNewerVersion:
             return "only a newer version of nodesnap may remove it";
         case KeepRule::kNotNamed:

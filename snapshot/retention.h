@@ -43,6 +43,7 @@ enum class KeepRule : std::uint8_t {
     kNewest,        // the newest good one, which no policy removes; where none is good, the newest that can be read
     kUnreadable,    // its manifest, or the latest revision of that, can't be read
     kUnfinished,    // its session isn't ended
+    kBuiltOn,       // a backup that was cut off builds on it
     kNewerVersion,  // it has features that this version mustn't remove
     kNotNamed,      // others were named
 };

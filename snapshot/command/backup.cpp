@@ -27,6 +27,7 @@ void declare(OptionSet& options) {
     options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
     options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
     options.flag("accept-inconsistent", "without a snapshot: back up a directory that is in use, and say so in the backup");
+    options.flag("no-resume", "begin anew where a backup that was cut off could be gone on with");
     options.flag("adopt-node", "the node has moved: to another host, file system or path");
     declare_workers(options);
     options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
@@ -122,6 +123,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     if (result.keep_snapshot && result.drop_snapshot) {
         throw Error::usage("--keep-snapshot and --drop-snapshot contradict each other");
     }
+    result.no_resume = options.flag("no-resume");
     result.adopt_node = options.flag("adopt-node");
     result.force_blocking = options.flag("no-io-uring");
     result.workers = options.count("workers", 1, kMaximumWorkers, 0);
@@ -157,11 +159,19 @@ std::string built_on(const BackupResult& result) {
            printable_text(result.parent_missing) + "\n";
 }
 
+std::string went_on_with(const BackupResult& result) {
+    if (result.resumed) {
+        return "  went on with the backup of that time, which was cut off; " + human_bytes(result.resumed_bytes) + " were stored already\n";
+    }
+    return result.resume_refused.empty() ? "" : "  a backup that was cut off was cleared up: " + printable_text(result.resume_refused) + "\n";
+}
+
 void print_summary(std::ostream& out, const BackupResult& result) {
     const Manifest& manifest = result.manifest;
     const Manifest::Totals& totals = manifest.totals;
     out << "backup " << manifest.id.hex() << (manifest.damaged ? " is made, but incomplete" : " is made") << '\n'
         << "  " << how_it_was_taken(result) << '\n'
+        << went_on_with(result)
         << "  consistency: " << to_string(manifest.consistency) << '\n'
         << "  " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
@@ -189,6 +199,9 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.member("snapshot_backend", result.backend);
     document.member("snapshot_backend_reason", result.backend_reason);
     document.name("snapshot_path", result.snapshot_path);
+    document.member("resumed", result.resumed);
+    document.member("resumed_bytes", result.resumed_bytes);
+    document.member("resume_refused", result.resume_refused);
     document.member("parent_missing", result.parent_missing);
     document.member("audited_bytes", result.audited_bytes);
     document.member("drain_seconds", std::chrono::duration<double>(result.drain_time).count());

@@ -75,8 +75,12 @@ void Catalog::add_entry(std::string_view key, char tag, std::span<const std::byt
 }
 
 void Catalog::add_inode(std::uint64_t ino, const Inode& inode) {
+    add_inode(ino, encode(inode));
+}
+
+void Catalog::add_inode(std::uint64_t ino, std::span<const std::byte> encoded) {
     add_entry(big_endian(ino), kReplaceInode, {});
-    add_entry(key::inode(ino), kPut, encode(inode));
+    add_entry(key::inode(ino), kPut, encoded);
 }
 
 void Catalog::edit_inode(std::uint64_t ino, const Inode& inode) {
@@ -89,7 +93,11 @@ void Catalog::add_dirent(std::uint64_t directory, std::string_view name, const D
 }
 
 void Catalog::add_xattr(std::uint64_t ino, std::string_view name, const Xattr& xattr) {
-    add_entry(key::xattr(ino, name), kPut, encode(xattr));
+    add_xattr(key::xattr(ino, name), encode(xattr));
+}
+
+void Catalog::add_xattr(std::string_view key, std::span<const std::byte> encoded) {
+    add_entry(key, kPut, encoded);
 }
 
 void Catalog::add_user(std::uint32_t uid, std::string_view name) {

@@ -22,10 +22,12 @@ public:
     // Of several records with one key (a hard link that was met twice) the first that isn't damaged counts. An inode's record replaces the
     // parent backup's, with its attributes.
     void add_inode(std::uint64_t ino, const Inode& inode);
+    void add_inode(std::uint64_t ino, std::span<const std::byte> encoded);
     // The same of a file whose map is the parent backup's, with the runs and cuts that are added for it as edits.
     void edit_inode(std::uint64_t ino, const Inode& inode);
     void add_dirent(std::uint64_t directory, std::string_view name, const Dirent& dirent);
     void add_xattr(std::uint64_t ino, std::string_view name, const Xattr& xattr);
+    void add_xattr(std::string_view key, std::span<const std::byte> encoded);
     void add_user(std::uint32_t uid, std::string_view name);
     void add_group(std::uint32_t gid, std::string_view name);
     // One run of a file whose inode record was added without runs.

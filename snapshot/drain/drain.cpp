@@ -116,6 +116,16 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     DrainResult result;
     const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
     result.root_ino = stat_fd(source).stx_ino;
+    if (options.resumes) {
+        progress.phase = "reading what is stored already";
+        state.earlier = std::make_unique<EarlierDrain>(repository, session, options.scratch_directory, state.catalog,
+                                                       [&state](const Inode& inode) { state.note_owner(inode.uid, inode.gid); });
+        state.add_packs(state.earlier->packs());
+        state.new_bytes += state.earlier->new_bytes();
+        state.read_bytes += state.earlier->new_bytes();
+        state.stored_bytes += state.earlier->stored_bytes();
+        result.resumed_bytes = state.earlier->new_bytes();
+    }
     progress.phase = "draining";
     read_source(state, result.root_ino, excludes,
                 options.workers != 0 ? std::min(options.workers, kMaximumWorkers) : std::min(cpu_count(), kDefaultWorkers));

@@ -4,6 +4,7 @@
 // work, two throttles and the catalog. When run() returns, all packs are durable; nothing refers to them yet.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -39,6 +40,11 @@ struct DrainOptions {
     std::string scratch_directory;
     DrainSizes sizes;
     std::uint32_t first_pack = 0;              // number of the first pack: higher for a second drain of one session
+    // Packs get logs, from which another drain of the same snapshot can go on. Called before the first log is stored; any thread. None: no
+    // logs.
+    std::function<void()> begin_journal = {};
+    bool resumes = false;  // goes on from the logs that are there
+    std::chrono::nanoseconds checkpoint_interval = std::chrono::seconds(10);
     std::function<void()> still_ours = [] {};  // asked before a pack becomes visible; throws when the lease is lost; any thread
 };
 
@@ -60,6 +66,7 @@ struct DrainResult {
     Manifest::Totals totals;         // stored_bytes: of this drain; data_bytes etc.: of the whole tree
     std::vector<PackId> packs;
     std::string io_fallback_reason;
+    std::uint64_t resumed_bytes = 0;  // that an earlier drain of the snapshot had stored; in `totals` too
     std::uint64_t audited_bytes = 0;
     std::string lie;  // where a sample showed that the change list was wrong: then nothing of this may be published
 };

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "platform/btrfs.h"
+#include "platform/clock.h"
 #include "platform/entry.h"
 #include "platform/host.h"
 #include "platform/random.h"
@@ -23,6 +24,7 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       catalog(options_.scratch_directory),
       read_throttle(options_.limit_bytes_per_second),
       write_throttle(options_.limit_bytes_per_second),
+      begun_ns_(monotonic_ns()),
       pack_counter_(options_.first_pack),
       descriptors_(entry::raise_descriptor_limit()) {}
 
@@ -30,6 +32,14 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
 // rings.
 std::size_t DrainState::units_in_flight(unsigned workers) const {
     return std::clamp<std::size_t>(descriptors_ / 4 / workers, 4, kUnitsInFlight);
+}
+
+// Where a drain is slow, packs get small; the longer it takes, the less an interval counts.
+std::chrono::nanoseconds DrainState::checkpoint_interval() const {
+    constexpr std::chrono::nanoseconds kLongest = std::chrono::minutes(1);
+    constexpr int kShare = 64;
+    const std::chrono::nanoseconds elapsed(monotonic_ns() - begun_ns_);
+    return std::clamp<std::chrono::nanoseconds>(elapsed / kShare, options.checkpoint_interval, std::max(options.checkpoint_interval, kLongest));
 }
 
 bool DrainState::claim_linked(std::uint64_t ino) {

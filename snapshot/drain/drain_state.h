@@ -2,8 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_set>
@@ -14,6 +16,7 @@
 #include "platform/error.h"
 #include "snapshot/drain/catalog.h"
 #include "snapshot/drain/drain.h"
+#include "snapshot/drain/earlier_drain.h"
 #include "snapshot/drain/work_queue.h"
 
 namespace nodesnap {
@@ -33,6 +36,7 @@ struct DrainState {
 
     WorkQueue queue;
     Catalog catalog;
+    std::unique_ptr<const EarlierDrain> earlier;  // with DrainOptions::resumes
     Throttle read_throttle;
     Throttle write_throttle;
 
@@ -41,6 +45,11 @@ struct DrainState {
 
     // Files and ranges that one worker may have in flight: each file has a descriptor.
     std::size_t units_in_flight(unsigned workers) const;
+
+    // How long a pack may stay open before it is sealed as a checkpoint.
+    std::chrono::nanoseconds checkpoint_interval() const;
+    // Called once, by whoever stores a log first.
+    void begin_journal() { std::call_once(journal_begun_, options.begin_journal); }
 
     PackId next_pack_id() { return PackId::of(session, pack_counter_++); }
 
@@ -71,6 +80,8 @@ private:
     static constexpr std::size_t kRememberedOwners = 4096;
     static constexpr std::size_t kRememberedEdits = 1024;
 
+    const std::int64_t begun_ns_;
+    std::once_flag journal_begun_;
     mutable std::mutex mutex_;
     std::atomic<std::uint32_t> pack_counter_;
     std::unordered_set<std::uint64_t> linked_;

@@ -92,6 +92,46 @@ private:
     std::size_t& active_;
 };
 
+namespace {
+
+// A checkpoint is a sealed pack; what all workers have not sealed yet is read again after an interruption.
+constexpr std::uint64_t kCheckpointBytes = 256ULL << 20;
+
+std::uint64_t pack_bytes(const DrainOptions& options, unsigned workers) {
+    return std::min(options.sizes.data_pack_bytes, kCheckpointBytes / workers);
+}
+
+std::function<void()> log_hook(DrainState& state) {
+    return state.options.begin_journal ? [&state] { state.begin_journal(); } : std::function<void()>();
+}
+
+// The parts of the extents that an earlier drain hasn't stored.
+LargeFile::NextExtent without(const EarlierDrain& earlier, std::uint64_t ino, LargeFile::NextExtent extents) {
+    return [&earlier, ino, extents = std::move(extents), rest = Extent{}](Extent& extent) mutable {
+        for (;;) {
+            if (rest.length == 0 && !extents(rest)) {
+                return false;
+            }
+            const auto stored = rest.unwritten() ? std::nullopt : earlier.next_range(ino, rest.logical);
+            if (!stored || stored->offset >= rest.end()) {
+                extent = std::exchange(rest, {});
+                return true;
+            }
+            const Extent whole = rest;
+            const std::uint64_t resume = std::min(stored->end, whole.end());
+            rest.logical = resume;
+            rest.length = whole.end() - resume;
+            if (stored->offset > whole.logical) {
+                extent = whole;
+                extent.length = stored->offset - whole.logical;
+                return true;
+            }
+        }
+    };
+}
+
+}  // namespace
+
 DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
     : state_(state),
       index_(index),
@@ -100,8 +140,8 @@ DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
       comparing_(ring_, kComparing),
       packs_(PackStream::Environment{ring_, buffers_, state.repository.target(), state.repository.info().uuid, state.repository.hasher(),
-                                     state.write_throttle, state.options.sizes.data_pack_bytes, [&state] { return state.next_pack_id(); },
-                                     state.options.still_ours}) {
+                                     state.write_throttle, pack_bytes(state.options, workers), [&state] { return state.next_pack_id(); },
+                                     state.options.still_ours, log_hook(state), [&state] { return state.checkpoint_interval(); }}) {
     if (!ring_.uses_io_uring()) {
         state_.set_fallback_reason(ring_.fallback_reason());
     }
@@ -224,6 +264,10 @@ Task<std::int64_t> DrainWorker::open_source(const SourceDirectory& directory, co
 }
 
 Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
+    if (state_.earlier && state_.earlier->holds(entry.ino)) {
+        skip_file();
+        co_return;
+    }
     const std::int64_t fd = co_await open_source(directory, entry);
     if (fd < 0) {
         throw SourceError(Error::system("open", path, static_cast<int>(-fd)));
@@ -235,13 +279,29 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
         co_return;
     }
     inode.xattr_count = static_cast<std::uint32_t>(xattrs.size());
+    Records records;
     if (!xattrs.empty()) {
-        co_await drain_xattrs(entry.ino, std::move(xattrs));
+        records = co_await drain_xattrs(entry.ino, std::move(xattrs));
     }
-    co_await drain_content(std::move(file), entry.ino, std::move(inode), std::move(path));
+    co_await drain_content(std::move(file), entry.ino, std::move(inode), std::move(records), std::move(path));
 }
 
-Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
+// An earlier drain of the same snapshot has stored it.
+void DrainWorker::skip_file() {
+    state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
+    state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
+}
+
+void DrainWorker::add_whole_file(std::uint64_t ino, const Inode& inode, Records records) {
+    Bytes encoded = encode(inode);
+    state_.catalog.add_inode(ino, encoded);
+    if (!inode.damaged) {
+        records.push_back({key::inode(ino), std::move(encoded)});
+        packs_.log_file(records);
+    }
+}
+
+Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, Records records, std::string path) {
     // What is larger may have holes or unwritten extents, and is worth asking for them.
     constexpr std::uint64_t kPlainSmallFile = 16U << 10;
     constexpr std::uint64_t kSlack = 8U << 10;  // the last block's, and one of attributes; more lies beyond the end of the file
@@ -253,9 +313,9 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, In
     if (size == 0 && allocated == 0) {
         state_.catalog.add_inode(ino, inode);
     } else if (size != 0 && size <= kInlineContentLimit) {
-        co_await drain_inline(file.get(), ino, std::move(inode), std::move(path));
+        co_await drain_inline(file.get(), ino, std::move(inode), std::move(records), std::move(path));
     } else if (size != 0 && size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack) {
-        co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(path));
+        co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(records), std::move(path));
     } else {
         push_large(std::move(file), ino, std::move(inode), std::move(path));
     }
@@ -282,6 +342,9 @@ void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode
         auto reader = std::make_shared<ExtentReader>(fd, path);
         extents = [reader](Extent& extent) { return reader->next(extent); };
     }
+    if (state_.earlier) {
+        extents = without(*state_.earlier, ino, std::move(extents));
+    }
     state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog,
                                                   std::move(extents), edits, std::move(before)),
                       size);
@@ -301,7 +364,7 @@ std::optional<Inode> DrainWorker::parents_record(std::uint64_t ino, const Inode&
     return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
 }
 
-Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std::string path) {
+Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, Records records, std::string path) {
     alignas(64) std::byte unaligned[2 * kPackAlignment];
     const auto address = reinterpret_cast<std::uintptr_t>(unaligned);
     std::byte* const buffer = unaligned + (kPackAlignment - address % kPackAlignment) % kPackAlignment;
@@ -321,10 +384,10 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, std
         inode.runs.push_back(run);
         inode.run_count = 1;
     }
-    state_.catalog.add_inode(ino, inode);
+    add_whole_file(ino, inode, std::move(records));
 }
 
-Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::string path) {
+Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, Records records, std::string path) {
     const FileRange range{0, static_cast<std::uint32_t>(inode.size)};
     const bool compares = state_.parent != nullptr && !state_.parent->tells_changes();
     const auto stored = compares ? parents_record(ino, inode) : std::nullopt;
@@ -332,7 +395,7 @@ Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode
     inode.run_count = inode.runs.size();
     inode.damaged = std::any_of(inode.runs.begin(), inode.runs.end(), [](const Run& run) { return run.flags == Run::kDamagedSource; });
     check_unchanged(fd, inode, path);
-    state_.catalog.add_inode(ino, inode);
+    add_whole_file(ino, inode, std::move(records));
 }
 
 Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range) {
@@ -343,6 +406,8 @@ Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, File
         state_.catalog.add_run(file.ino(), run);
         if (run.flags == Run::kDamagedSource) {
             file.mark_damaged();
+        } else {
+            packs_.log_run(file.ino(), run);
         }
     }
     check_unchanged(file.fd(), file.inode(), file.path());
@@ -517,7 +582,8 @@ Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const Sour
     state_.catalog.add_inode(entry.ino, inode);
 }
 
-Task<void> DrainWorker::drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs) {
+Task<DrainWorker::Records> DrainWorker::drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs) {
+    Records records;
     for (SourceXattr& source : xattrs) {
         Xattr stored;
         stored.size = source.value.size();
@@ -534,8 +600,10 @@ Task<void> DrainWorker::drain_xattrs(std::uint64_t ino, std::vector<SourceXattr>
             stored.runs.push_back(run);
             packs_.filled(std::move(reservation));
         }
-        state_.catalog.add_xattr(ino, source.name, stored);
+        records.push_back({key::xattr(ino, source.name), encode(stored)});
+        state_.catalog.add_xattr(records.back().key, records.back().value);
     }
+    co_return records;
 }
 
 Inode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path) {

@@ -36,6 +36,8 @@ private:
     using Scratch = std::unique_ptr<std::byte, FreeScratch>;  // kSegmentLimit bytes
     Scratch take_scratch();
 
+    using Records = std::vector<PackStream::LogRecord>;  // of one file
+
     struct BatchInProgress;
     struct ChunkInProgress;
     class ActiveUnit;
@@ -47,14 +49,16 @@ private:
 
     Task<void> drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index);
     Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
-    Task<void> drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path);
+    Task<void> drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, Records records, std::string path);
     void push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path);
     std::optional<Inode> parents_record(std::uint64_t ino, const Inode& now) const;
-    Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, std::string path);
-    Task<void> drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::string path);
+    void skip_file();
+    void add_whole_file(std::uint64_t ino, const Inode& inode, Records records);
+    Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, Records records, std::string path);
+    Task<void> drain_one_segment(int fd, std::uint64_t ino, Inode inode, Records records, std::string path);
     Task<void> drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range);
     Task<void> drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
-    Task<void> drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs);
+    Task<Records> drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs);
     Task<std::int64_t> open_entry(const SourceDirectory& directory, const SourceEntry& entry, int flags);
     Task<std::int64_t> open_source(const SourceDirectory& directory, const SourceEntry& entry);
 

@@ -5,6 +5,7 @@
 
 #include "io/target/paced_write.h"
 #include "io/transfer.h"
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 
@@ -12,6 +13,7 @@ namespace nodesnap {
 namespace {
 
 constexpr std::size_t kSealsInFlight = 2;
+constexpr std::size_t kLogBytes = 4U << 20;  // a pack whose log has so many is closed
 
 std::uint32_t round_up(std::uint32_t bytes) {
     constexpr auto kMask = static_cast<std::uint32_t>(kPackAlignment - 1);
@@ -46,6 +48,13 @@ struct WriteBuffer {
     bool closed = false;        // no more room is reserved here
 };
 
+// The logs of a stream are stored in the order of their packs.
+struct LogTurn {
+    LogTurn(Ring& ring, const PackId& id) : pack(id), stored(ring) {}
+    PackId pack;
+    AsyncEvent stored;
+};
+
 struct OpenPack {
     OpenPack(Ring& ring, PackId id, std::unique_ptr<ObjectWriter> object)
         : index(layout::PackKind::kData, id, 0), writer(std::move(object)), drained(ring) {}
@@ -58,6 +67,10 @@ struct OpenPack {
     std::size_t writes = 0;      // in flight
     AsyncEvent drained;          // no more buffers and writes; set when closed and empty
     bool closed = false;
+    std::int64_t opened_ns = monotonic_ns();
+    PackLog log;
+    std::shared_ptr<LogTurn> turn;    // none: it gets no log
+    std::shared_ptr<LogTurn> before;  // whose log has to be there first
 
     void signal_if_drained() {
         if (closed && queue.empty() && writes == 0 && !writing_ready) {
@@ -82,17 +95,32 @@ bool PackStream::fits(std::uint32_t rounded) const {
 void PackStream::open_pack() {
     const PackId id = env_.next_pack_id();
     current_ = std::make_shared<OpenPack>(env_.ring, id, env_.target.begin(layout::pack({layout::PackKind::kData, id, 0}), id.hex()));
+    current_->log = std::exchange(early_log_, {});
+}
+
+bool PackStream::due() const {
+    return env_.before_log && current_ && (current_->log.memory_bytes() >= kLogBytes ||
+                               std::chrono::nanoseconds(monotonic_ns() - current_->opened_ns) >= env_.checkpoint_interval());
+}
+
+// From here on the log's records go to the next pack's.
+void PackStream::close_pack() {
+    if (env_.before_log) {
+        current_->turn = std::make_shared<LogTurn>(env_.ring, current_->index.id());
+        current_->before = std::exchange(last_, current_->turn);
+    }
 }
 
 Task<PackStream::Reservation> PackStream::reserve(std::uint32_t length) {
     const std::uint32_t rounded = round_up(length);
     const auto turn = co_await reserving_.acquire();
-    if (!fits(rounded)) {
+    if (!fits(rounded) || due()) {
         if (current_) {
             close_buffer(current_);
             const bool full = current_->end + rounded > env_.pack_bytes || current_->index.size() >= kSegmentsPerPackLimit;
-            if (full) {
+            if (full || due()) {
                 auto slot = co_await seals_.acquire();
+                close_pack();
                 env_.ring.spawn(seal(std::exchange(current_, nullptr), std::move(slot)));
             }
         }
@@ -192,6 +220,46 @@ Task<void> PackStream::seal(std::shared_ptr<OpenPack> pack, [[maybe_unused]] Asy
     co_await pack->writer->finish(env_.ring);
     fault::step("drain.pack-sealed");
     sealed_.push_back(pack->index.id());
+    if (pack->turn) {
+        co_await write_log(*pack);
+    }
+}
+
+Task<void> PackStream::write_log(OpenPack& pack) {
+    std::optional<PackId> before;
+    if (pack.before) {
+        before = pack.before->pack;
+        co_await pack.before->stored.wait();
+    }
+    env_.before_log();
+    env_.still_ours();
+    const PackId& id = pack.index.id();
+    const AlignedBytes log(pack.log.encode(env_.repository, id, before, compressor_));
+    pack.log = {};
+    auto writer = env_.target.begin(layout::pack_log(id), id.hex() + "-log");
+    co_await write_paced(env_.ring, *writer, log.span(), 0, env_.write_throttle);
+    co_await writer->finish(env_.ring);
+    fault::step("drain.pack-logged");
+    pack.turn->stored.set();
+}
+
+PackLog& PackStream::open_log() {
+    return current_ ? current_->log : early_log_;
+}
+
+void PackStream::log_file(std::span<const LogRecord> records) {
+    if (!env_.before_log || open_log().memory_bytes() >= 2 * kLogBytes) {
+        return;  // it will be read again
+    }
+    for (const LogRecord& record : records) {
+        open_log().add(record.key, record.value, compressor_);
+    }
+}
+
+void PackStream::log_run(std::uint64_t ino, const Run& run) {
+    if (env_.before_log) {
+        open_log().add_run(ino, run, compressor_);
+    }
 }
 
 Task<void> PackStream::finish() {

@@ -3,10 +3,11 @@
 //
 // A worker's packs follow one another: a pack that has reached its size is sealed (tail, fsync, visible) in the background while the
 // next one fills. All functions are for the ring's thread. Buffers are written strictly in the order in which their room was reserved.
-// Memory: the pool's buffers, and the index of the packs that are open (at most three, 4 MiB each).
+// Memory: the pool's buffers, and the indexes and logs of the packs that are open (at most three, of 4 MiB each).
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -21,9 +22,12 @@
 #include "io/target/target.h"
 #include "io/throttle.h"
 #include "snapshot/repository/pack.h"
+#include "snapshot/repository/pack_codec.h"
+#include "snapshot/repository/pack_log.h"
 
 namespace nodesnap {
 
+struct LogTurn;
 struct OpenPack;
 struct WriteBuffer;
 
@@ -39,6 +43,9 @@ public:
         std::uint64_t pack_bytes;              // where a pack is closed
         std::function<PackId()> next_pack_id;  // any thread
         std::function<void()> still_ours;      // throws when the repository was taken over; any thread
+        // Called before each log is stored; any thread. None: no logs.
+        std::function<void()> before_log = {};
+        std::function<std::chrono::nanoseconds()> checkpoint_interval = {};  // how long a pack with a log may stay open; any thread
     };
 
     explicit PackStream(Environment environment);
@@ -61,7 +68,16 @@ public:
     // Computes the segment's checksums, and lets the buffer be written when it was the last one awaited.
     void filled(Reservation reservation);
 
-    // Writes what is left and seals the last pack; all sealed packs are durable when it is done.
+    // What is complete now goes into the log of the open pack: all records of a file, or part of a large one. What they refer to must have
+    // been stored by this stream, or by an earlier backup.
+    struct LogRecord {
+        std::string key;
+        Bytes value;
+    };
+    void log_file(std::span<const LogRecord> records);
+    void log_run(std::uint64_t ino, const Run& run);
+
+    // Writes what is left and seals the last pack, without a log; all sealed packs are durable when it is done.
     Task<void> finish();
 
     std::vector<PackId> sealed_packs() const { return sealed_; }
@@ -73,12 +89,19 @@ private:
     void close_buffer(const std::shared_ptr<OpenPack>& pack);
     Task<void> write_ready(std::shared_ptr<OpenPack> pack);
     Task<void> write_one(std::shared_ptr<OpenPack> pack, std::unique_ptr<WriteBuffer> buffer);
+    void close_pack();
+    bool due() const;
+    PackLog& open_log();
     Task<void> seal(std::shared_ptr<OpenPack> pack, AsyncSemaphore::Hold slot);
     Task<void> write_tail(OpenPack& pack);
+    Task<void> write_log(OpenPack& pack);
 
     Environment env_;
     AsyncSemaphore reserving_;  // one coroutine at a time replaces the current buffer
     std::shared_ptr<OpenPack> current_;
+    Compressor compressor_;
+    PackLog early_log_;                   // complete while no pack was open
+    std::shared_ptr<LogTurn> last_;       // of the pack that was closed last
     AsyncSemaphore seals_;  // bounds the packs that are being sealed beside the open one
     std::vector<PackId> sealed_;
     std::uint64_t stored_bytes_ = 0;

@@ -25,7 +25,9 @@ Error scratch_error(const char* operation, const std::string& directory, int err
     return Error::system(operation, "temporary file in " + directory, error_number, hint);
 }
 
-FileDescriptor create_unnamed(const std::string& directory) {
+}  // namespace
+
+FileDescriptor open_unnamed(const std::string& directory) {
     if (const int injected = fault::inject("sorter.create")) {
         throw scratch_error("create", directory, injected);
     }
@@ -46,9 +48,7 @@ FileDescriptor create_unnamed(const std::string& directory) {
     return file;
 }
 
-}  // namespace
-
-SpillFile::SpillFile(const std::string& directory) : directory_(directory), file_(create_unnamed(directory)) {
+SpillFile::SpillFile(const std::string& directory) : directory_(directory), file_(open_unnamed(directory)) {
     buffer_.reserve(kSorterBufferBytes);
 }
 

@@ -17,6 +17,9 @@ namespace nodesnap {
 
 inline constexpr std::size_t kSorterBufferBytes = 256U << 10;
 
+// A new file without a name, for reading and writing: it is gone when its descriptor is. Throws Error, with --scratch-dir as the remedy.
+FileDescriptor open_unnamed(const std::string& directory);
+
 struct SpilledRun {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;

@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::string_view kPackSuffix = ".pack";
 constexpr std::string_view kSessionSuffix = ".session";
+constexpr std::string_view kDraftSuffix = ".draft";
+constexpr std::string_view kLogSuffix = ".log";
 constexpr std::size_t kSequenceDigits = 10;
 constexpr std::size_t kUtcLength = 16;  // YYYYMMDDThhmmssZ
 
@@ -107,6 +109,14 @@ std::string session(const SessionId& id) {
     return std::string(kJournal) + id.hex() + std::string(kSessionSuffix);
 }
 
+std::string draft(const SessionId& id) {
+    return std::string(kJournal) + id.hex() + std::string(kDraftSuffix);
+}
+
+std::string pack_log(const PackId& id) {
+    return std::string(kJournal) + id.hex() + std::string(kLogSuffix);
+}
+
 std::string shared_lock(const SessionId& id) {
     return "locks/" + id.hex() + ".shared";
 }
@@ -154,6 +164,13 @@ std::optional<SessionId> parse_session(std::string_view name) {
         return std::nullopt;
     }
     return SessionId::parse(name);
+}
+
+std::optional<PackId> parse_pack_log(std::string_view name) {
+    if (!take_prefix(name, kJournal) || !take_suffix(name, kLogSuffix)) {
+        return std::nullopt;
+    }
+    return PackId::parse(name);
 }
 
 }  // namespace nodesnap::layout

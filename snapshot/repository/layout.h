@@ -38,6 +38,8 @@ struct ManifestName {
 std::string pack(const PackName& name);
 std::string manifest(const ManifestName& name);
 std::string session(const SessionId& id);
+std::string draft(const SessionId& id);
+std::string pack_log(const PackId& id);
 std::string shared_lock(const SessionId& id);
 std::string remains(std::string_view object);  // what is left of an object that was given up
 
@@ -45,5 +47,6 @@ std::string remains(std::string_view object);  // what is left of an object that
 std::optional<PackName> parse_pack(std::string_view name);
 std::optional<ManifestName> parse_manifest(std::string_view name);
 std::optional<SessionId> parse_session(std::string_view name);
+std::optional<PackId> parse_pack_log(std::string_view name);
 
 }  // namespace nodesnap::layout

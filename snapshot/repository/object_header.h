@@ -44,6 +44,7 @@ enum class ObjectKind : std::uint32_t {
     kManifest = four_letters("MANI"),
     kVoid = four_letters("VOID"),
     kTrailer = four_letters("TRLR"),
+    kPackLog = four_letters("PLOG"),
 };
 
 inline constexpr std::size_t kHeaderBytes = 128;

@@ -33,7 +33,14 @@ struct SessionRecord {
     std::string host;
     std::string snapshot_path;  // empty if none was made, or the backup died before it noted it
     std::string snapshot_backend;
+    // Nobody writes for it, or publishes under its manifest's name, until a backup resumes it.
+    bool suspended = false;
+    std::uint32_t first_pack = 0;  // number of the first pack of the run that works on it now, or did last
 };
+
+// Pack numbers of one run: up to four drains, where an earlier backup can't be built on.
+inline constexpr std::uint32_t kPacksOfOneDrain = 1U << 24;
+inline constexpr std::uint32_t kPacksOfOneRun = 4 * kPacksOfOneDrain;
 
 // What an attempt to remove a session's snapshot came to.
 enum class SnapshotRemains {
@@ -97,12 +104,29 @@ public:
     // wholly. Every holder of the lease calls this before it refers to or removes anything stored: what a session left is
     // its own only while no other backup rests on it. Safe against a former holder that is only stopped, whenever it wakes: it finds the
     // mark under its manifest's name.
+    // What can be resumed is suspended instead and stays: all of it where there is no remover, `spared` otherwise.
     using SnapshotRemover = std::function<SnapshotRemains(const SessionRecord&)>;
-    std::size_t clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot);
+    std::size_t clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot, const std::optional<SessionId>& spared = {});
     // Clears up after our own session, which failed: in the same order. Nothing may still write for it. False if it was, or may have been,
     // published after all (publish() failed when the manifest was visible already): then at most its snapshot, unless that was to be kept,
     // and the session object are removed.
     bool abandon_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+
+    // Going on after an interruption: see docs/design.md. The draft is what was known of a backup when its drain began: a manifest without
+    // a tree. A session can be resumed if it has a draft and a log, and began less than 30 days ago.
+    void store_draft(const Lease& lease, const Manifest& draft);
+    std::optional<Manifest> load_draft(const SessionId& session) const;  // nullopt if there is none, or it can't be read
+    std::vector<PackId> logged_packs(const SessionId& session) const;
+    bool can_be_resumed(const SessionRecord& session) const;
+    // Those that are kept for a resume, with what they build on.
+    std::vector<Manifest> drafts() const;
+    // Our own session, which failed before it was to be published.
+    void suspend_session(const Lease& lease, SessionRecord& session);
+    // Takes a suspended session over: under a manifest name of its own, with pack numbers of its own. Removes its packs that no log tells
+    // of.
+    void resume_session(const Lease& lease, SessionRecord& session, const layout::ManifestName& name);
+    // Logs and draft.
+    void remove_journal(const SessionId& session);
 
     // Checks the lease, then creates the manifest; Error::locked if the session was abandoned by another meanwhile. After another Error the
     // manifest may be visible: abandon_session() finds out.
@@ -121,10 +145,15 @@ private:
         bool wholly;  // the session object is removed
     };
     Cleared clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    // Takes the name of its manifest away from a session: then it can't be published any more.
+    Clearing take_name(const Lease& lease, const SessionRecord& session, bool& keeps_snapshot);
+    void store_session(const SessionRecord& session);
+    void sweep_journal();
+    bool suspend_dead(const Lease& lease, SessionRecord session);
     bool end_finished(const SessionRecord& session, bool keeps_snapshot, const SnapshotRemover& remove_snapshot);
     bool has_later_revision(const layout::ManifestName& name) const;
     bool forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
-    void remove_packs_of(const SessionId& session);
+    void remove_packs_of(const SessionId& session, const std::set<PackId>& kept = {});
 
     std::shared_ptr<Target> target_;
     RepositoryInfo info_;

@@ -5,6 +5,7 @@
 // wakes late, at whatever point, can't publish a backup whose packs are gone. A session of a later epoch than the lease's is never touched:
 // then it is we who slept.
 #include <algorithm>
+#include <limits>
 #include <map>
 
 #include "io/target/object_name.h"
@@ -33,6 +34,8 @@ Bytes encode_session(const Uuid& repository, const SessionRecord& session) {
     object.members["host"] = session.host;
     object.members["snapshot_path"] = member::from_path(session.snapshot_path);
     object.members["snapshot_backend"] = session.snapshot_backend;
+    object.members["suspended"] = session.suspended;
+    object.members["first_pack"] = session.first_pack;
     return encode_json_object(object);
 }
 
@@ -49,6 +52,15 @@ SessionRecord decode_session(std::span<const std::byte> text, const SessionId& i
     session.host = member::text(object.members, "host", name);
     session.snapshot_path = member::path(object.members, "snapshot_path", name);
     session.snapshot_backend = member::text(object.members, "snapshot_backend", name);
+    // The first sessions ever had neither.
+    session.suspended = object.members.contains("suspended") && member::boolean(object.members, "suspended", name);
+    if (object.members.contains("first_pack")) {
+        const std::uint64_t first = member::unsigned_integer(object.members, "first_pack", name);
+        if (first > std::numeric_limits<std::uint32_t>::max()) {
+            throw Error::damaged(name, "its first pack's number is out of bounds");
+        }
+        session.first_pack = static_cast<std::uint32_t>(first);
+    }
     return session;
 }
 
@@ -106,16 +118,21 @@ std::string two_digits(unsigned value) {
 void Repository::begin_session(const Lease& lease, const SessionRecord& session) {
     require_writable();
     lease.check();
+    store_session(session);
+    fault::step("session.begun");
+}
+
+void Repository::store_session(const SessionRecord& session) {
     const std::string object = layout::session(session.id);
     const auto present = target_->load(object, kJsonObjectLimit);
     const auto expected = present ? std::optional(present->version) : std::nullopt;
     if (!target_->swap(object, expected, encode_session(info_.uuid, session))) {
-        throw Error::locked(target_->describe(object) + " was changed by another", "run the backup again");
+        throw Error::locked(target_->describe(object) + " was changed by another", "run it again");
     }
-    fault::step("session.begun");
 }
 
 void Repository::end_session(const SessionId& session) {
+    remove_journal(session);
     target_->remove(layout::session(session));
 }
 
@@ -162,9 +179,11 @@ void Repository::publish(const Lease& lease, const Manifest& manifest) {
     fault::step("publish.done");
 }
 
-std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot) {
+std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot,
+                                       const std::optional<SessionId>& spared) {
     require_writable();
     lease.check();
+    sweep_journal();
     std::vector<SessionRecord> dead = sessions();
     std::erase_if(dead, [&](const SessionRecord& session) { return session.epoch >= lease.epoch(); });
     if (dead.empty()) {
@@ -200,6 +219,10 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
             sink_({damaged->object, damaged->damage, false});
             continue;
         }
+        const bool spare = remove_snapshot ? session.id == spared : can_be_resumed(session);
+        if (spare && suspend_dead(lease, session)) {
+            continue;
+        }
         cleared += clear_session(lease, session, remove_snapshot).wholly ? 1 : 0;
     }
     return cleared;
@@ -218,7 +241,7 @@ bool Repository::end_finished(const SessionRecord& session, bool keeps_snapshot,
     return true;
 }
 
-Repository::Cleared Repository::clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+Repository::Clearing Repository::take_name(const Lease& lease, const SessionRecord& session, bool& keeps_snapshot) {
     lease.check();
     const std::string manifest = layout::manifest(session.manifest);
     if (!target_->create(manifest, encode_void_manifest(info_.uuid, session.id, session.manifest.revision))) {
@@ -226,11 +249,12 @@ Repository::Cleared Repository::clear_session(const Lease& lease, const SessionR
             const Holder holder = holder_of_name(*target_, info_.uuid, session.manifest, session.id);
             switch (holder.held) {
                 case Held::kPublished:
-                    return {Clearing::kPublished, end_finished(session, holder.keeps_snapshot, remove_snapshot)};
+                    keeps_snapshot = holder.keeps_snapshot;
+                    return Clearing::kPublished;
                 case Held::kMark:
                     break;
                 case Held::kOthersMark:  // in the place of its manifest, which was given up as lost: other backups may rest on its packs
-                    return {Clearing::kUnknown, false};
+                    return Clearing::kUnknown;
                 case Held::kNothing:  // the name is taken, but what has it can't be seen: nothing may be removed on such grounds
                 case Held::kForeign:
                     throw Error::failed("cannot tell what became of session " + session.id.hex() + ": " + target_->describe(manifest) +
@@ -242,15 +266,29 @@ Repository::Cleared Repository::clear_session(const Lease& lease, const SessionR
                 throw;
             }
             sink_({manifest, error.message(), false});
-            return {Clearing::kUnknown, false};
+            return Clearing::kUnknown;
         }
     }
     fault::step("session.void-created");
     // The name may have been free because a repair has moved the manifest to its next revision, while whoever runs this slept.
     lease.check();
-    if (has_later_revision(session.manifest)) {
-        return {Clearing::kUnknown, false};
+    return has_later_revision(session.manifest) ? Clearing::kUnknown : Clearing::kGivenUp;
+}
+
+Repository::Cleared Repository::clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+    bool keeps_snapshot = false;
+    const Clearing what = take_name(lease, session, keeps_snapshot);
+    if (what == Clearing::kPublished) {
+        return {what, end_finished(session, keeps_snapshot, remove_snapshot)};
     }
+    if (what == Clearing::kUnknown) {
+        return {what, false};
+    }
+    if (!logged_packs(session.id).empty()) {
+        remove_journal(session.id);
+        lease.renew();  // without its logs nobody resumes from packs that are half gone
+    }
+    fault::step("session.journal-removed");
     remove_packs_of(session.id);
     fault::step("session.packs-removed");
     const bool wholly = forget_session(session, remove_snapshot);
@@ -284,7 +322,7 @@ bool Repository::forget_session(const SessionRecord& session, const SnapshotRemo
     return true;
 }
 
-void Repository::remove_packs_of(const SessionId& session) {
+void Repository::remove_packs_of(const SessionId& session, const std::set<PackId>& kept) {
     const std::string digits = session.hex();
     // Parts first: a writer that still runs can't turn them into packs any more.
     for (unsigned counter = 0; counter < 256; ++counter) {
@@ -297,7 +335,7 @@ void Repository::remove_packs_of(const SessionId& session) {
             const std::string prefix = std::string(folder).append(first).append("/").append(first).append(digits);
             target_->list(prefix, [&](const ObjectEntry& entry) {
                 const auto name = layout::parse_pack(entry.name);
-                if (name && name->id.session() == session) {
+                if (name && name->id.session() == session && !kept.contains(name->id)) {
                     packs.push_back(entry.name);
                 }
             });

@@ -1,0 +1,240 @@
+"""A backup that is cut off is gone on with: nothing that is stored is read again, and the result is that of one that wasn't."""
+
+import errno
+import json
+import os
+import random
+import shutil
+
+import compare
+import harness
+
+MIB = 1 << 20
+CHECKPOINT = 256 * MIB  # what may be read again
+WORKERS = ("--workers", "1")  # so that it is known which pack is closed when
+
+
+class Resume(harness.Case):
+    def node_of(self, mount, seed=1):
+        """About 400 MiB: files that are stored as a whole, with attributes and several names, and large ones with holes and unwritten parts."""
+        chance = random.Random(seed)
+        node = self.subvolume(mount / "node")
+        (node / "small").mkdir()
+        for number in range(6000):
+            path = node / "small" / f"{number:05}"
+            path.write_bytes(chance.randbytes(chance.choice((100, 2000, 5000, 16000, 30000))))
+            if number % 50 == 0:
+                os.setxattr(path, "user.short", b"x" * 100)
+                os.setxattr(path, "user.long", chance.randbytes(3000))
+                os.link(path, node / f"link{number}")
+        for number in range(4):
+            with open(node / f"large{number}", "wb") as file:
+                for _ in range(75):
+                    file.write(chance.randbytes(MIB))
+                file.seek(5 * MIB + 4096, os.SEEK_CUR)
+                file.write(chance.randbytes(777))
+        harness.tool("fallocate", "--keep-size", "-o", 300 * MIB, "-l", MIB, node / "large1")
+        (node / "CURRENT").write_bytes(b"MANIFEST-1\n")
+        return node
+
+    @staticmethod
+    def change(node, seed):
+        chance = random.Random(seed)
+        for number in range(4):
+            with open(node / f"large{number}", "r+b") as file:
+                for _ in range(2500):
+                    file.seek(chance.randrange(75 * 256) * 4096)
+                    file.write(chance.randbytes(4096))
+        for number in range(0, 6000, 7):
+            (node / "small" / f"{number:05}").write_bytes(chance.randbytes(9000))
+        (node / f"new{seed}").write_bytes(chance.randbytes(100 * MIB))
+        with open(node / "large0", "r+b") as file:
+            file.truncate(60 * MIB)
+
+    def killed(self, step, *arguments, signal="9"):
+        result = self.run_program("backup", *arguments, *WORKERS, program=harness.FAULTS,
+                                  environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_SIGNAL": signal})
+        self.assertEqual(result.status, -9 if signal == "9" else harness.FAILED, f"not at {step}: {result}")
+        return result
+
+    def left(self, mount, repository):
+        """Snapshots of its backups, and what is in its journal."""
+        mark = "-" + json.loads((repository / "repository.json").read_text())["repository"][:8]
+        found = [entry["name"] for entry in self.ok("snapshot", "list", mount / "node", "--json").json["snapshots"] if entry["name"].endswith(mark)]
+        return found, sorted(path.name for path in (repository / "journal").iterdir())
+
+    @staticmethod
+    def stored_bytes(repository):
+        return sum(pack.stat().st_size for kind in ("packs", "nodes") for pack in (repository / kind).rglob("*.pack"))
+
+    def goes_on(self, mount, repository, wanted, before=0):
+        """The next backup resumes: what it stores besides is what was missing, and it restores to what the node was."""
+        result = self.ok("backup", mount / "node", repository, *WORKERS, "--json").json
+        self.assertTrue(result["resumed"])
+        self.assertGreater(result["resumed_bytes"], 0)
+        totals = result["backup"]
+        restored = mount / f"restored{len(os.listdir(mount))}"
+        self.ok("restore", repository, "latest", restored)
+        self.assertEqual(compare.differences(wanted, compare.snapshot_of(restored)), [])
+        shutil.rmtree(restored)
+        self.ok("verify", repository, "--data")
+        # Only the snapshot of this backup is left, under its name.
+        snapshots, journal = self.left(mount, repository)
+        self.assertEqual(len(snapshots), 1)
+        self.assertTrue(snapshots[0].startswith(totals["id"]))
+        self.assertEqual(journal, [])
+        self.assertEqual(len(self.backups(repository)), before + 1)
+        sessions = {backup["id"] for backup in self.backups(repository)}
+        for kind in ("packs", "nodes"):
+            for pack in (repository / kind).rglob("*.pack"):
+                self.assertIn(pack.name[2:24], sessions)
+        return result
+
+    def test_killed(self):
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        golden = mount / "golden"
+        harness.tool("btrfs", "subvolume", "snapshot", "-r", node, golden)
+        whole = self.repository("whole")
+        self.ok("backup", node, whole, *WORKERS, "--drop-snapshot")
+        for step in ("drain.pack-logged:1", "drain.pack-logged:2", "drain.pack-sealed:2", "drain.data-durable", "drain.metadata-durable",
+                     "backup.before-publish"):
+            with self.subTest(step=step):
+                harness.tool("btrfs", "subvolume", "delete", node)
+                harness.tool("btrfs", "subvolume", "snapshot", golden, node)
+                wanted = compare.snapshot_of(node)
+                repository = self.repository(step.replace(":", "-"))
+                self.killed(step, node, repository)
+                self.assertEqual(self.backups(repository), [])
+                self.ok("verify", repository)
+                self.change(node, 3)  # the resumed backup is of the time of its snapshot
+                self.goes_on(mount, repository, wanted)
+                self.assertLess(self.stored_bytes(repository), self.stored_bytes(whole) + CHECKPOINT)
+                # Then an incremental one, which has the resumed one as its parent.
+                later = self.ok("backup", node, repository, *WORKERS, "--drop-snapshot", "--json").json
+                self.assertFalse(later["resumed"])
+                self.assertEqual(later["parent_missing"], "")
+                self.ok("restore", repository, "latest", mount / "later")
+                self.assertEqual(compare.differences(compare.snapshot_of(node), compare.snapshot_of(mount / "later")), [])
+                shutil.rmtree(mount / "later")
+
+    def test_interrupted_incremental(self):
+        """What it builds on is kept from forget and prune until it is done."""
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        repository = self.repository()
+        parent = self.ok("backup", node, repository, *WORKERS, "--json").json["backup"]["id"]
+        self.change(node, 5)
+        wanted = compare.snapshot_of(node)
+        result = self.killed("drain.pack-logged", node, repository, signal="2")
+        self.assertIn("goes on from there", result.err)
+        self.change(node, 6)
+        self.ok("verify", repository)
+        plan = self.run_program("forget", repository, parent, "--allow-newest", "--allow-mass-expire", "--prune")
+        self.assertEqual(plan.status, harness.WARNINGS, str(plan))
+        self.assertEqual([backup["id"] for backup in self.backups(repository)], [parent])
+        self.ok("prune", repository)
+        self.ok("repair", repository)
+        self.ok("pin", repository, parent)
+        self.assertNotEqual(self.left(mount, repository)[1], [])
+        result = self.goes_on(mount, repository, wanted, 1)
+        self.assertEqual(result["backup"]["parent"], parent)
+        self.assertEqual(result["parent_missing"], "")
+
+    def test_parent_snapshot_lost(self):
+        """Then contents are compared, but for what is stored."""
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        repository = self.repository()
+        parent = self.ok("backup", node, repository, *WORKERS, "--json").json["backup"]["id"]
+        self.change(node, 5)
+        wanted = compare.snapshot_of(node)
+        self.killed("drain.pack-logged", node, repository)
+        names = [entry["name"] for entry in self.ok("snapshot", "list", node, "--json").json["snapshots"]]
+        self.ok("snapshot", "remove", node, next(name for name in names if name.startswith(parent)))
+        result = self.goes_on(mount, repository, wanted, 1)
+        self.assertNotEqual(result["parent_missing"], "")
+        self.assertLess(result["backup"]["stored_bytes"], 200 * MIB)
+
+    def test_killed_again_and_again(self):
+        """At each step of going on, twice at each; each run keeps what the one before had."""
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        wanted = compare.snapshot_of(node)
+        repository = self.repository()
+        self.killed("drain.pack-logged", node, repository)
+        stored = 0
+        # Once where what is passed isn't passed again: the backup is suspended then, and has one pack more.
+        for step, times in (("session.void-created", 2), ("session.suspended", 1), ("session.resumed", 2), ("session.begun", 2),
+                            ("drain.range-read:100", 2), ("drain.pack-sealed:1", 2), ("drain.pack-logged:1", 1), ("drain.metadata-durable", 2)):
+            for _ in range(times):
+                with self.subTest(step=step):
+                    self.killed(step, node, repository)
+                    logs = sum(1 for name in self.left(mount, repository)[1] if name.endswith(".log"))
+                    self.assertGreaterEqual(logs, stored)
+                    stored = logs
+                    self.ok("verify", repository)
+        self.goes_on(mount, repository, wanted)
+
+    def test_full_target(self):
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        wanted = compare.snapshot_of(node)
+        target = self.file_system("ext4", 700, "target")
+        ballast = target / "ballast"
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 340 * MIB)
+        repository = target / "repository"
+        self.ok("init", repository, "--node", "node1")
+        result = self.run_program("backup", node, repository, *WORKERS)
+        self.assertEqual(result.status, harness.FAILED, str(result))
+        self.assertIn(os.strerror(errno.ENOSPC), result.err)
+        self.assertIn("goes on from there", result.err)
+        ballast.unlink()
+        self.goes_on(mount, repository, wanted)
+
+    def test_begins_anew(self):
+        """Where it can't or mustn't be gone on with: what is left is cleared up, and the summary says why."""
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+
+        def flip(name):
+            path = next(path for path in sorted((repository / "journal").iterdir()) if path.name.endswith(name))
+            content = bytearray(path.read_bytes())
+            content[len(content) // 3] ^= 1
+            path.write_bytes(content)
+
+        def lose_a_pack():
+            log = next(path for path in (repository / "journal").iterdir() if path.name.endswith(".log"))
+            next((repository / "packs").rglob(f"{log.stem}.*")).unlink()
+
+        def lose_the_first_log():
+            logs = sorted((path.stat().st_mtime_ns, path) for path in (repository / "journal").glob("*.log"))
+            logs[0][1].unlink()
+
+        def lose_the_snapshot():
+            (name,) = self.left(mount, repository)[0]
+            self.ok("snapshot", "remove", node, name)
+
+        repository = None
+        for number, (spoil, options, reason) in enumerate((
+                (lambda: None, ("--no-resume",), "--no-resume"),
+                (lambda: None, ("--exclude", "link*"), "other names are excluded"),
+                (lambda: flip(".log"), (), "journal/"),
+                (lose_a_pack, (), "pack"),
+                (lose_the_first_log, (), "the log before it is missing"),
+                (lose_the_snapshot, (), "snapshot is gone"))):
+            with self.subTest(reason=reason):
+                repository = self.repository(f"repository{number}")
+                self.killed("drain.pack-logged:2", node, repository)
+                spoil()
+                result = self.ok("backup", node, repository, "--drop-snapshot", *options, "--json").json
+                self.assertFalse(result["resumed"])
+                self.assertIn(reason, result["resume_refused"])
+                self.assertEqual(len(self.backups(repository)), 1)
+                self.assertEqual(self.left(mount, repository), ([], []))
+                self.ok("verify", repository, "--data")
+
+
+if __name__ == "__main__":
+    harness.main()
