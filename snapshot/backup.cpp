@@ -105,20 +105,22 @@ private:
             if (session.epoch >= lease_.epoch() || !unfinished.contains(session.id) || !repository_.can_be_resumed(session)) {
                 continue;
             }
-            auto draft = repository_.load_draft(session.id);
-            const std::string flaw = draft ? why_not_resumed(session, *draft) : "what was known of it cannot be read";
-            if (!flaw.empty()) {
-                result_.resume_refused = flaw;
-                result_.parent_missing.clear();
-                snapshot_.reset();
-                parent_.reset();
-                compared_.reset();
-                continue;
+            draft_ = repository_.load_draft(session.id);
+            result_.resume_refused = draft_ ? why_not_resumed(session, *draft_) : "what was known of it cannot be read";
+            if (result_.resume_refused.empty()) {
+                return;
             }
-            draft_ = std::move(draft);
-            result_.resume_refused.clear();
-            return;
+            forget_unfinished();
         }
+    }
+
+    void forget_unfinished() {
+        draft_.reset();
+        snapshot_.reset();
+        parent_.reset();
+        parent_snapshot_.reset();
+        compared_.reset();
+        result_.parent_missing.clear();
     }
 
     // Empty if it can be gone on with; then its snapshot is open, and what it builds on is found.
@@ -136,15 +138,24 @@ private:
         if (!snapshot_ || stat_fd(snapshot_->root()).stx_ino != draft.root_ino) {
             return "its snapshot is gone, or is not what it was";
         }
-        if (!draft.parent) {
+        session_ = session;
+        if (session.mode == DrainMode::kWhole) {
             result_.parent_missing = "there was no backup to build on when it began";
-            return flaw_of_logs(session.id);
+            return flaw_of_logs(session);
         }
         choose_parent(draft.parent);
-        return compared_ ? flaw_of_logs(session.id) : "the backup that it builds on is gone";
+        if (!draft.parent || !compared_) {
+            return "the backup that it builds on is gone";
+        }
+        if (session.mode == DrainMode::kCompared) {
+            forget_parent("contents were compared when it began");
+        } else if (!parent_) {
+            session_.mode = DrainMode::kCompared;  // what is logged is what has changed, and right whoever goes on
+        }
+        return flaw_of_logs(session);
     }
 
-    std::string flaw_of_logs(const SessionId& session) const {
+    std::string flaw_of_logs(const SessionRecord& session) const {
         try {
             PackLogSink ignored{[](std::uint64_t, const Inode&) {}, [](std::uint64_t, std::string_view, const Xattr&) {},
                                 [](std::uint64_t, const Run&) {}};
@@ -161,16 +172,15 @@ private:
     void take_over_unfinished() {
         for (const SessionRecord& session : repository_.sessions()) {
             if (session.id == draft_->id && session.suspended) {
+                const DrainMode mode = session_.mode;
                 session_ = session;
+                session_.mode = mode;
                 journal_begun_ = true;
                 return;
             }
         }
-        // It couldn't be told what became of it.
-        draft_.reset();
-        snapshot_.reset();
-        parent_.reset();
-        compared_.reset();
+        result_.resume_refused = "it cannot be told what became of it";
+        forget_unfinished();
     }
 
     // What can't be removed is no reason to do without a new backup.
@@ -243,6 +253,7 @@ private:
             repository_.resume_session(lease_, session_, {repository_.next_sequence(), utc_now_ns() / 1'000'000'000, 0});
             return;
         }
+        session_ = {};
         session_.id = SessionId::random();
         session_.manifest = {repository_.next_sequence(), utc_now_ns() / 1'000'000'000, 0};
         session_.epoch = lease_.epoch();
@@ -260,6 +271,10 @@ private:
         snapshot_ = backend_->create(snapshot_name(session_.id), true);
         fault::step("backup.snapshot-taken");
         session_.snapshot_path = snapshot_->entry().path;
+        if (parent_ && stat_fd(snapshot_->root()).stx_ino != parent_->root_ino) {
+            forget_parent("the node directory is another one than at the last backup");
+        }
+        session_.mode = parent_ ? DrainMode::kChanges : compared_ ? DrainMode::kCompared : DrainMode::kWhole;
         repository_.begin_session(lease_, session_);
         fault::step("backup.snapshot-recorded");
     }
@@ -279,25 +294,27 @@ private:
         drain_options.first_pack = session_.first_pack;
         if (backend_->name() != "none") {
             drain_options.begin_journal = [this] {
-                journal_begun_ = true;
+                // From here on it is removed only by who clears the session up.
+                snapshot_->keep();
                 repository_.store_draft(lease_, manifest_before_drain());
+                journal_begun_ = true;
             };
         }
-        drain_options.resumes = draft_.has_value();
-        if (parent_ && stat_fd(snapshot_->root()).stx_ino != parent_->root_ino) {
-            forget_parent("the node directory is another one than at the last backup");
-        }
+        drain_options.resumed = draft_ ? &session_ : nullptr;
         if (!parent_ || !drain_changes(drain_options)) {
             drain_all(drain_options);
         }
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);
     }
 
-    // What was logged so far builds on what can't be built on.
-    void begin_drain_anew(DrainOptions& drain_options) {
-        repository_.remove_journal(session_.id);
-        drain_options.resumes = false;
+    // What was logged so far builds on what can't be built on: that it doesn't count any more must outlast whatever comes.
+    void begin_drain_anew(DrainMode mode, DrainOptions& drain_options) {
+        drain_options.resumed = nullptr;
         drain_options.first_pack += kPacksOfOneDrain;
+        session_.first_log = drain_options.first_pack;
+        session_.mode = mode;
+        repository_.begin_session(lease_, session_);
+        repository_.remove_journal(session_.id);
     }
 
     // False if the backup can't be built on: then it is to be done without it.
@@ -312,7 +329,7 @@ private:
             report_.warn("everything is read and stored, since the last backup cannot be built on: " + error.message());
             forget_parent("the last backup is damaged");
             compared_.reset();
-            begin_drain_anew(drain_options);
+            begin_drain_anew(DrainMode::kWhole, drain_options);
             return false;
         }
     }
@@ -333,7 +350,7 @@ private:
             report_.warn("the file system's change list was wrong (" + drained_.lie + " of " + snapshot_->entry().path +
                          "): everything is read and compared instead; please report this, with the kernel's version");
             forget_parent("the file system's change list was wrong");
-            begin_drain_anew(drain_options);
+            begin_drain_anew(compared_ ? DrainMode::kCompared : DrainMode::kWhole, drain_options);
             return false;
         }
         SnapshotProof now = parent_snapshot_->proof();
@@ -455,26 +472,22 @@ private:
     // After a failure: gives the space back at once. What this can't do, the next backup does: it finds the session object.
     // Leaves what is stored for the next backup to go on with. False if there is nothing of the kind.
     bool suspend() noexcept {
-        if (!journal_begun_ || publishing_ || !snapshot_) {
+        if (!journal_begun_ || !snapshot_) {
             return false;
         }
-        bool stored = true;
         try {
-            stored = !repository_.logged_packs(session_.id).empty();
-            if (stored) {
-                snapshot_->keep();
-                repository_.suspend_session(lease_, session_);
-                report_.warn("what is stored so far stays, and so does the snapshot " + snapshot_->entry().path +
-                             ": the same backup, run again, goes on from there (or begins anew with --no-resume)");
+            if (repository_.logged_packs(session_).empty() || !repository_.suspend_session(lease_, session_, publishing_)) {
+                return false;
             }
+            report_.warn("what is stored so far stays, and so does the snapshot " + snapshot_->entry().path +
+                         ": the same backup, run again, goes on from there (or begins anew with --no-resume)");
         } catch (const std::exception& error) {
-            snapshot_->keep();
             try {
                 report_.warn("it could not be noted what is stored so far; the next backup finds out: " + std::string(error.what()));
             } catch (...) {  // out of memory: the failure itself is being reported
             }
         }
-        return stored;
+        return true;
     }
 
     void abandon() noexcept {

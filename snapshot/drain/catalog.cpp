@@ -5,6 +5,7 @@
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/map_editor.h"
+#include "snapshot/repository/run_cut.h"
 #include "snapshot/repository/tree_editor.h"
 
 namespace nodesnap {
@@ -250,16 +251,14 @@ private:
             if (run_.end() <= covered) {
                 continue;  // drained twice: one of very many hard links
             }
-            if (run_.offset < covered) {
-                throw Error::failed("internal error: ranges of inode " + std::to_string(ino) + " overlap at " +
-                                    std::to_string(run_.offset));
-            }
-            if (run_.flags == kCut) {
-                map.cut(run_.offset, run_.end());
-            } else {
-                map.replace(run_);
-            }
+            // Part of it was stored by a drain that was cut off: the same bytes.
+            const std::uint64_t from = std::max(run_.offset, covered);
             covered = run_.end();
+            if (run_.flags == kCut) {
+                map.cut(from, run_.end());
+            } else {
+                map.replace(part_of(run_, from - run_.offset, run_.end() - from, repository_.packs()));
+            }
         }
         auto result = map.finish();
         inode.runs = std::move(result.inline_runs);

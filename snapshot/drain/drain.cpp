@@ -116,9 +116,9 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     DrainResult result;
     const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
     result.root_ino = stat_fd(source).stx_ino;
-    if (options.resumes) {
+    if (options.resumed != nullptr) {
         progress.phase = "reading what is stored already";
-        state.earlier = std::make_unique<EarlierDrain>(repository, session, options.scratch_directory, state.catalog,
+        state.earlier = std::make_unique<EarlierDrain>(repository, *options.resumed, options.scratch_directory, state.catalog,
                                                        [&state](const Inode& inode) { state.note_owner(inode.uid, inode.gid); });
         state.add_packs(state.earlier->packs());
         state.new_bytes += state.earlier->new_bytes();

@@ -43,7 +43,7 @@ struct DrainOptions {
     // Packs get logs, from which another drain of the same snapshot can go on. Called before the first log is stored; any thread. None: no
     // logs.
     std::function<void()> begin_journal = {};
-    bool resumes = false;  // goes on from the logs that are there
+    const SessionRecord* resumed = nullptr;  // goes on from the logs of this session
     std::chrono::nanoseconds checkpoint_interval = std::chrono::seconds(10);
     std::function<void()> still_ours = [] {};  // asked before a pack becomes visible; throws when the lease is lost; any thread
 };

@@ -36,7 +36,7 @@ struct DrainState {
 
     WorkQueue queue;
     Catalog catalog;
-    std::unique_ptr<const EarlierDrain> earlier;  // with DrainOptions::resumes
+    std::unique_ptr<const EarlierDrain> earlier;  // with DrainOptions::resumed
     Throttle read_throttle;
     Throttle write_throttle;
 

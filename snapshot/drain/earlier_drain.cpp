@@ -94,7 +94,7 @@ private:
     std::vector<Place> block_;
 };
 
-std::vector<PackId> read_logs(const Repository& repository, const SessionId& session, const PackLogSink& sink) {
+std::vector<PackId> read_logs(const Repository& repository, const SessionRecord& session, const PackLogSink& sink) {
     const std::vector<PackId> packs = repository.logged_packs(session);
     const std::set<PackId> known(packs.begin(), packs.end());
     for (const PackId& pack : packs) {
@@ -105,8 +105,8 @@ std::vector<PackId> read_logs(const Repository& repository, const SessionId& ses
         if (!stored) {
             throw Error::damaged(shown, "it is missing");
         }
-        const auto before = read_pack_log(stored->content, shown, repository.info().uuid, pack, sink);
-        if (before && !known.contains(*before)) {
+        const PackLogHead head = read_pack_log(stored->content, shown, repository.info().uuid, pack, sink);
+        if (head.before && !known.contains(*head.before)) {
             throw Error::damaged(shown, "the log before it is missing");
         }
         repository.packs().get(layout::PackKind::kData, pack);
@@ -114,7 +114,7 @@ std::vector<PackId> read_logs(const Repository& repository, const SessionId& ses
     return packs;
 }
 
-EarlierDrain::EarlierDrain(const Repository& repository, const SessionId& session, const std::string& scratch_directory, Catalog& catalog,
+EarlierDrain::EarlierDrain(const Repository& repository, const SessionRecord& session, const std::string& scratch_directory, Catalog& catalog,
                            const std::function<void(const Inode&)>& whole_file)
     : directory_(scratch_directory), file_(open_unnamed(scratch_directory)) {
     ExternalSorter sorter(scratch_directory, kSorterMemory);
@@ -128,7 +128,7 @@ EarlierDrain::EarlierDrain(const Repository& repository, const SessionId& sessio
         gather(ino, {});
         new_bytes_ += inode.content.size();
         for (const Run& run : inode.runs) {
-            new_bytes_ += run.pack.session() == session ? run.length : 0;
+            new_bytes_ += run.pack.session() == session.id ? run.length : 0;
         }
         whole_file(inode);
     };
@@ -138,7 +138,7 @@ EarlierDrain::EarlierDrain(const Repository& repository, const SessionId& sessio
     for (const PackId& pack : packs_) {
         stored_bytes_ += repository.packs().get(layout::PackKind::kData, pack)->stored_bytes();
     }
-    Filler filler(*this, catalog, session);
+    Filler filler(*this, catalog, session.id);
     std::string_view key;
     std::string_view value;
     while (sorter.next(key, value)) {

@@ -22,7 +22,7 @@ class EarlierDrain {
 public:
     // Reads all logs of the session, and adds what they say to the catalog. `whole_file` is told each inode that is complete. Throws
     // Error::damaged if a log or its pack is missing or damaged.
-    EarlierDrain(const Repository& repository, const SessionId& session, const std::string& scratch_directory, Catalog& catalog,
+    EarlierDrain(const Repository& repository, const SessionRecord& session, const std::string& scratch_directory, Catalog& catalog,
                  const std::function<void(const Inode&)>& whole_file);
 
     // A file that is stored as a whole. Any thread.
@@ -61,6 +61,6 @@ private:
 
 // That all logs of a session and their packs are there and whole, and each log's predecessor too. Throws Error::damaged otherwise. Returns
 // the packs. `sink` may have been told part of it by then.
-std::vector<PackId> read_logs(const Repository& repository, const SessionId& session, const PackLogSink& sink);
+std::vector<PackId> read_logs(const Repository& repository, const SessionRecord& session, const PackLogSink& sink);
 
 }  // namespace nodesnap

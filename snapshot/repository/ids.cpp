@@ -40,6 +40,11 @@ constexpr std::array<std::size_t, 4> kUuidDashes = {8, 13, 18, 23};
 
 }  // namespace
 
+std::string two_digits(unsigned byte) {
+    const std::uint8_t bytes[] = {static_cast<std::uint8_t>(byte)};
+    return to_hex(bytes);
+}
+
 std::string Uuid::text() const {
     std::string text = to_hex(bytes);
     for (const std::size_t at : kUuidDashes) {
@@ -93,6 +98,14 @@ SessionId PackId::session() const noexcept {
     SessionId session;
     std::copy_n(bytes.begin() + 1, session.bytes.size(), session.bytes.begin());
     return session;
+}
+
+std::uint32_t PackId::counter() const noexcept {
+    std::uint32_t counter = 0;
+    for (std::size_t i = 12; i < bytes.size(); ++i) {
+        counter = counter << 8 | bytes[i];
+    }
+    return counter;
 }
 
 PackId PackId::of(const SessionId& session, std::uint32_t counter) noexcept {

@@ -11,6 +11,8 @@
 
 namespace nodesnap {
 
+std::string two_digits(unsigned byte);  // hexadecimal
+
 struct Uuid {
     std::array<std::uint8_t, 16> bytes{};
     auto operator<=>(const Uuid&) const = default;
@@ -34,6 +36,7 @@ struct PackId {
     auto operator<=>(const PackId&) const = default;
     std::string hex() const;  // 32 digits
     SessionId session() const noexcept;
+    std::uint32_t counter() const noexcept;
     static PackId of(const SessionId& session, std::uint32_t counter) noexcept;
     static std::optional<PackId> parse(std::string_view hex);
 };

@@ -166,6 +166,13 @@ std::optional<SessionId> parse_session(std::string_view name) {
     return SessionId::parse(name);
 }
 
+std::optional<SessionId> parse_draft(std::string_view name) {
+    if (!take_prefix(name, kJournal) || !take_suffix(name, kDraftSuffix)) {
+        return std::nullopt;
+    }
+    return SessionId::parse(name);
+}
+
 std::optional<PackId> parse_pack_log(std::string_view name) {
     if (!take_prefix(name, kJournal) || !take_suffix(name, kLogSuffix)) {
         return std::nullopt;

@@ -47,6 +47,7 @@ std::string remains(std::string_view object);  // what is left of an object that
 std::optional<PackName> parse_pack(std::string_view name);
 std::optional<ManifestName> parse_manifest(std::string_view name);
 std::optional<SessionId> parse_session(std::string_view name);
+std::optional<SessionId> parse_draft(std::string_view name);
 std::optional<PackId> parse_pack_log(std::string_view name);
 
 }  // namespace nodesnap::layout

@@ -115,6 +115,20 @@ private:
     const PackLogSink& sink_;
 };
 
+// Completes an object whose payload stands behind the room for its header.
+Bytes seal(Bytes object, const Uuid& repository, const PackId& pack) {
+    const std::span<std::byte> bytes = object;
+    ObjectHeader header;
+    header.kind = ObjectKind::kPackLog;
+    header.repository = repository;
+    header.object_id = pack.bytes;
+    header.payload_length = bytes.size() - kHeaderBytes;
+    header.payload_checksum = Hasher(0)(bytes.subspan(kHeaderBytes));
+    encode_object_header(header, bytes.first<kHeaderBytes>());
+    object.resize((object.size() + kPackAlignment - 1) / kPackAlignment * kPackAlignment);
+    return object;
+}
+
 }  // namespace
 
 void PackLog::add(std::string_view key, std::span<const std::byte> value, Compressor& compressor) {
@@ -160,19 +174,15 @@ Bytes PackLog::encode(const Uuid& repository, const PackId& pack, const std::opt
     const PackId named = before.value_or(PackId{});
     append(object, std::as_bytes(std::span(named.bytes)));
     append(object, blocks_);
-    ObjectHeader header;
-    header.kind = ObjectKind::kPackLog;
-    header.repository = repository;
-    header.object_id = pack.bytes;
-    header.payload_length = object.size() - kHeaderBytes;
-    header.payload_checksum = Hasher(0)(std::span(object).subspan(kHeaderBytes));
-    encode_object_header(header, std::span(object).first<kHeaderBytes>());
-    object.resize((object.size() + kPackAlignment - 1) / kPackAlignment * kPackAlignment);
-    return object;
+    return seal(std::move(object), repository, pack);
 }
 
-std::optional<PackId> read_pack_log(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
-                                    const PackId& pack, const PackLogSink& sink) {
+Bytes encode_pack_log_mark(const Uuid& repository, const PackId& pack) {
+    return seal(Bytes(kHeaderBytes), repository, pack);
+}
+
+PackLogHead read_pack_log(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository, const PackId& pack,
+                          const PackLogSink& sink) {
     const auto header = parse_object_header(object);
     if (!header) {
         throw Error::damaged(object_name, header.flaw);
@@ -181,6 +191,9 @@ std::optional<PackId> read_pack_log(std::span<const std::byte> object, const std
     PackId before;
     if (found.kind != ObjectKind::kPackLog || found.repository != repository || found.object_id != pack.bytes || found.generation != 0) {
         throw Error::damaged(object_name, "it is not this pack's log");
+    }
+    if (found.payload_length == 0) {
+        return {true, std::nullopt};
     }
     if (found.payload_length < before.bytes.size() || found.payload_length > object.size() - kHeaderBytes) {
         throw Error::damaged(object_name, "cut off");
@@ -192,7 +205,7 @@ std::optional<PackId> read_pack_log(std::span<const std::byte> object, const std
     refuse_unknown_features(found, object_name);
     std::memcpy(before.bytes.data(), payload.data(), before.bytes.size());
     Reader(object_name, sink).read_blocks(payload.subspan(before.bytes.size()));
-    return before == PackId{} ? std::nullopt : std::optional(before);
+    return {false, before == PackId{} ? std::nullopt : std::optional(before)};
 }
 
 }  // namespace nodesnap

@@ -43,9 +43,16 @@ struct PackLogSink {
     std::function<void(std::uint64_t ino, std::string_view name, const Xattr& xattr)> xattr;
     std::function<void(std::uint64_t ino, const Run& run)> run;
 };
-// Returns the pack whose log comes before. Throws Error::damaged for anything that a writer could not have written; then part of it may have
+struct PackLogHead {
+    bool mark = false;             // the pack will never have a log
+    std::optional<PackId> before;  // the pack whose log comes before
+};
+// Throws Error::damaged for anything that a writer could not have written; then part of it may have
 // been told already.
-std::optional<PackId> read_pack_log(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
-                                    const PackId& pack, const PackLogSink& sink);
+PackLogHead read_pack_log(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
+                          const PackId& pack, const PackLogSink& sink);
+// What takes the place of a log, so that it can't come late.
+Bytes encode_pack_log_mark(const Uuid& repository, const PackId& pack);
+inline constexpr std::uint64_t kPackLogMarkBytes = 4096;
 
 }  // namespace nodesnap

@@ -26,6 +26,9 @@ struct RepositoryInfo {
 };
 
 // What an unfinished backup has begun; see docs/format.md, "Order of writes".
+// What a drain reads: everything; everything, comparing it with an earlier backup; what the change list says.
+enum class DrainMode { kWhole, kCompared, kChanges };
+
 struct SessionRecord {
     SessionId id;
     layout::ManifestName manifest{};
@@ -35,7 +38,14 @@ struct SessionRecord {
     std::string snapshot_backend;
     // Nobody writes for it, or publishes under its manifest's name, until a backup resumes it.
     bool suspended = false;
+    bool condemned = false;        // it is being cleared up: it is never resumed any more
     std::uint32_t first_pack = 0;  // number of the first pack of the run that works on it now, or did last
+    std::uint32_t first_log = 0;   // logs of packs with lower numbers don't count
+    std::uint32_t stalled = 0;     // runs since the last that brought a log
+    DrainMode mode = DrainMode::kWhole;
+    // Not stored: of the object as it was read or written by whoever has this record; none before it is stored. Who was stopped meanwhile,
+    // and wakes, changes nothing.
+    std::optional<std::string> version;
 };
 
 // Pack numbers of one run: up to four drains, where an earlier backup can't be built on.
@@ -91,7 +101,7 @@ public:
     // Writes those copies of repository.json anew that are missing, damaged or behind; returns their names.
     std::vector<std::string> repair_description(const Lease& lease);
 
-    void begin_session(const Lease& lease, const SessionRecord& session);  // create, or update with the snapshot's path
+    void begin_session(const Lease& lease, SessionRecord& session);  // create, or update; Error::locked if another has changed it
     void end_session(const SessionId& session);
     std::vector<SessionRecord> sessions() const;
     std::set<SessionId> session_ids() const;  // of those too whose object can't be read
@@ -110,18 +120,18 @@ public:
     // Clears up after our own session, which failed: in the same order. Nothing may still write for it. False if it was, or may have been,
     // published after all (publish() failed when the manifest was visible already): then at most its snapshot, unless that was to be kept,
     // and the session object are removed.
-    bool abandon_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    bool abandon_session(const Lease& lease, SessionRecord& session, const SnapshotRemover& remove_snapshot);
 
     // Going on after an interruption: see docs/design.md. The draft is what was known of a backup when its drain began: a manifest without
     // a tree. A session can be resumed if it has a draft and a log, and began less than 30 days ago.
     void store_draft(const Lease& lease, const Manifest& draft);
     std::optional<Manifest> load_draft(const SessionId& session) const;  // nullopt if there is none, or it can't be read
-    std::vector<PackId> logged_packs(const SessionId& session) const;
+    std::vector<PackId> logged_packs(const SessionRecord& session) const;
     bool can_be_resumed(const SessionRecord& session) const;
     // Those that are kept for a resume, with what they build on.
     std::vector<Manifest> drafts() const;
-    // Our own session, which failed before it was to be published.
-    void suspend_session(const Lease& lease, SessionRecord& session);
+    // Our own session, which failed. `may_be_published`: its manifest's name is taken away from it first. False if it was published.
+    bool suspend_session(const Lease& lease, SessionRecord& session, bool may_be_published);
     // Takes a suspended session over: under a manifest name of its own, with pack numbers of its own. Removes its packs that no log tells
     // of.
     void resume_session(const Lease& lease, SessionRecord& session, const layout::ManifestName& name);
@@ -144,16 +154,18 @@ private:
         Clearing what;
         bool wholly;  // the session object is removed
     };
-    Cleared clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    Cleared clear_session(const Lease& lease, SessionRecord& session, const SnapshotRemover& remove_snapshot);
     // Takes the name of its manifest away from a session: then it can't be published any more.
     Clearing take_name(const Lease& lease, const SessionRecord& session, bool& keeps_snapshot);
-    void store_session(const SessionRecord& session);
+    void store_session(SessionRecord& session);
     void sweep_journal();
-    bool suspend_dead(const Lease& lease, SessionRecord session);
+    bool holds_own_mark(const SessionRecord& session) const;
+    void remove_unlogged(const Lease& lease, const SessionRecord& session);
     bool end_finished(const SessionRecord& session, bool keeps_snapshot, const SnapshotRemover& remove_snapshot);
     bool has_later_revision(const layout::ManifestName& name) const;
-    bool forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot);
-    void remove_packs_of(const SessionId& session, const std::set<PackId>& kept = {});
+    bool forget_session(SessionRecord& session, const SnapshotRemover& remove_snapshot);
+    std::vector<std::string> pack_objects_of(const SessionId& session) const;
+    void remove_packs_of(const SessionId& session);
 
     std::shared_ptr<Target> target_;
     RepositoryInfo info_;

@@ -5,6 +5,7 @@
 // wakes late, at whatever point, can't publish a backup whose packs are gone. A session of a later epoch than the lease's is never touched:
 // then it is we who slept.
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <map>
 
@@ -20,6 +21,7 @@ namespace nodesnap {
 namespace {
 
 constexpr std::string_view kKind = "session";
+constexpr std::array<std::string_view, 3> kModes = {"whole", "compared", "changes"};  // as DrainMode
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 // How long a session is remembered for a snapshot that is on another host or on a file system that isn't mounted.
 constexpr std::int64_t kOutOfReachSeconds = 30 * 24 * 3600;
@@ -35,8 +37,37 @@ Bytes encode_session(const Uuid& repository, const SessionRecord& session) {
     object.members["snapshot_path"] = member::from_path(session.snapshot_path);
     object.members["snapshot_backend"] = session.snapshot_backend;
     object.members["suspended"] = session.suspended;
+    object.members["condemned"] = session.condemned;
     object.members["first_pack"] = session.first_pack;
+    object.members["first_log"] = session.first_log;
+    object.members["stalled"] = session.stalled;
+    object.members["mode"] = kModes.at(static_cast<std::size_t>(session.mode));
     return encode_json_object(object);
+}
+
+std::uint32_t small_number(const nlohmann::ordered_json& members, const char* key, const std::string& name) {
+    const std::uint64_t value = member::unsigned_integer(members, key, name);
+    if (value > std::numeric_limits<std::uint32_t>::max()) {
+        throw Error::damaged(name, std::string(key) + " is out of bounds");
+    }
+    return static_cast<std::uint32_t>(value);
+}
+
+// The first sessions ever have none of them.
+void read_resume_members(const nlohmann::ordered_json& members, const std::string& name, SessionRecord& session) {
+    if (!members.contains("mode")) {
+        return;
+    }
+    session.suspended = member::boolean(members, "suspended", name);
+    session.condemned = member::boolean(members, "condemned", name);
+    session.first_pack = small_number(members, "first_pack", name);
+    session.first_log = small_number(members, "first_log", name);
+    session.stalled = small_number(members, "stalled", name);
+    const auto mode = std::find(kModes.begin(), kModes.end(), member::text(members, "mode", name));
+    if (mode == kModes.end()) {
+        throw Error::damaged(name, "its mode is unknown");
+    }
+    session.mode = static_cast<DrainMode>(mode - kModes.begin());
 }
 
 SessionRecord decode_session(std::span<const std::byte> text, const SessionId& id, const std::string& name, const Uuid& repository) {
@@ -52,15 +83,7 @@ SessionRecord decode_session(std::span<const std::byte> text, const SessionId& i
     session.host = member::text(object.members, "host", name);
     session.snapshot_path = member::path(object.members, "snapshot_path", name);
     session.snapshot_backend = member::text(object.members, "snapshot_backend", name);
-    // The first sessions ever had neither.
-    session.suspended = object.members.contains("suspended") && member::boolean(object.members, "suspended", name);
-    if (object.members.contains("first_pack")) {
-        const std::uint64_t first = member::unsigned_integer(object.members, "first_pack", name);
-        if (first > std::numeric_limits<std::uint32_t>::max()) {
-            throw Error::damaged(name, "its first pack's number is out of bounds");
-        }
-        session.first_pack = static_cast<std::uint32_t>(first);
-    }
+    read_resume_members(object.members, name, session);
     return session;
 }
 
@@ -109,24 +132,25 @@ bool snapshot_is_gone(const SessionRecord& session, const Repository::SnapshotRe
     return utc_now_ns() / kSecondNs > session.manifest.utc_seconds + kOutOfReachSeconds;
 }
 
-std::string two_digits(unsigned value) {
-    return {"0123456789abcdef"[value >> 4], "0123456789abcdef"[value & 15]};
-}
-
 }  // namespace
 
-void Repository::begin_session(const Lease& lease, const SessionRecord& session) {
+void Repository::begin_session(const Lease& lease, SessionRecord& session) {
     require_writable();
     lease.check();
     store_session(session);
     fault::step("session.begun");
 }
 
-void Repository::store_session(const SessionRecord& session) {
+void Repository::store_session(SessionRecord& session) {
     const std::string object = layout::session(session.id);
-    const auto present = target_->load(object, kJsonObjectLimit);
-    const auto expected = present ? std::optional(present->version) : std::nullopt;
-    if (!target_->swap(object, expected, encode_session(info_.uuid, session))) {
+    const Bytes content = encode_session(info_.uuid, session);
+    bool ours = target_->swap(object, session.version, content);
+    if (ours) {
+        const auto stored = target_->load(object, kJsonObjectLimit);
+        ours = stored && stored->content == content;
+        session.version = ours ? std::optional(stored->version) : std::nullopt;
+    }
+    if (!ours) {
         throw Error::locked(target_->describe(object) + " was changed by another", "run it again");
     }
 }
@@ -153,6 +177,7 @@ std::vector<SessionRecord> Repository::sessions() const {
         try {
             if (const auto stored = target_->load(object, kJsonObjectLimit)) {
                 found.push_back(decode_session(stored->content, id, target_->describe(object), info_.uuid));
+                found.back().version = stored->version;
             }
         } catch (const Error& error) {
             if (error.status() != ExitStatus::kDamaged) {
@@ -206,7 +231,7 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
         }
     });
     std::size_t cleared = 0;
-    for (const SessionRecord& session : dead) {
+    for (SessionRecord& session : dead) {
         if (const auto found = finished.find(session.id); found != finished.end()) {
             lease.check();
             cleared += end_finished(session, found->second, remove_snapshot) ? 1 : 0;
@@ -219,8 +244,8 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
             sink_({damaged->object, damaged->damage, false});
             continue;
         }
-        const bool spare = remove_snapshot ? session.id == spared : can_be_resumed(session);
-        if (spare && suspend_dead(lease, session)) {
+        const bool spare = remove_snapshot ? session.id == spared : true;
+        if (spare && can_be_resumed(session) && suspend_session(lease, session, true)) {
             continue;
         }
         cleared += clear_session(lease, session, remove_snapshot).wholly ? 1 : 0;
@@ -228,7 +253,7 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
     return cleared;
 }
 
-bool Repository::abandon_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+bool Repository::abandon_session(const Lease& lease, SessionRecord& session, const SnapshotRemover& remove_snapshot) {
     require_writable();
     return clear_session(lease, session, remove_snapshot).what == Clearing::kGivenUp;
 }
@@ -275,7 +300,7 @@ Repository::Clearing Repository::take_name(const Lease& lease, const SessionReco
     return has_later_revision(session.manifest) ? Clearing::kUnknown : Clearing::kGivenUp;
 }
 
-Repository::Cleared Repository::clear_session(const Lease& lease, const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+Repository::Cleared Repository::clear_session(const Lease& lease, SessionRecord& session, const SnapshotRemover& remove_snapshot) {
     bool keeps_snapshot = false;
     const Clearing what = take_name(lease, session, keeps_snapshot);
     if (what == Clearing::kPublished) {
@@ -284,11 +309,13 @@ Repository::Cleared Repository::clear_session(const Lease& lease, const SessionR
     if (what == Clearing::kUnknown) {
         return {what, false};
     }
-    if (!logged_packs(session.id).empty()) {
-        remove_journal(session.id);
-        lease.renew();  // without its logs nobody resumes from packs that are half gone
+    // Either this comes first, or a resume does: from here on the session's things are nobody's.
+    if (!session.condemned) {
+        session.condemned = true;
+        store_session(session);
     }
-    fault::step("session.journal-removed");
+    fault::step("session.condemned");
+    remove_journal(session.id);
     remove_packs_of(session.id);
     fault::step("session.packs-removed");
     const bool wholly = forget_session(session, remove_snapshot);
@@ -305,44 +332,44 @@ bool Repository::has_later_revision(const layout::ManifestName& name) const {
     return found;
 }
 
-bool Repository::forget_session(const SessionRecord& session, const SnapshotRemover& remove_snapshot) {
+bool Repository::forget_session(SessionRecord& session, const SnapshotRemover& remove_snapshot) {
     if (!snapshot_is_gone(session, remove_snapshot)) {
         return false;
     }
     fault::step("session.snapshot-removed");
-    SessionRecord remains = session;
-    remains.snapshot_path.clear();
     // Makes the removals of packs durable before the session that knows of them is forgotten.
-    const std::string object = layout::session(session.id);
-    const auto stored = target_->load(object, kJsonObjectLimit);
-    if (stored && !target_->swap(object, stored->version, encode_session(info_.uuid, remains))) {
-        throw Error::locked(target_->describe(object) + " was changed by another", "run it again");
-    }
+    session.snapshot_path.clear();
+    store_session(session);
     end_session(session.id);
     return true;
 }
 
-void Repository::remove_packs_of(const SessionId& session, const std::set<PackId>& kept) {
+std::vector<std::string> Repository::pack_objects_of(const SessionId& session) const {
+    const std::string digits = session.hex();
+    std::vector<std::string> packs;
+    for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
+        for (unsigned counter = 0; counter < 256; ++counter) {
+            const std::string first = two_digits(counter);
+            const std::string prefix = std::string(folder).append(first).append("/").append(first).append(digits);
+            target_->list(prefix, [&](const ObjectEntry& entry) {
+                const auto name = layout::parse_pack(entry.name);
+                if (name && name->id.session() == session) {
+                    packs.push_back(entry.name);
+                }
+            });
+        }
+    }
+    return packs;
+}
+
+void Repository::remove_packs_of(const SessionId& session) {
     const std::string digits = session.hex();
     // Parts first: a writer that still runs can't turn them into packs any more.
     for (unsigned counter = 0; counter < 256; ++counter) {
         target_->abandon(two_digits(counter) + digits);
     }
-    for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
-        for (unsigned counter = 0; counter < 256; ++counter) {
-            const std::string first = two_digits(counter);
-            std::vector<std::string> packs;
-            const std::string prefix = std::string(folder).append(first).append("/").append(first).append(digits);
-            target_->list(prefix, [&](const ObjectEntry& entry) {
-                const auto name = layout::parse_pack(entry.name);
-                if (name && name->id.session() == session && !kept.contains(name->id)) {
-                    packs.push_back(entry.name);
-                }
-            });
-            for (const std::string& pack : packs) {
-                target_->remove(pack);
-            }
-        }
+    for (const std::string& pack : pack_objects_of(session)) {
+        target_->remove(pack);
     }
 }
 

@@ -1,10 +1,15 @@
 // The part of Repository that keeps unfinished backups for a resume. See docs/design.md, "Going on after an interruption".
+//
+// All that is decided about a session is decided by its object, which is compared and swapped from the version that the decision rests on:
+// only one of two that want to resume it, or to clear it up, wins.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/fault.h"
+#include "snapshot/repository/pack_log.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
@@ -12,6 +17,8 @@ namespace {
 
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::int64_t kResumableSeconds = 30 * 24 * 3600;
+constexpr std::uint32_t kStalledLimit = 3;  // what stops it may lie in its snapshot
+constexpr std::size_t kBatch = 128;         // packs removed between two looks at the lease
 
 }  // namespace
 
@@ -41,23 +48,32 @@ std::optional<Manifest> Repository::load_draft(const SessionId& session) const {
     return std::nullopt;
 }
 
-std::vector<PackId> Repository::logged_packs(const SessionId& session) const {
+std::vector<PackId> Repository::logged_packs(const SessionRecord& session) const {
     std::vector<PackId> packs;
+    std::vector<PackId> small;  // marks perhaps
     target_->list(layout::kJournal, [&](const ObjectEntry& entry) {
-        if (const auto pack = layout::parse_pack_log(entry.name); pack && pack->session() == session) {
-            packs.push_back(*pack);
+        const auto pack = layout::parse_pack_log(entry.name);
+        if (pack && pack->session() == session.id && pack->counter() >= session.first_log) {
+            (entry.size == kPackLogMarkBytes ? small : packs).push_back(*pack);
         }
     });
+    for (const PackId& pack : small) {
+        const std::string object = layout::pack_log(pack);
+        const auto stored = target_->load(object, kPackLogMarkBytes);
+        if (stored && stored->content != encode_pack_log_mark(info_.uuid, pack)) {
+            packs.push_back(pack);
+        }
+    }
     return packs;
 }
 
 bool Repository::can_be_resumed(const SessionRecord& session) const {
-    if (session.first_pack > std::numeric_limits<std::uint32_t>::max() - 2 * kPacksOfOneRun) {
-        return false;  // there are no numbers left for its packs
+    if (session.condemned || session.stalled >= kStalledLimit ||
+        session.first_pack > std::numeric_limits<std::uint32_t>::max() - 2 * kPacksOfOneRun) {
+        return false;
     }
     const auto draft = load_draft(session.id);
-    return draft && utc_now_ns() / kSecondNs <= draft->snapshot_time_ns / kSecondNs + kResumableSeconds &&
-           !logged_packs(session.id).empty();
+    return draft && utc_now_ns() / kSecondNs <= draft->snapshot_time_ns / kSecondNs + kResumableSeconds && !logged_packs(session).empty();
 }
 
 std::vector<Manifest> Repository::drafts() const {
@@ -70,62 +86,107 @@ std::vector<Manifest> Repository::drafts() const {
     return found;
 }
 
-void Repository::suspend_session(const Lease& lease, SessionRecord& session) {
+bool Repository::holds_own_mark(const SessionRecord& session) const {
+    const std::string manifest = layout::manifest(session.manifest);
+    const auto object = target_->load(manifest, kManifestObjectLimit);
+    return object && session_of_mark(object->content, manifest, info_.uuid) == session.id;
+}
+
+bool Repository::suspend_session(const Lease& lease, SessionRecord& session, bool may_be_published) {
+    if (session.suspended) {
+        return true;
+    }
     lease.check();
+    bool keeps_snapshot = false;
+    // What is there may be a mark that can't be read, and so another's.
+    if (may_be_published && (take_name(lease, session, keeps_snapshot) != Clearing::kGivenUp || !holds_own_mark(session))) {
+        return false;
+    }
     session.suspended = true;
     store_session(session);
     fault::step("session.suspended");
-}
-
-// Of another's, which may only be stopped: it mustn't publish what it built before others removed what it builds on. False if it can't be
-// kept.
-bool Repository::suspend_dead(const Lease& lease, SessionRecord session) {
-    bool keeps_snapshot = false;
-    if (!session.suspended) {
-        if (take_name(lease, session, keeps_snapshot) != Clearing::kGivenUp) {
-            return false;
-        }
-        suspend_session(lease, session);
-    }
     return true;
 }
 
 void Repository::resume_session(const Lease& lease, SessionRecord& session, const layout::ManifestName& name) {
+    const std::vector<PackId> logged = logged_packs(session);
+    const bool advanced =
+        std::any_of(logged.begin(), logged.end(), [&](const PackId& pack) { return pack.counter() >= session.first_pack; });
+    session.stalled = advanced ? 0 : session.stalled + 1;
     session.first_pack += kPacksOfOneRun;
     session.manifest = name;
     session.epoch = lease.epoch();
     session.suspended = false;
     begin_session(lease, session);
     fault::step("session.resumed");
-    const std::vector<PackId> logged = logged_packs(session.id);
-    remove_packs_of(session.id, {logged.begin(), logged.end()});
+    remove_unlogged(lease, session);
 }
 
-// Logs whose session object went first: a power cut may let the removal of only one of them come true.
-void Repository::sweep_journal() {
-    std::vector<PackId> logs;
-    target_->list(layout::kJournal, [&](const ObjectEntry& entry) {
-        if (const auto pack = layout::parse_pack_log(entry.name)) {
-            logs.push_back(*pack);
+// What earlier runs have stored without coming to log it. Who wrote it may only be stopped: first its parts can't become packs any more, then
+// no log can come, then the packs go. Packs of this run and later ones are none of ours.
+void Repository::remove_unlogged(const Lease& lease, const SessionRecord& session) {
+    const std::string digits = session.id.hex();
+    for (unsigned drain = 0; drain < session.first_pack / kPacksOfOneDrain; ++drain) {
+        for (unsigned counter = 0; counter < 256; ++counter) {
+            target_->abandon(two_digits(counter) + digits + two_digits(drain));
         }
-    });
-    if (logs.empty()) {
-        return;
     }
-    const std::set<SessionId> known = session_ids();
-    for (const PackId& log : logs) {
-        if (!known.contains(log.session())) {
-            target_->remove(layout::pack_log(log));
-            target_->remove(layout::draft(log.session()));
+    std::vector<std::string> unlogged;
+    const std::vector<PackId> packs = logged_packs(session);
+    const std::set<PackId> logged(packs.begin(), packs.end());
+    for (std::string& object : pack_objects_of(session.id)) {
+        const auto name = layout::parse_pack(object);
+        if (name->id.counter() >= session.first_pack || logged.contains(name->id)) {
+            continue;
+        }
+        const bool data = name->kind == layout::PackKind::kData;
+        if (data && !target_->create(layout::pack_log(name->id), encode_pack_log_mark(info_.uuid, name->id)) &&
+            name->id.counter() >= session.first_log) {
+            continue;  // its log has come just now, or it was marked before: then it is for the prune after this backup
+        }
+        unlogged.push_back(std::move(object));
+    }
+    fault::step("session.marked");
+    for (std::size_t first = 0; first < unlogged.size(); first += kBatch) {
+        lease.check();
+        for (std::size_t i = first; i < std::min(first + kBatch, unlogged.size()); ++i) {
+            target_->remove(unlogged[i]);
         }
     }
 }
 
 void Repository::remove_journal(const SessionId& session) {
-    for (const PackId& pack : logged_packs(session)) {
-        target_->remove(layout::pack_log(pack));
+    std::vector<std::string> logs;
+    target_->list(layout::kJournal, [&](const ObjectEntry& entry) {
+        if (const auto pack = layout::parse_pack_log(entry.name); pack && pack->session() == session) {
+            logs.push_back(entry.name);
+        }
+    });
+    for (const std::string& log : logs) {
+        target_->remove(log);
     }
     target_->remove(layout::draft(session));
+}
+
+// Logs and drafts whose session object went first: a power cut may let the removal of only one of them come true.
+void Repository::sweep_journal() {
+    std::set<SessionId> found;
+    target_->list(layout::kJournal, [&](const ObjectEntry& entry) {
+        if (const auto pack = layout::parse_pack_log(entry.name)) {
+            found.insert(pack->session());
+        } else if (const auto draft = layout::parse_draft(entry.name)) {
+            found.insert(*draft);
+        }
+    });
+    if (found.empty()) {
+        return;
+    }
+    const std::set<SessionId> known = session_ids();
+    for (const SessionId& session : found) {
+        if (!known.contains(session)) {
+            remove_journal(session);
+        }
+    }
 }
 
 }  // namespace nodesnap

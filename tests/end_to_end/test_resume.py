@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 
 import compare
 import harness
@@ -161,20 +162,53 @@ class Resume(harness.Case):
         mount = self.file_system("btrfs", 3072)
         node = self.node_of(mount)
         wanted = compare.snapshot_of(node)
-        repository = self.repository()
-        self.killed("drain.pack-logged", node, repository)
-        stored = 0
-        # Once where what is passed isn't passed again: the backup is suspended then, and has one pack more.
-        for step, times in (("session.void-created", 2), ("session.suspended", 1), ("session.resumed", 2), ("session.begun", 2),
+        # Once where what is passed isn't passed again: the backup is suspended then, or has no pack more to log.
+        for step, times in (("session.void-created", 2), ("session.suspended", 1), ("session.resumed", 2), ("session.marked", 2),
                             ("drain.range-read:100", 2), ("drain.pack-sealed:1", 2), ("drain.pack-logged:1", 1), ("drain.metadata-durable", 2)):
+            repository = self.repository(step.replace(":", "-"))
+            self.killed("drain.pack-logged", node, repository)
             for _ in range(times):
                 with self.subTest(step=step):
                     self.killed(step, node, repository)
-                    logs = sum(1 for name in self.left(mount, repository)[1] if name.endswith(".log"))
-                    self.assertGreaterEqual(logs, stored)
-                    stored = logs
                     self.ok("verify", repository)
-        self.goes_on(mount, repository, wanted)
+            with self.subTest(step=step):
+                self.goes_on(mount, repository, wanted)
+
+    def test_gives_up_what_comes_no_further(self):
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        repository = self.repository()
+        self.killed("drain.pack-logged", node, repository)
+        for _ in range(4):
+            self.killed("drain.range-read:100", node, repository)
+        result = self.ok("backup", node, repository, *WORKERS, "--json").json
+        self.assertFalse(result["resumed"])
+        self.assertEqual(self.left(mount, repository)[1], [])
+        self.ok("verify", repository, "--data")
+
+    def test_sleeper(self):
+        """One that was stopped, and wakes after another went on with its backup and published it, changes nothing."""
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        wanted = compare.snapshot_of(node)
+        for step in ("drain.pack-sealed:2", "drain.pack-logged:1", "drain.metadata-durable", "publish.checked"):
+            with self.subTest(step=step):
+                repository = self.repository(step.replace(":", "-"))
+                sleeper = self.start_program("backup", node, repository, *WORKERS, "--lock-lease", "1s", program=harness.FAULTS,
+                                             environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_SIGNAL": "19"})
+                harness.wait_for(lambda pid=sleeper.pid: harness.is_stopped(pid), f"the stop at {step}")
+                result = self.ok("backup", node, repository, *WORKERS, "--wait-lock", "1m", "--json").json
+                self.assertTrue(result["resumed"])
+                sleeper.send_signal(signal.SIGCONT)
+                self.assertEqual(self.finish(sleeper).status, harness.LOCKED)
+                self.ok("verify", repository, "--data")
+                self.ok("restore", repository, "latest", mount / "restored")
+                self.assertEqual(compare.differences(wanted, compare.snapshot_of(mount / "restored")), [])
+                shutil.rmtree(mount / "restored")
+                (snapshot,), journal = self.left(mount, repository)
+                self.assertTrue(snapshot.startswith(result["backup"]["id"]))
+                self.assertEqual(journal, [])
+                self.assertEqual(self.ok("backup", node, repository, *WORKERS, "--json").json["parent_missing"], "")
 
     def test_full_target(self):
         mount = self.file_system("btrfs", 3072)
