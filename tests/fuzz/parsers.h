@@ -18,7 +18,9 @@
 #include "snapshot/repository/manifest_fields.h"
 #include "snapshot/repository/node_format.h"
 #include "snapshot/repository/object_header.h"
+#include "snapshot/repository/pack_codec.h"
 #include "snapshot/repository/pack_footer.h"
+#include "snapshot/repository/pack_log.h"
 #include "snapshot/repository/pack_trailer.h"
 #include "tests/repository/sample.h"
 
@@ -270,6 +272,33 @@ inline void fuzz_session(Input input) {
     }
 }
 
+// What a log of a pack would hold: as its blocks, and as the records in one block.
+inline void fuzz_pack_log(Input input) {
+    const auto read = [](Input payload) {
+        Bytes object(kHeaderBytes);
+        object.insert(object.end(), payload.begin(), payload.end());
+        ObjectHeader header;
+        header.kind = ObjectKind::kPackLog;
+        header.repository = sample_uuid();
+        header.object_id = sample_pack(1).bytes;
+        header.payload_length = payload.size();
+        header.payload_checksum = Hasher(0)(payload);
+        encode_object_header(header, std::span(object).first<kHeaderBytes>());
+        PackLogSink sink;
+        sink.inode = [](std::uint64_t, const Inode& inode) { must(encode(inode).size() <= kValueLimit, "an inode is too large"); };
+        sink.xattr = [](std::uint64_t, std::string_view name, const Xattr&) { must(name.size() < kKeyLimit, "a name is too long"); };
+        sink.run = [](std::uint64_t, const Run& run) { must(run.length != 0 && run.end() > run.offset, "a run is out of bounds"); };
+        read_pack_log(object, "log", sample_uuid(), sample_pack(1), sink);
+    };
+    tolerating_errors([&] { read(aligned_copy(input)); });
+    Bytes block(16 + 8 + compress_bound(input.size()));
+    const std::size_t stored = Compressor().compress(input, std::span(block).subspan(24));
+    block.resize(24 + stored);
+    store_little_endian(std::span(block), 16, static_cast<std::uint32_t>(stored));
+    store_little_endian(std::span(block), 20, static_cast<std::uint32_t>(input.size()));
+    tolerating_errors([&] { read(block); });
+}
+
 struct Parser {
     const char* name;  // of the fuzz target and its corpus
     void (*run)(Input);
@@ -286,6 +315,7 @@ inline constexpr std::array kParsers = {
     Parser{"lease_fuzz", fuzz_lease},
     Parser{"description_fuzz", fuzz_description},
     Parser{"session_fuzz", fuzz_session},
+    Parser{"pack_log_fuzz", fuzz_pack_log},
 };
 
 }  // namespace nodesnap::test

@@ -143,6 +143,24 @@ inline std::vector<Seed> session_seeds() {
     return {{"session", encode_json_object(object)}};
 }
 
+inline Bytes sample_log() {
+    Compressor compressor;
+    PackLog log;
+    log.add(key::xattr(7, "user.a"), encode(Xattr{to_bytes("value"), {}, 5}), compressor);
+    log.add(key::inode(7), encode(sample_inode()), compressor);
+    log.add_run(9, Run{1U << 20, 4096, sample_pack(2), 0, 4096, 1, Run::kNone}, compressor);
+    return log.encode(sample_uuid(), sample_pack(1), sample_pack(0), compressor);
+}
+
+inline std::vector<Seed> pack_log_seeds() {
+    const Bytes log = sample_log();
+    const auto length = static_cast<std::ptrdiff_t>(load_little_endian<std::uint64_t>(log, 48));
+    const Bytes payload(log.begin() + kHeaderBytes, log.begin() + kHeaderBytes + length);
+    Bytes records(load_little_endian<std::uint32_t>(payload, 20));
+    must(decompress(std::span(payload).subspan(24), records), "the sample cannot be decompressed");
+    return {{"payload", payload}, {"records", records}};
+}
+
 inline std::vector<Seed> seeds_of(const std::string& parser) {
     if (parser == "header_fuzz") {
         return header_seeds();
@@ -159,6 +177,9 @@ inline std::vector<Seed> seeds_of(const std::string& parser) {
     }
     if (parser == "record_fuzz") {
         return record_seeds();
+    }
+    if (parser == "pack_log_fuzz") {
+        return pack_log_seeds();
     }
     if (parser == "lease_fuzz") {
         return lease_seeds();
