@@ -87,9 +87,9 @@ private:
 
     void clear_up() {
         progress_.phase = "clearing up after an unfinished backup";
-        result_.cleared_sessions =
-            repository_.clear_sessions(lease_, [this](const SessionRecord& left) { return remove_snapshot_of(left); },
-                                       draft_ ? std::optional(draft_->id) : std::nullopt);
+        result_.cleared_sessions = repository_.clear_sessions(
+            lease_, [this](const SessionRecord& left) { return remove_snapshot_of(left); },
+            draft_ ? std::optional(draft_->id) : std::nullopt);
         if (draft_) {
             take_over_unfinished();
         }

@@ -37,11 +37,11 @@ struct BackupResult {
     Manifest manifest;
     std::string backend;
     std::string backend_reason;
-    std::string snapshot_path;   // when it was kept
-    bool resumed = false;              // went on with a backup that was cut off: of the time of its snapshot
-    std::uint64_t resumed_bytes = 0;   // that it had stored
-    std::string resume_refused;        // why one that was cut off wasn't gone on with
-    std::string parent_missing;  // why everything was read; empty: only what has changed since manifest.parent was
+    std::string snapshot_path;        // when it was kept
+    bool resumed = false;             // went on with a backup that was cut off: of the time of its snapshot
+    std::uint64_t resumed_bytes = 0;  // that it had stored
+    std::string resume_refused;       // why one that was cut off wasn't gone on with
+    std::string parent_missing;       // why everything was read; empty: only what has changed since manifest.parent was
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};
     std::string io_fallback_reason;      // empty while io_uring was used

@@ -161,9 +161,12 @@ std::string built_on(const BackupResult& result) {
 
 std::string went_on_with(const BackupResult& result) {
     if (result.resumed) {
-        return "  went on with the backup of that time, which was cut off; " + human_bytes(result.resumed_bytes) + " were stored already\n";
+        return "  went on with the backup of that time, which was cut off; " + human_bytes(result.resumed_bytes) +
+               " were stored already;\n"
+               "  run it again for what has changed since\n";
     }
-    return result.resume_refused.empty() ? "" : "  a backup that was cut off was cleared up: " + printable_text(result.resume_refused) + "\n";
+    return result.resume_refused.empty() ? ""
+                                         : "  a backup that was cut off was cleared up: " + printable_text(result.resume_refused) + "\n";
 }
 
 void print_summary(std::ostream& out, const BackupResult& result) {
@@ -171,8 +174,7 @@ void print_summary(std::ostream& out, const BackupResult& result) {
     const Manifest::Totals& totals = manifest.totals;
     out << "backup " << manifest.id.hex() << (manifest.damaged ? " is made, but incomplete" : " is made") << '\n'
         << "  " << how_it_was_taken(result) << '\n'
-        << went_on_with(result)
-        << "  consistency: " << to_string(manifest.consistency) << '\n'
+        << went_on_with(result) << "  consistency: " << to_string(manifest.consistency) << '\n'
         << "  " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
         << human_bytes(totals.stored_bytes) << '\n'
@@ -246,9 +248,9 @@ const Command kBackup = {
     "snapshot a node directory and back it up",
     "nodesnap backup NODE_DIR REPOSITORY [OPTION]...\n",
     "Takes a snapshot of the node directory, in milliseconds, and copies the snapshot into the repository while the daemon goes\n"
-    "on. The backup becomes visible when all of it is durable; one that fails or is interrupted leaves no trace but what the next\n"
-    "one clears. On btrfs the snapshot is kept until the next backup, which reads only what has changed since; what the backups have\n"
-    "in common is stored once, and each of them is complete.\n"
+    "on. The backup becomes visible when all of it is durable; one that fails or is interrupted is gone on with by the next, from its\n"
+    "snapshot, or leaves no trace but what the next one clears. On btrfs the snapshot is kept until the next backup, which reads only\n"
+    "what has changed since; what the backups have in common is stored once, and each of them is complete.\n"
     "Each backup says what its files are: crash-consistent, of one instant with a daemon running: what was fsynced is there, as\n"
     "after a power cut; point-in-time, when nobody had anything open there; inconsistent, only by --accept-inconsistent.\n"
     "Snapshots are btrfs's. On any other file system the directory itself is read, and the daemon must be stopped: the backup is\n"
@@ -260,7 +262,7 @@ const Command kBackup = {
     "nodesnap backup /var/lib/qdb/db /backup/node1 --limit 200M --exclude '*.tmp' --tag nightly --wait-lock 10m\n"
     "systemctl stop qdbd && nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none; systemctl start qdbd\n",
     "0  the backup is made\n"
-    "1  failed or interrupted; there is no new backup, the earlier ones are as they were\n"
+    "1  failed or interrupted; there is no new backup, the earlier ones are as they were; run again, it goes on where it was\n"
     "2  wrong usage\n"
     "3  refused, nothing was touched: another node's repository, one inside the node directory, a nested subvolume or mount,\n"
     "   a directory in use ...\n"

@@ -39,7 +39,8 @@ std::chrono::nanoseconds DrainState::checkpoint_interval() const {
     constexpr std::chrono::nanoseconds kLongest = std::chrono::minutes(1);
     constexpr int kShare = 64;
     const std::chrono::nanoseconds elapsed(monotonic_ns() - begun_ns_);
-    return std::clamp<std::chrono::nanoseconds>(elapsed / kShare, options.checkpoint_interval, std::max(options.checkpoint_interval, kLongest));
+    return std::clamp<std::chrono::nanoseconds>(elapsed / kShare, options.checkpoint_interval,
+                                                std::max(options.checkpoint_interval, kLongest));
 }
 
 bool DrainState::claim_linked(std::uint64_t ino) {

@@ -114,8 +114,8 @@ std::vector<PackId> read_logs(const Repository& repository, const SessionRecord&
     return packs;
 }
 
-EarlierDrain::EarlierDrain(const Repository& repository, const SessionRecord& session, const std::string& scratch_directory, Catalog& catalog,
-                           const std::function<void(const Inode&)>& whole_file)
+EarlierDrain::EarlierDrain(const Repository& repository, const SessionRecord& session, const std::string& scratch_directory,
+                           Catalog& catalog, const std::function<void(const Inode&)>& whole_file)
     : directory_(scratch_directory), file_(open_unnamed(scratch_directory)) {
     ExternalSorter sorter(scratch_directory, kSorterMemory);
     const auto gather = [&](std::uint64_t ino, const Run& run) {

@@ -49,7 +49,7 @@ private:
 
     std::string directory_;
     FileDescriptor file_;
-    std::vector<Place> index_;   // the first place of each block
+    std::vector<Place> index_;  // the first place of each block
     std::uint64_t places_ = 0;
     mutable std::mutex mutex_;
     mutable std::vector<Place> block_;

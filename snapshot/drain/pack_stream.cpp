@@ -99,8 +99,9 @@ void PackStream::open_pack() {
 }
 
 bool PackStream::due() const {
-    return env_.before_log && current_ && (current_->log.memory_bytes() >= kLogBytes ||
-                               std::chrono::nanoseconds(monotonic_ns() - current_->opened_ns) >= env_.checkpoint_interval());
+    return env_.before_log && current_ &&
+           (current_->log.memory_bytes() >= kLogBytes ||
+            std::chrono::nanoseconds(monotonic_ns() - current_->opened_ns) >= env_.checkpoint_interval());
 }
 
 // From here on the log's records go to the next pack's.

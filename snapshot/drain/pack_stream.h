@@ -100,9 +100,9 @@ private:
     AsyncSemaphore reserving_;  // one coroutine at a time replaces the current buffer
     std::shared_ptr<OpenPack> current_;
     Compressor compressor_;
-    PackLog early_log_;                   // complete while no pack was open
-    std::shared_ptr<LogTurn> last_;       // of the pack that was closed last
-    AsyncSemaphore seals_;  // bounds the packs that are being sealed beside the open one
+    PackLog early_log_;              // complete while no pack was open
+    std::shared_ptr<LogTurn> last_;  // of the pack that was closed last
+    AsyncSemaphore seals_;           // bounds the packs that are being sealed beside the open one
     std::vector<PackId> sealed_;
     std::uint64_t stored_bytes_ = 0;
 };

@@ -1,4 +1,5 @@
-// PackLog: what one data pack of an unfinished backup holds, so that the backup can go on after an interruption. See docs/format.md, "Logs".
+// PackLog: what one data pack of an unfinished backup holds, so that the backup can go on after an interruption. See docs/format.md,
+// "Logs".
 //
 // Records go in as they become complete, and are compressed as they come: a log takes up to a few MiB, in memory and stored.
 #pragma once
@@ -49,8 +50,8 @@ struct PackLogHead {
 };
 // Throws Error::damaged for anything that a writer could not have written; then part of it may have
 // been told already.
-PackLogHead read_pack_log(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository,
-                          const PackId& pack, const PackLogSink& sink);
+PackLogHead read_pack_log(std::span<const std::byte> object, const std::string& object_name, const Uuid& repository, const PackId& pack,
+                          const PackLogSink& sink);
 // What takes the place of a log, so that it can't come late.
 Bytes encode_pack_log_mark(const Uuid& repository, const PackId& pack);
 inline constexpr std::uint64_t kPackLogMarkBytes = 4096;

@@ -204,8 +204,7 @@ void Repository::publish(const Lease& lease, const Manifest& manifest) {
     fault::step("publish.done");
 }
 
-std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot,
-                                       const std::optional<SessionId>& spared) {
+std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover& remove_snapshot, const std::optional<SessionId>& spared) {
     require_writable();
     lease.check();
     sweep_journal();

@@ -122,8 +122,8 @@ void Repository::resume_session(const Lease& lease, SessionRecord& session, cons
     remove_unlogged(lease, session);
 }
 
-// What earlier runs have stored without coming to log it. Who wrote it may only be stopped: first its parts can't become packs any more, then
-// no log can come, then the packs go. Packs of this run and later ones are none of ours.
+// What earlier runs have stored without coming to log it. Who wrote it may only be stopped: first its parts can't become packs any more,
+// then no log can come, then the packs go. Packs of this run and later ones are none of ours.
 void Repository::remove_unlogged(const Lease& lease, const SessionRecord& session) {
     const std::string digits = session.id.hex();
     for (unsigned drain = 0; drain < session.first_pack / kPacksOfOneDrain; ++drain) {

@@ -122,13 +122,11 @@ TEST_F(SessionTest, FailedBackupRemovesItsSnapshotBeforeTheSessionThatKnowsOfIt)
         }
     });
     EXPECT_THROW(backup(options()), Error);
-    const std::vector<std::string> wanted = {"session.begun snapshots 0 packs 0 sessions 1",
-                                             "session.begun snapshots 1 packs 0 sessions 1",
-                                             "session.void-created snapshots 1 packs 2 sessions 1",
-                                             "session.condemned snapshots 1 packs 2 sessions 1",
-                                             "session.packs-removed snapshots 1 packs 0 sessions 1",
-                                             "session.snapshot-removed snapshots 0 packs 0 sessions 1",
-                                             "session.cleared snapshots 0 packs 0 sessions 0"};
+    const std::vector<std::string> wanted = {
+        "session.begun snapshots 0 packs 0 sessions 1",         "session.begun snapshots 1 packs 0 sessions 1",
+        "session.void-created snapshots 1 packs 2 sessions 1",  "session.condemned snapshots 1 packs 2 sessions 1",
+        "session.packs-removed snapshots 1 packs 0 sessions 1", "session.snapshot-removed snapshots 0 packs 0 sessions 1",
+        "session.cleared snapshots 0 packs 0 sessions 0"};
     EXPECT_EQ(order, wanted);
     EXPECT_EQ(report_.count(), 0U);
 }
