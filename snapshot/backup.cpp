@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <exception>
 #include <optional>
 #include <set>
@@ -13,20 +12,14 @@
 #include "platform/file.h"
 #include "platform/host.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/backup/parent.h"
 #include "snapshot/drain/earlier_drain.h"
 #include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
+#include "snapshot/scratch.h"
 
 namespace nodesnap {
 namespace {
-
-std::string scratch_directory(const BackupOptions& options) {
-    if (!options.scratch_directory.empty()) {
-        return options.scratch_directory;
-    }
-    const char* from_environment = std::getenv("TMPDIR");
-    return from_environment != nullptr && *from_environment != '\0' ? from_environment : "/var/tmp";
-}
 
 // One run of `backup`, step by step. What it has begun and not finished is taken back by its destructors and by abandon().
 class BackupRun {
@@ -46,7 +39,7 @@ public:
         find_unfinished();
         clear_up();
         if (!draft_) {
-            choose_parent();
+            parent_ = find_parent(repository_, *backend_);
         }
         begin();
         try {
@@ -117,10 +110,7 @@ private:
     void forget_unfinished() {
         draft_.reset();
         snapshot_.reset();
-        parent_.reset();
-        parent_snapshot_.reset();
-        compared_.reset();
-        result_.parent_missing.clear();
+        parent_ = {};
     }
 
     // Empty if it can be gone on with; then its snapshot is open, and what it builds on is found.
@@ -140,16 +130,18 @@ private:
         }
         session_ = session;
         if (session.mode == DrainMode::kWhole) {
-            result_.parent_missing = "there was no backup to build on when it began";
+            parent_.missing = "there was no backup to build on when it began";
             return flaw_of_logs(session);
         }
-        choose_parent(draft.parent);
-        if (!draft.parent || !compared_) {
+        if (draft.parent) {
+            parent_ = find_parent(repository_, *backend_, draft.parent);
+        }
+        if (!parent_.compared) {
             return "the backup that it builds on is gone";
         }
         if (session.mode == DrainMode::kCompared) {
-            forget_parent("contents were compared when it began");
-        } else if (!parent_) {
+            parent_.compare_only("contents were compared when it began");
+        } else if (!parent_.changed_since) {
             session_.mode = DrainMode::kCompared;  // what is logged is what has changed, and right whoever goes on
         }
         return flaw_of_logs(session);
@@ -204,48 +196,7 @@ private:
         }
     }
 
-    // A node can have several repositories: each has its own parent among the node's snapshots.
-    std::string snapshot_suffix() const {
-        constexpr std::size_t kDigits = 8;
-        return "-" + repository_.info().uuid.text().substr(0, kDigits);
-    }
-    std::string snapshot_name(const SessionId& session) const { return session.hex() + snapshot_suffix(); }
-
-    // The newest backup whose snapshot is there and proves itself; or the one that is named, with its snapshot or without.
-    void choose_parent(const std::optional<SessionId>& only = {}) {
-        bool any = false;
-        repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
-            any = true;
-            if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
-                return true;
-            }
-            // Inode numbers mean something on one file system only.
-            if (!compared_ && entry.manifest->proof.file_system_uuid == backend_->file_system_uuid()) {
-                compared_ = *entry.manifest;
-            }
-            if (backend_->name() == "none") {
-                return !compared_;
-            }
-            if (entry.manifest->proof.path.empty()) {
-                return true;
-            }
-            parent_snapshot_ = backend_->find(snapshot_name(entry.manifest->id), entry.manifest->proof);
-            if (parent_snapshot_ && stat_fd(parent_snapshot_->root()).stx_ino == entry.manifest->root_ino) {
-                parent_ = *entry.manifest;
-                return false;
-            }
-            parent_snapshot_.reset();
-            return true;
-        });
-        if (!parent_) {
-            result_.parent_missing = any ? "no earlier backup's snapshot is there to tell what has changed" : "it is the first backup";
-        }
-    }
-
-    void forget_parent(const std::string& why) {
-        parent_.reset();
-        result_.parent_missing = why;
-    }
+    std::string snapshot_name(const SessionId& session) const { return nodesnap::snapshot_name(repository_, session); }
 
     void begin() {
         if (draft_) {
@@ -271,10 +222,10 @@ private:
         snapshot_ = backend_->create(snapshot_name(session_.id), true);
         fault::step("backup.snapshot-taken");
         session_.snapshot_path = snapshot_->entry().path;
-        if (parent_ && stat_fd(snapshot_->root()).stx_ino != parent_->root_ino) {
-            forget_parent("the node directory is another one than at the last backup");
+        if (parent_.changed_since && stat_fd(snapshot_->root()).stx_ino != parent_.changed_since->root_ino) {
+            parent_.compare_only("the node directory is another one than at the last backup");
         }
-        session_.mode = parent_ ? DrainMode::kChanges : compared_ ? DrainMode::kCompared : DrainMode::kWhole;
+        session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();
         repository_.begin_session(lease_, session_);
         fault::step("backup.snapshot-recorded");
     }
@@ -289,7 +240,7 @@ private:
         drain_options.tolerate_changes = options_.backend.accept_inconsistent;
         drain_options.still_ours = [this] { lease_.check(); };
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
-        drain_options.scratch_directory = scratch_directory(options_);
+        drain_options.scratch_directory = scratch_directory_or_default(options_.scratch_directory);
         drain_options.sizes = options_.sizes;
         drain_options.first_pack = session_.first_pack;
         if (backend_->name() != "none") {
@@ -301,11 +252,13 @@ private:
             };
         }
         drain_options.resumed = draft_ ? &session_ : nullptr;
-        if (!parent_ || !drain_changes(drain_options)) {
+        if (!parent_.changed_since || !drain_changes(drain_options)) {
             drain_all(drain_options);
         }
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);
     }
+
+    DrainMode mode_without_changes() const { return parent_.compared ? DrainMode::kCompared : DrainMode::kWhole; }
 
     // What was logged so far builds on what can't be built on: that it doesn't count any more must outlast whatever comes.
     void begin_drain_anew(DrainMode mode, DrainOptions& drain_options) {
@@ -327,8 +280,8 @@ private:
                 throw;
             }
             report_.warn("everything is read and stored, since the last backup cannot be built on: " + error.message());
-            forget_parent("the last backup is damaged");
-            compared_.reset();
+            parent_.compare_only("the last backup is damaged");
+            parent_.compared.reset();
             begin_drain_anew(DrainMode::kWhole, drain_options);
             return false;
         }
@@ -336,27 +289,27 @@ private:
 
     // What is stored already is found by comparing contents, where there is something to compare with.
     void drain_all(DrainOptions& drain_options) {
-        if (!compared_ || !drain_with(DrainParent{*compared_, -1}, drain_options)) {
-            compared_.reset();
+        if (!parent_.compared || !drain_with(DrainParent{*parent_.compared, -1}, drain_options)) {
+            parent_.compared.reset();
             drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
         }
     }
 
     bool drain_changes(DrainOptions& drain_options) {
-        if (!drain_with(DrainParent{*parent_, parent_snapshot_->root()}, drain_options)) {
+        if (!drain_with(DrainParent{*parent_.changed_since, parent_.snapshot->root()}, drain_options)) {
             return false;
         }
         if (!drained_.lie.empty()) {
             report_.warn("the file system's change list was wrong (" + drained_.lie + " of " + snapshot_->entry().path +
                          "): everything is read and compared instead; please report this, with the kernel's version");
-            forget_parent("the file system's change list was wrong");
-            begin_drain_anew(compared_ ? DrainMode::kCompared : DrainMode::kWhole, drain_options);
+            parent_.compare_only("the file system's change list was wrong");
+            begin_drain_anew(mode_without_changes(), drain_options);
             return false;
         }
-        SnapshotProof now = parent_snapshot_->proof();
-        now.path = parent_->proof.path;
-        if (!(now == parent_->proof)) {
-            throw Error::failed("the snapshot of the last backup was changed while this one was made: " + parent_snapshot_->entry().path,
+        SnapshotProof now = parent_.snapshot->proof();
+        now.path = parent_.changed_since->proof.path;
+        if (!(now == parent_.changed_since->proof)) {
+            throw Error::failed("the snapshot of the last backup was changed while this one was made: " + parent_.snapshot->entry().path,
                                 "nothing but nodesnap may touch it; run the backup again, it will read everything");
         }
         return true;
@@ -380,8 +333,8 @@ private:
         manifest.excludes = excludes_.patterns();
         manifest.tags = options_.tags;
         manifest.proof = snapshot_->proof();
-        if (parent_ || compared_) {
-            manifest.parent = (parent_ ? parent_ : compared_)->id;
+        if (parent_.best()) {
+            manifest.parent = parent_.best()->id;
         }
         manifest.node = info.node;
         manifest.hash_seed = info.hash_seed;
@@ -423,6 +376,7 @@ private:
         progress_.phase = "retiring the snapshot";
         result_.backend = backend_->name();
         result_.backend_reason = backend_->reason();
+        result_.parent_missing = parent_.missing;
         result_.io_fallback_reason = drained_.io_fallback_reason;
         result_.audited_bytes = drained_.audited_bytes;
         result_.resumed_bytes = drained_.resumed_bytes;
@@ -451,9 +405,9 @@ private:
         if (drained_.damaged) {
             return;  // the next backup needs the last good one's
         }
-        parent_snapshot_.reset();
+        parent_.snapshot.reset();
         for (const SnapshotEntry& entry : backend_->list()) {
-            if (entry.temporary && entry.name.ends_with(snapshot_suffix()) && entry.name != snapshot_name(session_.id)) {
+            if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository_)) && entry.name != snapshot_name(session_.id)) {
                 backend_->remove_temporary(entry.name);
             }
         }
@@ -547,9 +501,7 @@ private:
     std::optional<Manifest> draft_;  // of the backup that is gone on with
     std::atomic<bool> journal_begun_ = false;
     bool publishing_ = false;
-    std::optional<Manifest> parent_;    // whose snapshot tells what has changed
-    std::optional<Manifest> compared_;  // without one: whose contents are compared
-    std::unique_ptr<Snapshot> parent_snapshot_;
+    BackupParent parent_;
     std::unique_ptr<Snapshot> snapshot_;
     DrainResult drained_;
     BackupResult result_;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,5 +53,19 @@ struct BackupResult {
 // Throws Error; then no backup is visible, the snapshot is removed and the earlier backups are as they were. The result is `damaged` only
 // with skip_unreadable.
 BackupResult run_backup(Repository& repository, const BackupOptions& options, Progress& progress, Report& report);
+
+// What a backup would read, by metadata alone: of the directory as it is now. Takes no snapshot, no lease, and writes nothing.
+struct BackupPlan {
+    std::string backend;
+    std::string backend_reason;
+    std::optional<SessionId> parent;   // that it would build on
+    std::string parent_missing;        // why everything would be read; empty: only what has changed since the parent was
+    std::optional<SessionId> resumes;  // the backup that was cut off, and would be gone on with instead; what it has yet to read isn't told
+    std::uint64_t files = 0;           // that are new, or may have changed
+    std::uint64_t read_bytes = 0;
+    // With a change list as much as is read; where contents are compared, it shows only by reading.
+    std::optional<std::uint64_t> stored_bytes;
+};
+BackupPlan plan_backup(const Repository& repository, const BackupOptions& options, Progress& progress, Report& report);
 
 }  // namespace nodesnap

@@ -27,6 +27,7 @@ void declare(OptionSet& options) {
     options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
     options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
     options.flag("accept-inconsistent", "without a snapshot: back up a directory that is in use, and say so in the backup");
+    options.flag("dry-run", "tell what would be read and stored; nothing is written, and no snapshot taken");
     options.flag("no-resume", "begin anew where a backup that was cut off could be gone on with");
     options.flag("adopt-node", "the node has moved: to another host, file system or path");
     declare_workers(options);
@@ -214,6 +215,54 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.member("cleared_sessions", result.cleared_sessions);
 }
 
+void print_plan(std::ostream& out, const BackupPlan& plan) {
+    out << "would read " << human_bytes(plan.read_bytes) << " of " << plan.files << " files, and store ";
+    if (plan.stored_bytes) {
+        out << human_bytes(*plan.stored_bytes) << '\n';
+    } else {
+        out << "what of it differs from backup " << plan.parent->hex() << '\n';
+    }
+    if (plan.parent_missing.empty()) {
+        out << "  that is what has changed since backup " << plan.parent->hex() << '\n';
+    } else {
+        out << "  everything would be read: " << printable_text(plan.parent_missing) << '\n';
+    }
+    if (plan.resumes) {
+        out << "  but first backup " << plan.resumes->hex()
+            << ", which was cut off, would be gone on with (or cleared up, with --no-resume)\n";
+    }
+    out << "  snapshots: " << plan.backend << " (" << printable_text(plan.backend_reason) << ")\n";
+}
+
+void write_plan(JsonWriter& document, const BackupPlan& plan) {
+    document.member("dry_run", true);
+    document.member("snapshot_backend", plan.backend);
+    document.member("snapshot_backend_reason", plan.backend_reason);
+    document.member("parent", plan.parent ? plan.parent->hex() : "");
+    document.member("parent_missing", plan.parent_missing);
+    document.member("resumes", plan.resumes ? plan.resumes->hex() : "");
+    document.member("files", plan.files);
+    document.member("read_bytes", plan.read_bytes);
+    if (plan.stored_bytes) {
+        document.member("stored_bytes", *plan.stored_bytes);
+    }
+}
+
+ExitStatus run_plan(Call& call, const Repository& repository, const BackupOptions& options) {
+    Progress progress;
+    BackupPlan plan;
+    {
+        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        plan = plan_backup(repository, options, progress, call.report());
+    }
+    if (call.json()) {
+        write_plan(call.document(), plan);
+    } else if (!call.options().flag("quiet")) {
+        print_plan(call.out(), plan);
+    }
+    return ExitStatus::kDone;
+}
+
 ExitStatus run(Call& call) {
     const std::string node_directory = call.positional("NODE_DIR");
     const std::string place = call.positional("REPOSITORY");
@@ -222,6 +271,9 @@ ExitStatus run(Call& call) {
     // Clearing up after an unfinished backup goes on without what can't be read of it.
     const auto warnings = std::make_shared<DamageWarnings>(call.report(), true);
     Repository repository = open_repository(place, [warnings](const Damage& damage) { (*warnings)(damage); });
+    if (call.options().flag("dry-run")) {
+        return run_plan(call, repository, options);
+    }
     Progress progress;
     BackupResult result;
     {

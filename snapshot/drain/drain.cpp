@@ -10,10 +10,9 @@
 #include "platform/host.h"
 #include "snapshot/drain/audit.h"
 #include "snapshot/drain/change_scan.h"
-#include "snapshot/drain/change_walk.h"
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/drain_worker.h"
-#include "snapshot/drain/source_walk.h"
+#include "snapshot/drain/walk.h"
 
 namespace nodesnap {
 namespace {
@@ -51,22 +50,13 @@ std::jthread start(DrainState& state, std::function<void()> work) {
     });
 }
 
-void walk_source(DrainState& state, std::uint64_t root_ino, const ExcludeRules& excludes) {
-    DrainSink sink(state);
-    if (state.parent == nullptr || !state.parent->tells_changes()) {
-        SourceWalk(state.source, root_ino, excludes, sink).run();
-    } else {
-        ChangeWalk(state.source, state.repository, state.parent->backup, excludes, state.catalog, sink, state.options.scratch_directory)
-            .run();
-    }
-}
-
 void read_source(DrainState& state, std::uint64_t root_ino, const ExcludeRules& excludes, unsigned workers) {
     std::vector<std::jthread> threads;
     threads.reserve(workers + 1);
     try {
         threads.push_back(start(state, [&state, root_ino, &excludes] {
-            walk_source(state, root_ino, excludes);
+            DrainSink sink(state);
+            walk_source(state, root_ino, excludes, sink);
             state.progress.totals_final = true;
             state.queue.close();
         }));

@@ -9,39 +9,14 @@
 #include <new>
 
 #include "io/transfer.h"
-#include "platform/btrfs_changes.h"
 #include "platform/btrfs_tree.h"
 #include "platform/fault.h"
 #include "platform/inode_flags.h"
 #include "platform/interrupt.h"
+#include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/source_walk.h"
-#include "snapshot/drain/stored_comparison.h"
 
 namespace nodesnap {
-
-namespace {
-
-constexpr std::uint64_t kFileEnd = std::uint64_t{1} << 62;  // behind all that a file can hold
-
-// The next stretch that has come to be data or unwritten; what has come to be a hole, or to lie behind the end, is told to the catalog.
-bool next_change(btrfs::FileChanges& changes, std::uint64_t ino, std::uint64_t size, Catalog& catalog, Extent& extent) {
-    using Kind = btrfs::ChangedStretch::Kind;
-    for (btrfs::ChangedStretch stretch; changes.next(stretch);) {
-        const std::uint64_t last = stretch.kind == Kind::kData ? std::max(stretch.offset, std::min(stretch.end(), size)) : stretch.end();
-        if (stretch.kind == Kind::kHole) {
-            catalog.cut(ino, stretch.offset, stretch.end());
-        } else if (last < stretch.end()) {
-            catalog.cut(ino, last, stretch.end());
-        }
-        if (stretch.kind != Kind::kHole && last != stretch.offset) {
-            extent = {stretch.offset, 0, last - stretch.offset, stretch.kind == Kind::kUnwritten ? Extent::kUnwritten : 0U};
-            return true;
-        }
-    }
-    return false;
-}
-
-}  // namespace
 
 // Told to the queue when the last entry is done, so that the other workers know that no more large files come from it.
 struct DrainWorker::BatchInProgress {
@@ -105,31 +80,6 @@ std::function<void()> log_hook(DrainState& state) {
     return state.options.begin_journal ? [&state] { state.begin_journal(); } : std::function<void()>();
 }
 
-// The parts of the extents that an earlier drain hasn't stored.
-LargeFile::NextExtent without(const EarlierDrain& earlier, std::uint64_t ino, LargeFile::NextExtent extents) {
-    return [&earlier, ino, extents = std::move(extents), rest = Extent{}](Extent& extent) mutable {
-        for (;;) {
-            if (rest.length == 0 && !extents(rest)) {
-                return false;
-            }
-            const auto stored = rest.unwritten() ? std::nullopt : earlier.next_range(ino, rest.logical);
-            if (!stored || stored->offset >= rest.end()) {
-                extent = std::exchange(rest, {});
-                return true;
-            }
-            const Extent whole = rest;
-            const std::uint64_t resume = std::min(stored->end, whole.end());
-            rest.logical = resume;
-            rest.length = whole.end() - resume;
-            if (stored->offset > whole.logical) {
-                extent = whole;
-                extent.length = stored->offset - whole.logical;
-                return true;
-            }
-        }
-    };
-}
-
 }  // namespace
 
 DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
@@ -138,10 +88,10 @@ DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
       units_(state.units_in_flight(workers)),
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
-      comparing_(ring_, kComparing),
       packs_(PackStream::Environment{ring_, buffers_, state.repository.target(), state.repository.info().uuid, state.repository.hasher(),
                                      state.write_throttle, pack_bytes(state.options, workers), [&state] { return state.next_pack_id(); },
-                                     state.options.still_ours, log_hook(state), [&state] { return state.checkpoint_interval(); }}) {
+                                     state.options.still_ours, log_hook(state), [&state] { return state.checkpoint_interval(); }}),
+      reader_(state, ring_, packs_) {
     if (!ring_.uses_io_uring()) {
         state_.set_fallback_reason(ring_.fallback_reason());
     }
@@ -302,81 +252,49 @@ void DrainWorker::add_whole_file(std::uint64_t ino, const Inode& inode, Records 
 }
 
 Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, Records records, std::string path) {
-    // What is larger may have holes or unwritten extents, and is worth asking for them.
-    constexpr std::uint64_t kPlainSmallFile = 16U << 10;
-    constexpr std::uint64_t kSlack = 8U << 10;  // the last block's, and one of attributes; more lies beyond the end of the file
     state_.note_owner(inode.uid, inode.gid);
     const std::uint64_t size = inode.size;
     const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
     state_.progress.bytes_total.fetch_add(std::min(size, std::max(allocated, std::min(size, kPlainSmallFile))), std::memory_order_relaxed);
-    if (size == 0 && allocated == 0) {
-        state_.catalog.add_inode(ino, inode);
-    } else if (size != 0 && size <= kInlineContentLimit) {
-        co_await drain_inline(file.get(), ino, std::move(inode), std::move(records), std::move(path));
-    } else if (size != 0 && size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack) {
-        co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(records), std::move(path));
-    } else {
-        push_large(std::move(file), ino, std::move(inode), std::move(path));
+    switch (content_of(size, allocated)) {
+        case Content::kNone:
+            state_.catalog.add_inode(ino, inode);
+            break;
+        case Content::kInline:
+            co_await drain_inline(file.get(), ino, std::move(inode), std::move(records), std::move(path));
+            break;
+        case Content::kWhole:
+            co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(records), std::move(path));
+            break;
+        case Content::kRanges:
+            push_large(std::move(file), ino, std::move(inode), std::move(path));
+            break;
     }
     state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
 }
 
-// Of a file whose map the parent backup holds, only what has changed is to be read, if that can be told.
 void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
     const std::uint64_t size = inode.size;
-    const int fd = file.get();
-    auto before = parents_record(ino, inode);
-    const bool edits = before && state_.parent->tells_changes();
-    LargeFile::NextExtent extents;
-    if (edits) {
-        // The block in which the shorter of the two ends is another one, whatever the extents say.
-        const std::uint64_t changed_from = before->size == size ? kFileEnd : std::min(before->size, size) / kPackAlignment * kPackAlignment;
-        auto changes = std::make_shared<btrfs::FileChanges>(state_.parent->source, state_.source, ino, changed_from, kFileEnd, path);
-        extents = [changes, ino, size, &catalog = state_.catalog](Extent& extent) {
-            return next_change(*changes, ino, size, catalog, extent);
-        };
-        before.reset();
-        state_.note_edited(ino);
-    } else {
-        auto reader = std::make_shared<ExtentReader>(fd, path);
-        extents = [reader](Extent& extent) { return reader->next(extent); };
-    }
-    if (state_.earlier) {
-        extents = without(*state_.earlier, ino, std::move(extents));
-    }
+    FileExtents extents = extents_to_read(state_, file.get(), ino, inode, path);
     state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog,
-                                                  std::move(extents), edits, std::move(before)),
+                                                  std::move(extents.next), extents.edits, std::move(extents.before)),
                       size);
-}
-
-// What the parent backup says of the file, if its map is worth to be built on.
-std::optional<Inode> DrainWorker::parents_record(std::uint64_t ino, const Inode& now) const {
-    if (state_.parent == nullptr) {
-        return std::nullopt;
-    }
-    const auto value = tree_find(state_.repository.nodes(), state_.parent->backup.tree, key::inode(ino));
-    if (!value) {
-        return std::nullopt;
-    }
-    Inode before = decode_inode(*value);
-    const bool same = before.type == now.type && before.generation == now.generation && !before.damaged;
-    return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
 }
 
 Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, Records records, std::string path) {
     alignas(64) std::byte unaligned[2 * kPackAlignment];
     const auto address = reinterpret_cast<std::uintptr_t>(unaligned);
     std::byte* const buffer = unaligned + (kPackAlignment - address % kPackAlignment) % kPackAlignment;
-    const std::int64_t got = co_await read_content(fd, {buffer, kPackAlignment}, 0, inode.size);
+    const std::int64_t got = co_await reader_.read_content(fd, {buffer, kPackAlignment}, 0, inode.size);
     if (got == static_cast<std::int64_t>(inode.size)) {
         inode.content.assign(buffer, buffer + inode.size);
         state_.read_bytes += inode.size;
         state_.new_bytes += inode.size;
         state_.progress.bytes_done.fetch_add(inode.size, std::memory_order_relaxed);
-        check_unchanged(fd, inode, path);
+        reader_.check_unchanged(fd, inode, path);
     } else {
-        fell_short(path, got);
+        reader_.fell_short(path, got);
         inode.damaged = true;
         Run run;
         run.length = inode.size;
@@ -390,18 +308,18 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, Rec
 Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, Records records, std::string path) {
     const FileRange range{0, static_cast<std::uint32_t>(inode.size)};
     const bool compares = state_.parent != nullptr && !state_.parent->tells_changes();
-    const auto stored = compares ? parents_record(ino, inode) : std::nullopt;
-    inode.runs = co_await read_range(fd, range, inode.size, path, stored);
+    const auto stored = compares ? parents_record(state_, ino, inode) : std::nullopt;
+    inode.runs = co_await reader_.read(fd, range, inode.size, path, stored);
     inode.run_count = inode.runs.size();
     inode.damaged = std::any_of(inode.runs.begin(), inode.runs.end(), [](const Run& run) { return run.flags == Run::kDamagedSource; });
-    check_unchanged(fd, inode, path);
+    reader_.check_unchanged(fd, inode, path);
     add_whole_file(ino, inode, std::move(records));
 }
 
 Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range) {
     const ActiveUnit unit(active_);
     LargeFile& file = *chunk->file;
-    const auto runs = co_await read_range(file.fd(), range, file.inode().size, file.path(), file.stored());
+    const auto runs = co_await reader_.read(file.fd(), range, file.inode().size, file.path(), file.stored());
     for (const Run& run : runs) {
         state_.catalog.add_run(file.ino(), run);
         if (run.flags == Run::kDamagedSource) {
@@ -410,144 +328,10 @@ Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, File
             packs_.log_run(file.ino(), run);
         }
     }
-    check_unchanged(file.fd(), file.inode(), file.path());
+    reader_.check_unchanged(file.fd(), file.inode(), file.path());
     if (++chunk->done == chunk->ranges.size()) {
         file.chunk_done();
     }
-}
-
-// As read_full(), under the cap.
-Task<std::int64_t> DrainWorker::read_content(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size) {
-    std::uint64_t done = 0;
-    while (done < into.size() && offset + done < file_size) {
-        const auto piece = into.subspan(done).first(std::min<std::uint64_t>(into.size() - done, state_.read_throttle.smooth_bytes()));
-        co_await pace(ring_, state_.read_throttle, std::min<std::uint64_t>(piece.size(), file_size - offset - done));
-        const std::int64_t got = co_await read_aligned(fd, piece, offset + done, file_size);
-        if (got < 0) {
-            co_return got;
-        }
-        done += static_cast<std::uint64_t>(got);
-        if (static_cast<std::uint64_t>(got) < piece.size()) {
-            break;  // the end of the file
-        }
-    }
-    co_return static_cast<std::int64_t>(done);
-}
-
-// Some file systems take O_DIRECT at the open, but want a larger alignment than ours at the read.
-Task<std::int64_t> DrainWorker::read_aligned(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size) {
-    std::int64_t got = co_await read_full(ring_, fd, into, offset, file_size);
-    if (got == -EINVAL && clear_status_flag(fd, O_DIRECT)) {
-        got = co_await read_full(ring_, fd, into, offset, file_size);
-    }
-    co_return got;
-}
-
-// Reads a range of a file, and stores what `stored` doesn't have of it.
-Task<std::vector<Run>> DrainWorker::read_range(int fd, FileRange range, std::uint64_t file_size, std::string path,
-                                               const std::optional<Inode>& stored) {
-    if (stored) {
-        const auto turn = co_await comparing_.acquire();
-        auto memory = take_scratch();
-        const std::size_t room = (range.length + kPackAlignment - 1) / kPackAlignment * kPackAlignment;
-        const std::int64_t got = co_await read_content(fd, {memory.get(), room}, range.offset, file_size);
-        if (got >= static_cast<std::int64_t>(range.length)) {
-            auto runs = co_await store_differences({memory.get(), range.length}, range.offset, *stored);
-            scratch_.push_back(std::move(memory));
-            state_.read_bytes += range.length;
-            state_.progress.bytes_done.fetch_add(range.length, std::memory_order_relaxed);
-            co_return runs;
-        }
-        scratch_.push_back(std::move(memory));
-    }
-    auto reservation = co_await packs_.reserve(range.length);
-    co_return co_await read_segment(fd, range, file_size, std::move(path), std::move(reservation));
-}
-
-Task<std::vector<Run>> DrainWorker::store_differences(std::span<const std::byte> data, std::uint64_t offset, const Inode& stored) {
-    std::vector<Run> runs;
-    for (const auto& piece : StoredComparison(state_.repository, stored).compare(data, offset)) {
-        if (piece.stored) {
-            runs.push_back(*piece.stored);
-            continue;
-        }
-        auto reservation = co_await packs_.reserve(piece.length);
-        std::memcpy(reservation.room.data(), data.data() + piece.from, piece.length);
-        state_.new_bytes += piece.length;
-        Run run;
-        run.offset = offset + piece.from;
-        run.length = piece.length;
-        run.pack = reservation.pack;
-        run.first = reservation.number;
-        run.count = 1;
-        runs.push_back(run);
-        packs_.filled(std::move(reservation));
-    }
-    co_return runs;
-}
-
-DrainWorker::Scratch DrainWorker::take_scratch() {
-    if (scratch_.empty()) {
-        return Scratch(static_cast<std::byte*>(::operator new (kSegmentLimit, std::align_val_t{kPackAlignment})));
-    }
-    Scratch memory = std::move(scratch_.back());
-    scratch_.pop_back();
-    return memory;
-}
-
-Task<std::vector<Run>> DrainWorker::read_segment(int fd, FileRange range, std::uint64_t file_size, std::string path,
-                                                 PackStream::Reservation reservation) {
-    const std::int64_t got = co_await read_content(fd, reservation.room, range.offset, file_size);
-    std::vector<Run> runs;
-    if (got >= static_cast<std::int64_t>(range.length)) {
-        Run run;
-        run.offset = range.offset;
-        run.length = range.length;
-        run.pack = reservation.pack;
-        run.first = reservation.number;
-        run.count = 1;
-        runs.push_back(run);
-        state_.read_bytes += range.length;
-        state_.new_bytes += range.length;
-    } else {
-        fell_short(path, got);
-        runs = co_await salvage(fd, range, file_size, reservation);
-    }
-    fault::step("drain.range-read");
-    packs_.filled(std::move(reservation));
-    state_.progress.bytes_done.fetch_add(range.length, std::memory_order_relaxed);
-    co_return runs;
-}
-
-// Reads page by page what can be read, leaves zeros elsewhere and marks those parts damaged.
-Task<std::vector<Run>> DrainWorker::salvage(int fd, FileRange range, std::uint64_t file_size, PackStream::Reservation reservation) {
-    std::vector<Run> runs;
-    std::memset(reservation.room.data(), 0, reservation.room.size());
-    for (std::uint32_t at = 0; at < range.length; at += kPackAlignment) {
-        const auto length = std::min<std::uint32_t>(kPackAlignment, range.length - at);
-        const std::int64_t got = co_await read_content(fd, reservation.room.subspan(at, kPackAlignment), range.offset + at, file_size);
-        const bool good = got >= static_cast<std::int64_t>(length);
-        if (!good) {
-            std::memset(reservation.room.data() + at, 0, kPackAlignment);
-        }
-        const std::uint32_t flags = good ? Run::kNone : Run::kDamagedSource;
-        if (!runs.empty() && runs.back().flags == flags) {
-            runs.back().length += length;
-            continue;
-        }
-        Run run;
-        run.offset = range.offset + at;
-        run.length = length;
-        run.flags = flags;
-        if (good) {
-            run.pack = reservation.pack;
-            run.first = reservation.number;
-            run.skip = at;
-            run.count = 1;
-        }
-        runs.push_back(run);
-    }
-    co_return runs;
 }
 
 Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path) {
@@ -618,34 +402,6 @@ Inode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, 
         }
         return inode;
     });
-}
-
-namespace {
-
-Error changed_while_read(const std::string& path) {
-    return Error::failed("file changed while it was read: " + path,
-                         "stop the daemon before a backup without snapshots, or keep the node directory on btrfs");
-}
-
-}  // namespace
-
-// A read gave an error, or another length than the file had: a live one has been changed. A snapshot's can't be, so that is told like a
-// failing disk.
-void DrainWorker::fell_short(const std::string& path, std::int64_t got) {
-    if (got >= 0 && state_.options.source_is_live && !state_.options.tolerate_changes) {
-        throw changed_while_read(path);
-    }
-    state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
-}
-
-void DrainWorker::check_unchanged(int fd, const Inode& before, const std::string& path) {
-    if (!state_.options.source_is_live || state_.options.tolerate_changes) {
-        return;
-    }
-    const Inode now = inode_of(stat_fd(fd, path));
-    if (now.size != before.size || now.modified != before.modified) {
-        throw changed_while_read(path);
-    }
 }
 
 void DrainWorker::add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error) {

@@ -51,7 +51,10 @@ class Incremental(harness.Case):
         log = changes.make(2 * CHANGES)
         excluded = (lambda name: name.endswith(".skip")) if "--exclude" in options else (lambda name: False)
         for number in range(ROUNDS):
+            plan = self.backup(node, repository, *options, "--dry-run")
             result = self.backup(node, repository, *options)
+            self.assertEqual((plan["read_bytes"], plan["parent"] or None, plan["parent_missing"]),
+                             (result["backup"]["read_bytes"], result["backup"]["parent"], result["parent_missing"]), f"seed {seed}, round {number}")
             self.assertEqual(result["backup"]["parent"] is not None, number > 0)
             self.assertEqual(result["parent_missing"] == "", number > 0 and "--drop-snapshot" not in options)
             self.assert_restores(repository, node, mount, excluded, f"seed {seed}, round {number}:\n" + "\n".join(log) + "\n")

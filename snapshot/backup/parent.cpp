@@ -1,0 +1,50 @@
+#include "snapshot/backup/parent.h"
+
+#include <cstddef>
+
+#include "platform/file.h"
+
+namespace nodesnap {
+
+std::string snapshot_suffix(const Repository& repository) {
+    constexpr std::size_t kDigits = 8;
+    return "-" + repository.info().uuid.text().substr(0, kDigits);
+}
+
+std::string snapshot_name(const Repository& repository, const SessionId& session) {
+    return session.hex() + snapshot_suffix(repository);
+}
+
+BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only) {
+    BackupParent parent;
+    bool any = false;
+    repository.for_each_backup_backwards([&](const BackupEntry& entry) {
+        any = true;
+        if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
+            return true;
+        }
+        // Inode numbers mean something on one file system only.
+        if (!parent.compared && entry.manifest->proof.file_system_uuid == backend.file_system_uuid()) {
+            parent.compared = *entry.manifest;
+        }
+        if (backend.name() == "none") {
+            return !parent.compared;
+        }
+        if (entry.manifest->proof.path.empty()) {
+            return true;
+        }
+        auto snapshot = backend.find(snapshot_name(repository, entry.manifest->id), entry.manifest->proof);
+        if (!snapshot || stat_fd(snapshot->root()).stx_ino != entry.manifest->root_ino) {
+            return true;
+        }
+        parent.changed_since = *entry.manifest;
+        parent.snapshot = std::move(snapshot);
+        return false;
+    });
+    if (!parent.changed_since) {
+        parent.missing = any ? "no earlier backup's snapshot is there to tell what has changed" : "it is the first backup";
+    }
+    return parent;
+}
+
+}  // namespace nodesnap

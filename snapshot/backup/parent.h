@@ -1,0 +1,33 @@
+// The backup that the next one builds on.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "snapshot/backend/backend.h"
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap {
+
+// A node can have several repositories: each has its own parent among the node's snapshots.
+std::string snapshot_suffix(const Repository& repository);
+std::string snapshot_name(const Repository& repository, const SessionId& session);
+
+struct BackupParent {
+    std::optional<Manifest> changed_since;  // whose snapshot tells what has changed
+    std::unique_ptr<Snapshot> snapshot;     // that one
+    std::optional<Manifest> compared;       // without one: whose contents are compared
+    std::string missing;                    // why there is no changed_since
+
+    // The change list is not to be used.
+    void compare_only(const std::string& why) {
+        changed_since.reset();
+        missing = why;
+    }
+    const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
+};
+// The newest backup whose snapshot is there and proves itself; or the one that is named, with its snapshot or without.
+BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only = {});
+
+}  // namespace nodesnap

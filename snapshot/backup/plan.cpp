@@ -1,0 +1,57 @@
+#include <fcntl.h>
+
+#include "platform/file.h"
+#include "platform/host.h"
+#include "snapshot/backup.h"
+#include "snapshot/backup/parent.h"
+#include "snapshot/drain/drain_plan.h"
+#include "snapshot/overlap.h"
+#include "snapshot/scratch.h"
+
+namespace nodesnap {
+
+BackupPlan plan_backup(const Repository& repository, const BackupOptions& options, Progress& progress, Report& report) {
+    const ExcludeRules excludes(options.excludes);
+    const auto backend = choose_backend(options.node_directory, excludes, options.backend);
+    refuse_overlap(repository.target(), options.node_directory, excludes);
+    BackupParent parent = find_parent(repository, *backend);
+    const FileDescriptor source = open_path(options.node_directory, O_RDONLY | O_DIRECTORY);
+    if (parent.changed_since && stat_fd(source.get()).stx_ino != parent.changed_since->root_ino) {
+        parent.compare_only("the node directory is another one than at the last backup");
+    }
+    BackupPlan plan;
+    plan.backend = backend->name();
+    plan.backend_reason = backend->reason();
+    plan.parent_missing = parent.missing;
+    if (parent.best()) {
+        plan.parent = parent.best()->id;
+    }
+    for (const SessionRecord& session : repository.sessions()) {
+        if (!options.no_resume && session.host == host_name() && repository.can_be_resumed(session)) {
+            plan.resumes = session.id;
+        }
+    }
+    progress.phase = "finding what has changed";
+    sync_file_system(source.get(), options.node_directory);  // what was written is found on the storage
+    DrainOptions drain_options;
+    drain_options.source_is_live = true;
+    drain_options.tolerate_changes = true;
+    drain_options.skip_unreadable = true;
+    drain_options.scratch_directory = scratch_directory_or_default(options.scratch_directory);
+    std::optional<DrainParent> builds_on;
+    if (parent.changed_since) {
+        builds_on.emplace(DrainParent{*parent.changed_since, parent.snapshot->root()});
+    } else if (parent.compared) {
+        builds_on.emplace(DrainParent{*parent.compared, -1});
+    }
+    const DrainPlan drain =
+        plan_drain(source.get(), repository, excludes, builds_on ? &*builds_on : nullptr, drain_options, progress, report);
+    plan.files = drain.files;
+    plan.read_bytes = drain.bytes;
+    if (parent.changed_since || !parent.compared) {
+        plan.stored_bytes = drain.bytes;
+    }
+    return plan;
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,110 @@
+#include "snapshot/drain/file_extents.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "platform/btrfs_changes.h"
+#include "platform/extent_map.h"
+#include "snapshot/repository/pack.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::uint64_t kFileEnd = std::uint64_t{1} << 62;  // behind all that a file can hold
+
+// The next stretch that has come to be data or unwritten; what has come to be a hole, or to lie behind the end, is told to the catalog.
+bool next_change(btrfs::FileChanges& changes, std::uint64_t ino, std::uint64_t size, Catalog& catalog, Extent& extent) {
+    using Kind = btrfs::ChangedStretch::Kind;
+    for (btrfs::ChangedStretch stretch; changes.next(stretch);) {
+        const std::uint64_t last = stretch.kind == Kind::kData ? std::max(stretch.offset, std::min(stretch.end(), size)) : stretch.end();
+        if (stretch.kind == Kind::kHole) {
+            catalog.cut(ino, stretch.offset, stretch.end());
+        } else if (last < stretch.end()) {
+            catalog.cut(ino, last, stretch.end());
+        }
+        if (stretch.kind != Kind::kHole && last != stretch.offset) {
+            extent = {stretch.offset, 0, last - stretch.offset, stretch.kind == Kind::kUnwritten ? Extent::kUnwritten : 0U};
+            return true;
+        }
+    }
+    return false;
+}
+
+// The parts of the extents that an earlier drain hasn't stored.
+LargeFile::NextExtent without(const EarlierDrain& earlier, std::uint64_t ino, LargeFile::NextExtent extents) {
+    return [&earlier, ino, extents = std::move(extents), rest = Extent{}](Extent& extent) mutable {
+        for (;;) {
+            if (rest.length == 0 && !extents(rest)) {
+                return false;
+            }
+            const auto stored = rest.unwritten() ? std::nullopt : earlier.next_range(ino, rest.logical);
+            if (!stored || stored->offset >= rest.end()) {
+                extent = std::exchange(rest, {});
+                return true;
+            }
+            const Extent whole = rest;
+            const std::uint64_t resume = std::min(stored->end, whole.end());
+            rest.logical = resume;
+            rest.length = whole.end() - resume;
+            if (stored->offset > whole.logical) {
+                extent = whole;
+                extent.length = stored->offset - whole.logical;
+                return true;
+            }
+        }
+    };
+}
+
+}  // namespace
+
+Content content_of(std::uint64_t size, std::uint64_t allocated) {
+    constexpr std::uint64_t kSlack = 8U << 10;  // the last block's, and one of attributes; more lies beyond the end of the file
+    if (size == 0) {
+        return allocated == 0 ? Content::kNone : Content::kRanges;
+    }
+    if (size <= kInlineContentLimit) {
+        return Content::kInline;
+    }
+    return size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack ? Content::kWhole : Content::kRanges;
+}
+
+std::optional<Inode> parents_record(const DrainState& state, std::uint64_t ino, const Inode& now) {
+    if (state.parent == nullptr) {
+        return std::nullopt;
+    }
+    const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
+    if (!value) {
+        return std::nullopt;
+    }
+    Inode before = decode_inode(*value);
+    const bool same = before.type == now.type && before.generation == now.generation && !before.damaged;
+    return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
+}
+
+FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path) {
+    FileExtents result;
+    result.before = parents_record(state, ino, inode);
+    result.edits = result.before && state.parent->tells_changes();
+    if (result.edits) {
+        const std::uint64_t size = inode.size;
+        const std::uint64_t size_before = result.before->size;
+        // The block in which the shorter of the two ends is another one, whatever the extents say.
+        const std::uint64_t changed_from = size_before == size ? kFileEnd : std::min(size_before, size) / kPackAlignment * kPackAlignment;
+        auto changes = std::make_shared<btrfs::FileChanges>(state.parent->source, state.source, ino, changed_from, kFileEnd, path);
+        result.next = [changes, ino, size, &catalog = state.catalog](Extent& extent) {
+            return next_change(*changes, ino, size, catalog, extent);
+        };
+        result.before.reset();
+        state.note_edited(ino);
+    } else {
+        auto reader = std::make_shared<ExtentReader>(fd, path);
+        result.next = [reader](Extent& extent) { return reader->next(extent); };
+    }
+    if (state.earlier) {
+        result.next = without(*state.earlier, ino, std::move(result.next));
+    }
+    return result;
+}
+
+}  // namespace nodesnap

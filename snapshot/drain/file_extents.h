@@ -1,0 +1,35 @@
+// What of a large file is to be read: all of its data, or what has changed since the parent backup, without what an earlier drain of the
+// same snapshot has stored.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "snapshot/drain/drain_state.h"
+#include "snapshot/drain/large_file.h"
+
+namespace nodesnap {
+
+// How the content of a file is taken.
+enum class Content {
+    kNone,    // there is none
+    kInline,  // into its record
+    kWhole,   // as one segment, without asking for its extents
+    kRanges,  // what its extents tell; they may have holes or be unwritten, also beyond the end of the file
+};
+inline constexpr std::uint64_t kPlainSmallFile = 16U << 10;  // what is larger may be worth asking for its extents
+Content content_of(std::uint64_t size, std::uint64_t allocated);
+
+// What the parent backup says of the file, if its map is worth to be built on.
+std::optional<Inode> parents_record(const DrainState& state, std::uint64_t ino, const Inode& now);
+
+struct FileExtents {
+    LargeFile::NextExtent next;   // what has gone is told to the state's catalog meanwhile
+    bool edits = false;           // they are what differs from the parent backup's map
+    std::optional<Inode> before;  // to compare contents with
+};
+// `fd` must stay open while extents are asked for.
+FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path);
+
+}  // namespace nodesnap

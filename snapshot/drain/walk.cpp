@@ -1,0 +1,16 @@
+#include "snapshot/drain/walk.h"
+
+#include "snapshot/drain/change_walk.h"
+
+namespace nodesnap {
+
+void walk_source(DrainState& state, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink) {
+    if (state.parent == nullptr || !state.parent->tells_changes()) {
+        SourceWalk(state.source, root_ino, excludes, sink).run();
+    } else {
+        ChangeWalk(state.source, state.repository, state.parent->backup, excludes, state.catalog, sink, state.options.scratch_directory)
+            .run();
+    }
+}
+
+}  // namespace nodesnap
