@@ -235,6 +235,7 @@ private:
         DrainOptions drain_options;
         drain_options.workers = options_.workers;
         drain_options.force_blocking = options_.force_blocking;
+        drain_options.audits_everything = options_.audit;
         drain_options.skip_unreadable = options_.skip_unreadable;
         drain_options.source_is_live = backend_->name() == "none";
         drain_options.tolerate_changes = options_.backend.accept_inconsistent;

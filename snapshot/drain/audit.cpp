@@ -15,6 +15,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/file_descriptor.h"
+#include "platform/interrupt.h"
 #include "platform/random.h"
 #include "snapshot/drain/stored_comparison.h"
 #include "snapshot/run_reader.h"
@@ -26,11 +27,56 @@ constexpr std::uint64_t kBlock = kChecksumBlock;
 constexpr int kEntriesLooked = 64;     // from a random place on, for a file that has runs
 constexpr int kFailuresAllowed = 256;  // picks of nothing that could be compared
 
-class Auditor {
+// Compares ranges of files in the snapshot with what the tree refers to.
+class RangeAudit {
 public:
-    Auditor(int source, const Repository& repository, const TreeRoot& tree, const std::vector<std::uint64_t>& edited)
-        : source_(source),
-          subvolume_(btrfs::subvolume_id(source)),
+    RangeAudit(int source, const Repository& repository)
+        : source_(source), subvolume_(btrfs::subvolume_id(source)), repository_(repository) {}
+
+    // Empty if it can't be opened: that proves nothing.
+    FileDescriptor open(std::uint64_t ino, const Inode& inode) const {
+        return FileDescriptor(
+            std::max(btrfs::try_open_inode(source_, subvolume_, ino, inode.generation, O_RDONLY | O_NOATIME | O_NOFOLLOW), -1));
+    }
+
+    enum class Outcome { kUnknown, kSame, kDiffers };
+    // `data` is room for the range.
+    Outcome compare(int fd, const Inode& inode, std::span<std::byte> data, std::uint64_t offset) const {
+        const auto length = static_cast<off_t>(data.size());
+        if (::pread(fd, data.data(), data.size(), static_cast<off_t>(offset)) != length) {
+            return Outcome::kUnknown;
+        }
+        ::posix_fadvise(fd, static_cast<off_t>(offset), length, POSIX_FADV_DONTNEED);
+        const auto pieces = StoredComparison(repository_, inode).compare(data, offset);
+        const bool same = std::all_of(pieces.begin(), pieces.end(), [](const auto& piece) { return piece.stored.has_value(); });
+        return same || !differs(inode, data, offset) ? Outcome::kSame : Outcome::kDiffers;
+    }
+
+private:
+    // Not where the repository can't tell.
+    bool differs(const Inode& inode, std::span<const std::byte> data, std::uint64_t offset) const {
+        try {
+            std::vector<std::byte> stored(data.size());
+            MapReader(repository_, inode, "an audited file").read(stored, offset);
+            return std::memcmp(stored.data(), data.data(), data.size()) != 0;
+        } catch (const Error&) {
+            return false;
+        }
+    }
+
+    const int source_;
+    const std::uint64_t subvolume_;
+    const Repository& repository_;
+};
+
+std::string range_text(std::uint64_t ino, std::uint64_t offset, std::uint64_t length) {
+    return "inode " + std::to_string(ino) + ", bytes " + std::to_string(offset) + " to " + std::to_string(offset + length - 1);
+}
+
+class Sampler {
+public:
+    Sampler(int source, const Repository& repository, const TreeRoot& tree, const std::vector<std::uint64_t>& edited)
+        : ranges_(source, repository),
           repository_(repository),
           tree_(tree),
           edited_(edited),
@@ -103,35 +149,20 @@ private:
         }
         const std::uint64_t begin = std::max(run.offset, at);
         const std::uint64_t length = std::min({run.end() - begin, kBlock - begin % kBlock, inode.size - begin});
-        const FileDescriptor file(
-            std::max(btrfs::try_open_inode(source_, subvolume_, ino, inode.generation, O_RDONLY | O_NOATIME | O_NOFOLLOW), -1));
+        const FileDescriptor file = ranges_.open(ino, inode);
         const std::span<std::byte> data(block_.data(), length);
-        if (!file || ::pread(file.get(), data.data(), data.size(), static_cast<off_t>(begin)) != static_cast<ssize_t>(length)) {
+        const auto outcome = file ? ranges_.compare(file.get(), inode, data, begin) : RangeAudit::Outcome::kUnknown;
+        if (outcome == RangeAudit::Outcome::kUnknown) {
             return false;
         }
-        ::posix_fadvise(file.get(), static_cast<off_t>(begin), static_cast<off_t>(length), POSIX_FADV_DONTNEED);
         result_.bytes += length;
-        const auto pieces = StoredComparison(repository_, inode).compare(data, begin);
-        const bool same = std::all_of(pieces.begin(), pieces.end(), [](const auto& piece) { return piece.stored.has_value(); });
-        if (!same && differs(inode, data, begin)) {
-            result_.lie = "inode " + std::to_string(ino) + ", bytes " + std::to_string(begin) + " to " + std::to_string(begin + length - 1);
+        if (outcome == RangeAudit::Outcome::kDiffers) {
+            result_.lie = range_text(ino, begin, length);
         }
         return true;
     }
 
-    // Not where the repository can't tell.
-    bool differs(const Inode& inode, std::span<const std::byte> data, std::uint64_t offset) {
-        try {
-            std::vector<std::byte> stored(data.size());
-            MapReader(repository_, inode, "an audited file").read(stored, offset);
-            return std::memcmp(stored.data(), data.data(), data.size()) != 0;
-        } catch (const Error&) {
-            return false;
-        }
-    }
-
-    const int source_;
-    const std::uint64_t subvolume_;
+    const RangeAudit ranges_;
     const Repository& repository_;
     const TreeRoot tree_;
     const std::vector<std::uint64_t>& edited_;
@@ -141,7 +172,94 @@ private:
     AuditResult result_;
 };
 
+// Goes through all files, in pieces that hold data in the snapshot or in the tree.
+class WholeAudit {
+public:
+    WholeAudit(int source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report)
+        : ranges_(source, repository), repository_(repository), tree_(tree), progress_(progress), report_(report), data_(kPiece) {}
+
+    AuditResult run() {
+        TreeCursor cursor(repository_.nodes(), tree_);
+        for (TreeEntry entry; cursor.next(entry);) {
+            interrupt::throw_if_interrupted();
+            const auto parts = key::parse(entry.key);
+            if (parts.kind != key::Kind::kInode) {
+                continue;
+            }
+            const Inode inode = decode_inode(entry.value);
+            if (inode.type == FileType::kRegular && !inode.damaged) {
+                check(parts.ino, inode);
+            }
+        }
+        if (lies_ > 1) {
+            result_.lie += ", and " + std::to_string(lies_ - 1) + " further ranges";
+        }
+        return std::move(result_);
+    }
+
+private:
+    static constexpr std::uint64_t kPiece = kSegmentLimit;
+
+    void check(std::uint64_t ino, const Inode& inode) {
+        const FileDescriptor file = ranges_.open(ino, inode);
+        for (std::uint64_t at = 0; file && at < inode.size;) {
+            at = next_data(file.get(), inode, at);
+            if (at >= inode.size) {
+                break;
+            }
+            const std::uint64_t length = std::min(kPiece - at % kPiece, inode.size - at);
+            check_piece(file.get(), ino, inode, at, length);
+            at += length;
+        }
+    }
+
+    // Where something is, at or behind `from`: in the snapshot or in the tree.
+    std::uint64_t next_data(int fd, const Inode& inode, std::uint64_t from) const {
+        const off_t found = ::lseek(fd, static_cast<off_t>(from), SEEK_DATA);
+        std::uint64_t next = found < 0 ? inode.size : static_cast<std::uint64_t>(found);
+        Run run;
+        for (MapCursor map(repository_.nodes(), inode, from); map.next(run);) {
+            if (run.flags == Run::kNone) {
+                next = std::min(next, std::max(run.offset, from));
+                break;
+            }
+        }
+        return next;
+    }
+
+    void check_piece(int fd, std::uint64_t ino, const Inode& inode, std::uint64_t offset, std::uint64_t length) {
+        const std::span<std::byte> data(data_.data(), length);
+        const auto outcome = ranges_.compare(fd, inode, data, offset);
+        if (outcome == RangeAudit::Outcome::kUnknown) {
+            report_.warn("not audited, since it could not be read: " + range_text(ino, offset, length));
+            return;
+        }
+        result_.bytes += length;
+        progress_.bytes_done.fetch_add(length, std::memory_order_relaxed);
+        if (outcome == RangeAudit::Outcome::kDiffers) {
+            const std::string range = range_text(ino, offset, length);
+            report_.warn("called unchanged, but differs: " + range);
+            if (++lies_ == 1) {
+                result_.lie = range;
+            }
+        }
+    }
+
+    const RangeAudit ranges_;
+    const Repository& repository_;
+    const TreeRoot tree_;
+    Progress& progress_;
+    Report& report_;
+    std::vector<std::byte> data_;
+    std::uint64_t lies_ = 0;
+    AuditResult result_;
+};
+
 }  // namespace
+
+AuditResult audit_everything(int source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report) {
+    return tree.node ? WholeAudit(source, repository, tree, progress, report).run() : AuditResult{};
+}
 
 AuditResult audit(int source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
                   const std::vector<std::uint64_t>& edited, const AuditLimits& limits) {
@@ -150,7 +268,7 @@ AuditResult audit(int source, const Repository& repository, const TreeRoot& tree
     }
     const std::uint64_t bytes = std::clamp(data_bytes / limits.share, limits.least_bytes, limits.most_bytes);
     const std::int64_t deadline_ns = monotonic_ns() + limits.nanoseconds;
-    return Auditor(source, repository, tree, edited).run(std::min(bytes, data_bytes), limits.least_bytes, deadline_ns);
+    return Sampler(source, repository, tree, edited).run(std::min(bytes, data_bytes), limits.least_bytes, deadline_ns);
 }
 
 }  // namespace nodesnap

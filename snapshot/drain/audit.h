@@ -1,14 +1,16 @@
-// Audit: whether a backup that was put together from a change list says what the snapshot holds, by a sample.
+// Audit: whether a backup that was put together from a change list says what the snapshot holds, by a sample or by all of it.
 //
-// Blocks of up to 64 KiB are taken at random from files at random, and from those whose maps were edited, read from the snapshot and
-// compared with the checksums of what the new tree refers to. What can't be read, there or in the repository, proves nothing and is left to
-// those who look for damage.
+// The sample: blocks of up to 64 KiB are taken at random from files at random, and from those whose maps were edited, read from the
+// snapshot and compared with the checksums of what the new tree refers to. What can't be read, there or in the repository, proves nothing
+// and is left to those who look for damage.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "io/progress.h"
+#include "snapshot/report.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
@@ -29,5 +31,8 @@ struct AuditResult {
 // spoke of. One thread. Needs CAP_DAC_READ_SEARCH.
 AuditResult audit(int source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
                   const std::vector<std::uint64_t>& edited, const AuditLimits& limits = {});
+
+// Every range of every file of the tree that holds data, in the snapshot or in the tree. `lie` tells of all: the first, and how many more.
+AuditResult audit_everything(int source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report);
 
 }  // namespace nodesnap

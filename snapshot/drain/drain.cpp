@@ -138,7 +138,9 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     fault::step("drain.metadata-durable");
     if (edits) {
         progress.phase = "auditing";
-        const AuditResult audited = audit(source, repository, built.tree, built.totals.data_bytes, state.edited());
+        const AuditResult audited = options.audits_everything
+                                        ? audit_everything(source, repository, built.tree, progress, report)
+                                        : audit(source, repository, built.tree, built.totals.data_bytes, state.edited());
         result.audited_bytes = audited.bytes;
         result.lie = audited.lie;
     }

@@ -39,7 +39,8 @@ struct DrainOptions {
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
     DrainSizes sizes;
-    std::uint32_t first_pack = 0;  // number of the first pack: higher for a second drain of one session
+    bool audits_everything = false;  // not a sample only
+    std::uint32_t first_pack = 0;    // number of the first pack: higher for a second drain of one session
     // Packs get logs, from which another drain of the same snapshot can go on. Called before the first log is stored; any thread. None: no
     // logs.
     std::function<void()> begin_journal = {};

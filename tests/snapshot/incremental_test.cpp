@@ -45,8 +45,7 @@ protected:
         file << content;
     }
     Repository open() const { return Repository::open(target_, {}); }
-    BackupResult backup() {
-        BackupOptions options;
+    BackupResult backup(BackupOptions options = {}) {
         options.node_directory = node();
         options.state_directory = scratch_ / "state";
         options.scratch_directory = scratch_.path();
@@ -139,6 +138,36 @@ TEST_F(IncrementalTest, AnAuditFindsWhereTreeAndSourceDiffer) {
     write("large", 4 << 20, 'y');
     ::sync();
     EXPECT_NE(found(), "");
+}
+
+TEST_F(IncrementalTest, AnAuditOfEverythingFindsEachRange) {
+    write("sparse", 1, 's');
+    fs::resize_file(node() + "/sparse", 64 << 20);
+    const BackupResult first = backup();
+    const Repository repository = open();
+    const auto source = open_path(node(), O_RDONLY | O_DIRECTORY);
+    Progress progress;
+    const AuditResult good = audit_everything(source.get(), repository, first.manifest.tree, progress, report_);
+    EXPECT_EQ(good.lie, "");
+    EXPECT_GE(good.bytes, first.manifest.totals.data_bytes - first.manifest.totals.files * kInlineContentLimit);
+    EXPECT_EQ(report_.count(), 0U);
+    overwrite("large", (3 << 20) + 4096, "a page");
+    overwrite("sparse", 40 << 20, "where a hole was");
+    ::sync();
+    const AuditResult bad = audit_everything(source.get(), repository, first.manifest.tree, progress, report_);
+    EXPECT_NE(bad.lie.find("1 further range"), std::string::npos) << bad.lie;
+    EXPECT_EQ(report_.count(), 2U);
+}
+
+TEST_F(IncrementalTest, ABackupAuditsEverythingWhenAsked) {
+    backup();
+    write("small", 5001, 'c');
+    BackupOptions all;
+    all.audit = true;
+    const BackupResult second = backup(all);
+    EXPECT_EQ(second.parent_missing, "");
+    EXPECT_GE(second.audited_bytes, 4U << 20) << "the whole large file, and more than a sample is";
+    EXPECT_EQ(report_.count(), 0U);
 }
 
 }  // namespace
