@@ -95,7 +95,7 @@ private:
 };
 
 std::vector<PackId> read_logs(const Repository& repository, const SessionRecord& session, const PackLogSink& sink) {
-    const std::vector<PackId> packs = repository.logged_packs(session);
+    std::vector<PackId> packs = repository.logged_packs(session);
     const std::set<PackId> known(packs.begin(), packs.end());
     for (const PackId& pack : packs) {
         interrupt::throw_if_interrupted();
