@@ -175,19 +175,16 @@ void keep_unfinished(const Repository& repository, const ForgetOptions& options,
     }
 }
 
-// Earlier revisions go first, durably: a power cut must not bring one of them back in the place of the one that counts.
+// Earlier revisions go first, durably: a power cut must not bring one of them back in the place of the one that counts. An earlier run that
+// was killed may have removed some of them.
 void remove_planned(const Repository& repository, const Lease& lease, const ForgetPlan& plan) {
-    bool superseded = false;
     for (const ForgetPlan::Backup& backup : plan.backups) {
         if (backup.reasons.empty() && !backup.superseded.empty()) {
             remove_revisions(repository, lease, backup.superseded);
-            superseded = true;
         }
     }
-    if (superseded) {
-        lease.renew();
-        fault::step("forget.superseded-removed");
-    }
+    repository.target().persist_removals(layout::kBackups);
+    fault::step("forget.superseded-removed");
     for (const ForgetPlan::Backup& backup : plan.backups) {
         if (backup.reasons.empty()) {
             throw_if_interrupted();
@@ -195,7 +192,7 @@ void remove_planned(const Repository& repository, const Lease& lease, const Forg
             fault::step("forget.removed");
         }
     }
-    lease.renew();
+    repository.target().persist_removals(layout::kBackups);
 }
 
 }  // namespace

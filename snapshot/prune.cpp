@@ -102,6 +102,8 @@ PruneResult run_prune(Repository& repository, const Lease& lease, Progress& prog
     const std::uint64_t cleared = repository.clear_sessions(lease, {});
     Pruner pruner(repository, progress);
     pruner.mark();
+    // A manifest that another removed, and was killed, must not come back after a power cut when its packs are gone.
+    repository.target().persist_removals(layout::kBackups);
     fault::step("prune.marked");
     pruner.sweep([&](const std::vector<std::string>& packs) {
         interrupt::throw_if_interrupted();

@@ -74,6 +74,8 @@ public:
         return folders_->remove(std::string(name));
     }
 
+    void persist_removals(std::string_view folder) override { folders_->persist_removals(folder_of(folder)); }
+
     void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) override;
     void abandon(std::string_view staging_prefix) override;
 

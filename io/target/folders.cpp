@@ -132,6 +132,17 @@ void Folders::sync_removals() {
     }
 }
 
+void Folders::persist_removals(const std::string& folder) const {
+    const int fd = try_open(or_dot(folder), O_RDONLY | O_DIRECTORY);
+    if (fd == -ENOENT) {
+        return;
+    }
+    if (fd < 0) {
+        throw error("open", folder, -fd);
+    }
+    sync_directory(FileDescriptor(fd).get(), place(folder));
+}
+
 Error Folders::error(const std::string& operation, std::string_view name, int error_number) const {
     std::string hint;
     if (error_number == ENOSPC || error_number == EDQUOT) {

@@ -36,6 +36,8 @@ public:
     // False if there was none. The removal is durable after the next sync_removals().
     bool remove(const std::string& name);
     void sync_removals();
+    // Of this folder, whoever removed; nothing if there is no such folder.
+    void persist_removals(const std::string& folder) const;
 
     // The error of an operation on `name`, with a remedy for what an operator can remedy.
     Error error(const std::string& operation, std::string_view name, int error_number) const;

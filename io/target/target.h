@@ -95,6 +95,9 @@ public:
     virtual void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) = 0;
     // Removes; false if there was none. Durable by the next create(), finish() or swap().
     virtual bool remove(std::string_view name) = 0;
+    // Makes all earlier removals in a folder ("backups/") durable, also those by processes that are gone. Of the folder itself, not of
+    // folders in it.
+    virtual void persist_removals(std::string_view folder) = 0;
     // Removes the unfinished state of large objects whose staging id starts with `staging_prefix`.
     virtual void abandon(std::string_view staging_prefix) = 0;
 };

@@ -255,6 +255,8 @@ TEST_P(TargetConformance, RemovesAndTellsWhetherThereWasOne) {
     EXPECT_EQ(target().open("packs/0a/x"), nullptr);
     EXPECT_FALSE(target().load("packs/0a/x", 10));
     EXPECT_TRUE(names("packs/").empty());
+    target().persist_removals("packs/0a/");
+    target().persist_removals("no/such/folder/");
     EXPECT_TRUE(target().create("packs/0a/x", bytes_of("y")));
 }
 

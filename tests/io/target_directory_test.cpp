@@ -362,6 +362,19 @@ TEST_F(DirectoryTarget, RemovalsAreSyncedByTheNextChange) {
     EXPECT_EQ(hooks.count("fsync"), usual + usual + 2);
 }
 
+TEST_F(DirectoryTarget, RemovalsByAnotherAreSyncedWhenAskedFor) {
+    open()->create("backups/x", {});
+    open()->remove("backups/x");
+    const auto target = open();
+    FaultHooks hooks;
+    target->persist_removals("backups/");
+    EXPECT_EQ(hooks.count("fsync"), 1U);
+    target->persist_removals("no-such-folder/");
+    EXPECT_EQ(hooks.count("fsync"), 1U);
+    hooks.fail_nth(1, EIO, false, "fsync");
+    EXPECT_THROW(target->persist_removals("backups/"), Error);
+}
+
 // The device fails in the first read and in the third: of all, then of the second block.
 class BadBlock : public FaultHooks {
 public:

@@ -144,25 +144,40 @@ TEST_F(Forget, AllRevisionsGoTheOneThatCountsLast) {
                                                "revision.removed"}));
 }
 
-// What is removed is durable only after the lease was stored again: it must be between an older revision and the one that counts, and at
-// the end.
+// Between an older revision and the one that counts, and at the end.
 TEST_F(Forget, RemovalsAreMadeDurableInOrder) {
     backups(2);
     add_revision(0, 1, [](Manifest&) {});
-    std::vector<std::uint64_t> swaps;
+    std::vector<std::uint64_t> persisted;
     under_lease([&](Repository& repository, Lease& lease) {
         FaultHooks hooks;
         hooks.on_each_step([&](const std::string& step) {
             if (step == "revision.removed") {
-                swaps.push_back(repository_.target->count(Op::kSwap));
+                persisted.push_back(repository_.target->count(Op::kPersist));
             }
         });
         run_forget(repository, lease, keep_last(1), report_);
-        swaps.push_back(repository_.target->count(Op::kSwap));
+        persisted.push_back(repository_.target->count(Op::kPersist));
     });
-    ASSERT_EQ(swaps.size(), 3U);
-    EXPECT_GT(swaps[1], swaps[0]);
-    EXPECT_GT(swaps[2], swaps[1]);
+    ASSERT_EQ(persisted.size(), 3U);
+    EXPECT_GT(persisted[1], persisted[0]);
+    EXPECT_GT(persisted[2], persisted[1]);
+}
+
+// It was killed between an older revision and the one that counts; the power goes when a later run has removed that too.
+TEST_F(Forget, ARevisionThatAKilledRunRemovedCannotComeBackInThePlaceOfTheOneThatCounts) {
+    backups(2);
+    add_revision(0, 1, [](Manifest&) {});
+    repository_.target->remove(object(0));
+    repository_.target->end_process();
+    FaultHooks hooks;
+    hooks.on_each_step([&](const std::string& step) {
+        if (step == "forget.removed") {
+            repository_.target->power_cut();
+        }
+    });
+    forget(keep_last(1));
+    EXPECT_FALSE(repository_.target->contains(object(0)));
 }
 
 TEST_F(Forget, MarksStay) {

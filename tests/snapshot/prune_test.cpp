@@ -122,6 +122,24 @@ TEST(Prune, RemovesNothingWhileATreeCannotBeRead) {
     EXPECT_EQ(made.names("packs/"), before);
 }
 
+// A forget was killed when it had removed a manifest; the power goes when the first pack is gone.
+TEST(Prune, AManifestThatAnotherRemovedCannotComeBackWhenItsPacksAreGone) {
+    MadeRepository made;
+    const Manifest first = made.add_backup();
+    made.add_backup();
+    made.target->remove(layout::manifest(first.name));
+    made.target->end_process();
+    test::FaultHooks hooks;
+    hooks.on_each_step([&](const std::string& step) {
+        if (step == "prune.removed" && hooks.steps(step) == 1) {
+            made.target->power_cut();
+        }
+    });
+    prune(made);
+    EXPECT_FALSE(made.target->contains(layout::manifest(first.name)));
+    EXPECT_TRUE(is_whole(made));
+}
+
 TEST(Prune, RemovesNothingAfterItsLeaseWasTakenOver) {
     MadeRepository made;
     const Manifest first = made.add_backup();

@@ -32,10 +32,16 @@ struct StrictTarget::State {
         std::uint64_t size_before = 0;
     };
 
+    struct Removal {
+        Bytes content;
+        bool by_this_process = true;
+    };
+
     mutable std::mutex mutex;
     std::map<std::string, Object> objects;
-    std::map<std::string, Change> changes;  // that list() may not show yet
-    std::set<std::string> unfinished;       // staging ids
+    std::map<std::string, Change> changes;    // that list() may not show yet
+    std::set<std::string> unfinished;         // staging ids
+    std::map<std::string, Removal> removals;  // that aren't durable
     std::array<Fault, kOps> faults;
     std::array<std::uint64_t, kOps> counts{};
     std::uint64_t calls = 0;
@@ -61,6 +67,11 @@ struct StrictTarget::State {
         return hit;
     }
 
+    // With the mutex held: what else a durable write does.
+    void persist_own_removals() {
+        std::erase_if(removals, [](const auto& removal) { return removal.second.by_this_process; });
+    }
+
     // With the mutex held, before the object changes.
     void note_change(const std::string& name) {
         const auto present = objects.find(name);
@@ -73,6 +84,7 @@ struct StrictTarget::State {
             return false;
         }
         note_change(name);
+        persist_own_removals();
         objects[name] = {std::move(content), next_version++, {}};
         return true;
     }
@@ -292,6 +304,21 @@ void StrictTarget::corrupt_next_finish(std::uint64_t offset) {
     state_->corrupt_at = offset;
 }
 
+void StrictTarget::end_process() {
+    const std::lock_guard lock(state_->mutex);
+    for (auto& [name, removal] : state_->removals) {
+        removal.by_this_process = false;
+    }
+}
+
+void StrictTarget::power_cut() {
+    const std::lock_guard lock(state_->mutex);
+    for (auto& [name, removal] : state_->removals) {
+        state_->objects.try_emplace(name, State::Object{std::move(removal.content), state_->next_version++, {}});
+    }
+    state_->removals.clear();
+}
+
 std::size_t StrictTarget::unfinished() const {
     const std::lock_guard lock(state_->mutex);
     return state_->unfinished.size();
@@ -388,6 +415,7 @@ bool StrictTarget::swap(std::string_view name, const std::optional<std::string>&
             return false;
         }
         state_->note_change(key);
+        state_->persist_own_removals();
         state_->objects[key] = {copy_of(content), state_->next_version++, {}};
         return true;
     });
@@ -430,7 +458,16 @@ bool StrictTarget::remove(std::string_view name) {
             return false;
         }
         state_->note_change(key);
+        state_->removals[key] = {std::move(state_->objects[key].content)};
         state_->objects.erase(key);
+        return true;
+    });
+}
+
+void StrictTarget::persist_removals(std::string_view folder) {
+    guarded(*state_, Op::kPersist, folder, [&] {
+        const std::lock_guard lock(state_->mutex);
+        std::erase_if(state_->removals, [&](const auto& removal) { return folder_of(removal.first) + "/" == folder; });
         return true;
     });
 }

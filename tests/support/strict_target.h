@@ -16,8 +16,8 @@ namespace nodesnap::test {
 
 class StrictTarget : public Target, public std::enable_shared_from_this<StrictTarget> {
 public:
-    enum class Op : std::uint8_t { kCreate, kBegin, kWrite, kFinish, kOpen, kRead, kLoad, kSwap, kList, kRemove, kAbandon };
-    static constexpr std::size_t kOps = 11;
+    enum class Op : std::uint8_t { kCreate, kBegin, kWrite, kFinish, kOpen, kRead, kLoad, kSwap, kList, kRemove, kAbandon, kPersist };
+    static constexpr std::size_t kOps = 12;
     enum class FaultKind : std::uint8_t { kBefore, kAfter };  // kAfter: it took effect, but the caller sees an error
 
     static std::shared_ptr<StrictTarget> make() { return std::make_shared<StrictTarget>(); }
@@ -41,6 +41,10 @@ public:
     void spoil(const std::string& name, std::uint64_t offset);
     // The next large object that is finished has a flipped bit there.
     void corrupt_next_finish(std::uint64_t offset);
+    // The process that used it is gone: its removals that weren't durable yet are made so by persist_removals() alone.
+    void end_process();
+    // Removed objects come back whose removal wasn't durable, unless something else has their name.
+    void power_cut();
     std::size_t unfinished() const;  // large objects begun, neither finished nor destroyed nor abandoned
 
     std::string describe() const override;
@@ -55,6 +59,7 @@ public:
     bool swap(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) override;
     void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) override;
     bool remove(std::string_view name) override;
+    void persist_removals(std::string_view folder) override;
     void abandon(std::string_view staging_prefix) override;
 
     struct State;
