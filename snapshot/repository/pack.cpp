@@ -19,6 +19,12 @@ void require(bool holds, const char* what) {
 std::uint32_t PackIndex::reserve(const Segment& segment) {
     const std::uint32_t blocks = block_count(segment.plain_length);
     require(segments_.size() < kSegmentsPerPackLimit && blocks_.size() + blocks <= kBlocksPerPackLimit, "a pack has too many segments");
+    if (segment == Segment{}) {
+        segments_.push_back(segment);
+        first_block_.push_back(static_cast<std::uint32_t>(blocks_.size()));
+        stored_.resize(stored_.empty() ? 0 : segments_.size());
+        return size() - 1;
+    }
     require(segment.plain_length > 0 && segment.plain_length <= kSegmentLimit && segment.stored_length > 0,
             "a segment is too long or empty");
     require(segment.offset >= end_, "segments overlap in a pack");

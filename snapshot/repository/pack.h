@@ -55,7 +55,7 @@ public:
     PackIndex(layout::PackKind kind, PackId id, std::uint32_t generation) : kind_(kind), id_(id), generation_(generation) {}
 
     // Returns the segment's number. `blocks` are the seeded checksums of its plaintext's 64 KiB blocks; `stored` that of its stored bytes,
-    // if encoded.
+    // if encoded. Segment{} takes a number that was dropped.
     std::uint32_t add(const Segment& segment, std::span<const Checksum> blocks, const Checksum& stored = {});
     // For a writer that numbers segments before their bytes have arrived: reserves a number, the checksums follow.
     std::uint32_t reserve(const Segment& segment);

@@ -21,6 +21,9 @@ flatbuffers::Offset<flatbuffers::Vector<T>> vector_unless_default(flatbuffers::F
 
 flatbuffers::Offset<flatbuffers::Vector<const format::Checksum*>> checksums(flatbuffers::FlatBufferBuilder& builder,
                                                                             const std::vector<Checksum>& values) {
+    if (values.empty()) {
+        return 0;
+    }
     return builder.CreateVectorOfStructs(reinterpret_cast<const format::Checksum*>(values.data()), values.size());
 }
 
@@ -116,13 +119,13 @@ Bytes PackFooter::encode(const PackIndex& index) {
     }
     flatbuffers::FlatBufferBuilder builder(4096 + size * 64);
     const auto offsets_at = builder.CreateVector(offsets);
-    const auto second_offsets_at = vector_unless_default(builder, second_offsets);
+    const auto second_offsets_at =
+        index.kind() == layout::PackKind::kNodes ? builder.CreateVector(second_offsets) : vector_unless_default(builder, second_offsets);
     const auto stored_lengths_at = builder.CreateVector(stored_lengths);
     const auto plain_lengths_at = builder.CreateVector(plain_lengths);
     const auto codecs_at = vector_unless_default(builder, codecs);
     const auto blocks_at = checksums(builder, blocks);
-    const flatbuffers::Offset<flatbuffers::Vector<const format::Checksum*>> stored_at =
-        index.stored_.empty() ? 0 : checksums(builder, index.stored_);
+    const auto stored_at = checksums(builder, index.stored_);
     format::PackId id;
     std::memcpy(&id, index.id().bytes.data(), sizeof(id));
     builder.Finish(format::CreateFooter(builder, &id, index.generation(), static_cast<std::uint32_t>(object_kind(index.kind())), offsets_at,

@@ -5,19 +5,9 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/interrupt.h"
-#include "platform/random.h"
-#include "snapshot/repository/json_object.h"
-#include "snapshot/verify/sequential_writer.h"
 
 namespace nodesnap {
 namespace {
-
-Ring::Options blocking() {
-    Ring::Options options;
-    options.entries = 8;
-    options.force_blocking = true;
-    return options;
-}
 
 // The same segments, as another generation.
 PackIndex index_of_generation(const PackIndex& index, std::uint32_t generation) {
@@ -28,14 +18,6 @@ PackIndex index_of_generation(const PackIndex& index, std::uint32_t generation) 
         copy.add(segment, index.blocks(number), encoded ? index.stored_checksum(number) : Checksum{});
     }
     return copy;
-}
-
-std::size_t places_of(const PackIndex& index) {
-    return index.kind() == layout::PackKind::kNodes ? 2 : 1;
-}
-
-std::uint64_t offset_of(const Segment& segment, std::size_t place) {
-    return place == 0 ? segment.offset : segment.second_offset;
 }
 
 std::string describe_loss(const PackIndex& index, std::uint32_t number, const PackGenerations::Found& found) {
@@ -63,7 +45,7 @@ void add_lost(RepairResult& result, Damage damage) {
 }
 
 PackRepair::PackRepair(const Repository& repository, const Lease& lease, Progress& progress)
-    : repository_(repository), target_(repository.target()), lease_(lease), progress_(progress), ring_(blocking()) {}
+    : repository_(repository), target_(repository.target()), lease_(lease), progress_(progress), rewrite_(repository, lease, throttle_) {}
 
 bool PackRepair::repair(layout::PackKind kind, const PackId& id, const std::vector<std::uint32_t>& listed, RepairResult& result) {
     const PackGenerations all(repository_, kind, id, listed);
@@ -131,75 +113,15 @@ PackRepair::Survey PackRepair::survey(const PackGenerations& all, RepairResult& 
 // Segments keep their numbers and places. Blocks that are good nowhere are written as they are: they go on being seen as damaged.
 PackRepair::Survey PackRepair::rewrite(const PackGenerations& all, std::uint32_t generation) {
     const PackIndex& index = all.best()->index();
-    const layout::PackName name{index.kind(), index.id(), generation};
-    target_.abandon(index.id().hex());  // what an interrupted repair left
-    // Of a name of its own: who began the same and sleeps finds its part gone, not another's in its place.
-    const auto object = target_.begin(layout::pack(name), index.id().hex() + "." + member::to_hex64(random_u64()));
-    SequentialWriter writer(ring_, *object);
-    writer.append(pack_head(repository_.info().uuid, index.kind(), index.id(), generation));
     Survey survey;
-    const std::vector<Checksum> written = write_segments(all, writer, survey);
-    const std::uint64_t end = writer.offset();
-    writer.append(pack_tail(repository_.info().uuid, index_of_generation(index, generation), end));
-    lease_.check();
-    writer.finish();
-    try {
-        read_back(name, written);
-    } catch (...) {
-        // Readers would prefer it to the one that it was to replace.
-        lease_.check();
-        target_.remove(layout::pack(name));
-        throw;
-    }
+    rewrite_.write(index_of_generation(index, generation), [&](std::uint32_t number, std::size_t place) {
+        PackGenerations::Found found = all.find(number);
+        survey.add(found);
+        progress_.bytes_done.fetch_add(index.segment(number).stored_length, std::memory_order_relaxed);
+        return std::move(found.copies[place]);
+    });
     fault::step("repair.written");
     return survey;
-}
-
-// Returns the checksums of what was written, in the order in which it lies in the pack.
-std::vector<Checksum> PackRepair::write_segments(const PackGenerations& all, SequentialWriter& writer, Survey& survey) {
-    const PackIndex& index = all.best()->index();
-    std::vector<Checksum> written;
-    for (std::size_t place = 0; place < places_of(index); ++place) {
-        for (std::uint32_t number = 0; number < index.size(); ++number) {
-            const Segment& segment = index.segment(number);
-            if (segment.plain_length == 0) {
-                continue;
-            }
-            throw_if_interrupted();
-            const PackGenerations::Found found = all.find(number);
-            survey.add(found);
-            writer.pad_to(offset_of(segment, place));
-            writer.append(found.copies[place]);
-            written.push_back(Hasher(0)(found.copies[place]));
-            progress_.bytes_done.fetch_add(segment.stored_length, std::memory_order_relaxed);
-        }
-    }
-    return written;
-}
-
-// Proves that the new generation is there as it was written, before anything is removed because of it.
-void PackRepair::read_back(const layout::PackName& name, const std::vector<Checksum>& written) {
-    std::vector<Damage> damages;
-    const auto pack =
-        PackReader::open_generation(target_, repository_.info().uuid, name, [&](const Damage& damage) { damages.push_back(damage); });
-    bool same = pack != nullptr && damages.empty();
-    Bytes stored;
-    auto expected = written.begin();
-    for (std::size_t place = 0; same && place < places_of(pack->index()); ++place) {
-        for (std::uint32_t number = 0; same && number < pack->index().size(); ++number) {
-            const Segment& segment = pack->index().segment(number);
-            if (segment.plain_length != 0) {
-                throw_if_interrupted();
-                stored.resize(segment.stored_length);
-                pack->read_stored(stored, offset_of(segment, place));
-                same = Hasher(0)(stored) == *expected++;
-            }
-        }
-    }
-    if (!same) {
-        throw Error::failed("the repaired pack " + target_.describe(layout::pack(name)) + " can't be read back",
-                            "the damaged one was kept; check the repository's storage");
-    }
 }
 
 // The lowest first, so that the numbers of those that stay follow each other.

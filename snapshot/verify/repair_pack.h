@@ -8,18 +8,17 @@
 #include <vector>
 
 #include "io/progress.h"
-#include "io/ring.h"
+#include "io/throttle.h"
 #include "snapshot/repository/repository.h"
 #include "snapshot/verify.h"
 #include "snapshot/verify/pack_generations.h"
+#include "snapshot/verify/rewrite_pack.h"
 
 namespace nodesnap {
 
 // Counts everything, keeps a bounded number.
 void add_repaired(RepairResult& result, std::string object);
 void add_lost(RepairResult& result, Damage damage);
-
-class SequentialWriter;
 
 class PackRepair {
 public:
@@ -40,15 +39,14 @@ private:
     };
     Survey survey(const PackGenerations& all, RepairResult& result);
     Survey rewrite(const PackGenerations& all, std::uint32_t generation);
-    std::vector<Checksum> write_segments(const PackGenerations& all, SequentialWriter& writer, Survey& survey);
-    void read_back(const layout::PackName& name, const std::vector<Checksum>& written);
     void remove_older(const PackGenerations& all, const PackReader& best, std::uint32_t kept, const Survey& survey);
 
     const Repository& repository_;
     Target& target_;
     const Lease& lease_;
     Progress& progress_;
-    Ring ring_;
+    Throttle throttle_;  // without a cap
+    PackRewrite rewrite_;
 };
 
 }  // namespace nodesnap

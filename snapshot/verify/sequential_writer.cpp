@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "io/target/paced_write.h"
 #include "snapshot/repository/pack.h"
 
 namespace nodesnap {
@@ -12,8 +13,11 @@ void SequentialWriter::Free::operator()(std::byte* bytes) const {
     ::operator delete (bytes, std::align_val_t{kPackAlignment});
 }
 
-SequentialWriter::SequentialWriter(Ring& ring, ObjectWriter& object)
-    : ring_(ring), object_(object), buffer_(static_cast<std::byte*>(::operator new (kBufferBytes, std::align_val_t{kPackAlignment}))) {}
+SequentialWriter::SequentialWriter(Ring& ring, ObjectWriter& object, Throttle& throttle)
+    : ring_(ring),
+      object_(object),
+      throttle_(throttle),
+      buffer_(static_cast<std::byte*>(::operator new (kBufferBytes, std::align_val_t{kPackAlignment}))) {}
 
 void SequentialWriter::append(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
@@ -41,7 +45,7 @@ void SequentialWriter::finish() {
 
 void SequentialWriter::flush() {
     if (filled_ != 0) {
-        ring_.wait(object_.write(ring_, std::span<const std::byte>(buffer_.get(), filled_), written_));
+        ring_.wait(write_paced(ring_, object_, std::span<const std::byte>(buffer_.get(), filled_), written_, throttle_));
         written_ += filled_;
         filled_ = 0;
     }

@@ -8,12 +8,13 @@
 
 #include "io/ring.h"
 #include "io/target/target.h"
+#include "io/throttle.h"
 
 namespace nodesnap {
 
 class SequentialWriter {
 public:
-    SequentialWriter(Ring& ring, ObjectWriter& object);
+    SequentialWriter(Ring& ring, ObjectWriter& object, Throttle& throttle);
 
     std::uint64_t offset() const { return written_ + filled_; }
     void append(std::span<const std::byte> bytes);
@@ -31,6 +32,7 @@ private:
 
     Ring& ring_;
     ObjectWriter& object_;
+    Throttle& throttle_;
     std::unique_ptr<std::byte[], Free> buffer_;
     std::size_t filled_ = 0;
     std::uint64_t written_ = 0;

@@ -104,6 +104,35 @@ TEST(Pack, DroppedSegmentsKeepTheirNumbers) {
     EXPECT_EQ(pack->index().blocks(2).front(), sum);
 }
 
+// As a compaction leaves them, also where it left nothing.
+TEST(Pack, ManyDroppedNumbersTakeNoPlace) {
+    const Checksum sum{7, 8};
+    for (const auto kind : {PackKind::kData, PackKind::kNodes}) {
+        for (const bool all_dropped : {false, true}) {
+            PackIndex index(kind, sample_pack(1), 1);
+            std::uint64_t end = kPackAlignment;
+            for (std::uint32_t number = 0; number < 1000; ++number) {
+                const bool dropped = all_dropped || number % 3 != 0;
+                const std::uint64_t second = kind == PackKind::kNodes ? end + 4'096'000 : 0;
+                index.add(dropped ? Segment{} : Segment{end, second, 10, 20, Codec::kZstd}, std::span(&sum, dropped ? 0 : 1), sum);
+                end += dropped ? 0 : kPackAlignment;
+            }
+            Bytes object(8'192'000);
+            const Bytes tail = pack_tail(sample_uuid(), index, object.size());
+            object.insert(object.end(), tail.begin(), tail.end());
+            MemoryTarget target;
+            target.objects[layout::pack({kind, sample_pack(1), 1})] = object;
+            Damages damages;
+            const auto pack = PackReader::open(target, sample_uuid(), kind, sample_pack(1), damages.sink());
+            ASSERT_EQ(pack->index().size(), 1000U);
+            for (std::uint32_t number = 0; number < 1000; ++number) {
+                EXPECT_EQ(pack->index().segment(number), index.segment(number));
+                EXPECT_EQ(pack->index().stored_checksum(number), pack->index().segment(number).plain_length == 0 ? Checksum{} : sum);
+            }
+        }
+    }
+}
+
 TEST(Pack, AnyFlippedBitOutsideOfTheDataIsReportedAndCostsNothing) {
     MemoryTarget target;
     const auto name = put_data_pack(target, sample_pack(1), 2, 4096);
