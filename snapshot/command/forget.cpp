@@ -32,6 +32,7 @@ void declare(OptionSet& options) {
     options.flag("prune", "then give back the space that no backup needs, as \"nodesnap prune\" does");
     options.flag("allow-mass-expire", "remove more than half of the backups at once if that comes of it");
     options.flag("allow-newest", "with BACKUP: remove the newest good backup if it is named");
+    declare_prune(options);
     declare_lease(options);
     options.flag("quiet", "print warnings and errors only");
     options.flag("json", "print the result as a JSON document");
@@ -151,7 +152,7 @@ ForgetResult forget(Call& call, Repository& repository, const ForgetOptions& opt
     if (call.options().flag("prune")) {
         Progress progress;
         const ProgressLine line(progress, call.streams().err, call.shows_progress());
-        pruned = run_prune(repository, lease, progress);
+        pruned = run_prune(repository, lease, prune_options(call.options()), call.report(), progress);
     }
     lease.release();
     return result;
@@ -167,6 +168,7 @@ ExitStatus run(Call& call) {
     options.rules = rules_of(call.options(), !options.backups.empty());
     options.allow_newest = call.options().flag("allow-newest");
     options.allow_mass_expire = call.options().flag("allow-mass-expire");
+    prune_options(call.options());  // what is wrong with them is told first
     const LeaseOptions lease_settings = lease_options(call, "forget");
     check_request(options);
     const bool dry_run = call.options().flag("dry-run");

@@ -17,13 +17,14 @@ namespace {
 using test::MadeBackup;
 using test::MadeRepository;
 
-PruneResult prune(const MadeRepository& made) {
+PruneResult prune(const MadeRepository& made, const PruneOptions& prune_options = {}) {
     Repository repository = made.open();
     LeaseOptions options;
     options.command = "test";
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, options);
     Progress progress;
-    PruneResult result = run_prune(repository, lease, progress);
+    Report report;
+    PruneResult result = run_prune(repository, lease, prune_options, report, progress);
     lease.release();
     return result;
 }
@@ -59,7 +60,8 @@ TEST(Prune, RemovesWhatOnlyAForgottenBackupUsed) {
     made.add_backup();
     forget(made, first);
     Progress progress;
-    const PruneResult planned = plan_prune(made.open(), progress);
+    Report report;
+    const PruneResult planned = plan_prune(made.open(), {}, report, progress);
     EXPECT_EQ(planned.removed_packs, of_first);
     EXPECT_EQ(made.names("packs/").size() + made.names("nodes/").size(), 2 * of_first) << "a plan removes nothing";
     const PruneResult result = prune(made);

@@ -1,6 +1,4 @@
-#include "snapshot/prune/live_packs.h"
-
-#include <utility>
+#include "snapshot/prune/use_marks.h"
 
 #include "platform/interrupt.h"
 #include "snapshot/repository/map_diff.h"
@@ -8,11 +6,13 @@
 
 namespace nodesnap {
 
-void LivePacks::add(const Manifest& backup) {
-    // What it wrote itself is its own, whether or not all of it is referred to.
-    packs_.insert(backup.packs.begin(), backup.packs.end());
+void UseMarks::add(const Manifest& backup) {
+    // What it wrote itself is its own, whether or not anything in it is referred to.
+    for (const PackId& pack : backup.packs) {
+        ledger_.mentioned(pack);
+    }
     TreeDiff diff(repository_.nodes(), last_, backup.tree);
-    diff.watch_after([this](const SegmentRef& node) { packs_.insert(node.pack); });
+    diff.watch_after([this](const SegmentRef& node) { add_node(node); });
     for (TreeChange change; diff.next(change);) {
         interrupt::throw_if_interrupted();
         if (!change.after) {
@@ -32,26 +32,39 @@ void LivePacks::add(const Manifest& backup) {
     last_ = backup.tree;
 }
 
-void LivePacks::add_inode(const std::optional<Bytes>& before, const Bytes& after) {
+void UseMarks::add_inode(const std::optional<Bytes>& before, const Bytes& after) {
     const Inode inode = decode_inode(after);
     if (!inode.map) {
         add_runs(inode.runs);
         return;
     }
     MapDiff diff(repository_.nodes(), places_, before ? decode_inode(*before) : Inode{}, inode);
-    diff.watch_after([this](const SegmentRef& node) { packs_.insert(node.pack); });
+    diff.watch_after([this](const SegmentRef& node) { add_node(node); });
     for (MapChange change; diff.next(change);) {
         if (change.after == RangeKind::kData) {
-            packs_.insert(change.run_after.pack);
+            // All of the run: what of it the earlier map has too is marked already.
+            add_run(change.run_after);
         }
     }
 }
 
-void LivePacks::add_runs(const std::vector<Run>& runs) {
+void UseMarks::add_node(const SegmentRef& node) {
+    Run run;
+    run.pack = node.pack;
+    run.first = node.number;
+    run.count = 1;
+    ledger_.used(run);
+}
+
+void UseMarks::add_run(const Run& run) {
+    if (run.flags == Run::kNone) {
+        ledger_.used(run);
+    }
+}
+
+void UseMarks::add_runs(const std::vector<Run>& runs) {
     for (const Run& run : runs) {
-        if (run.flags == Run::kNone) {
-            packs_.insert(run.pack);
-        }
+        add_run(run);
     }
 }
 
