@@ -11,9 +11,10 @@
 namespace nodesnap {
 namespace {
 
-constexpr std::uint64_t kTailRead = 64U << 10;   // holds both trailers and, for most packs, both footers
-constexpr std::uint32_t kGenerationsTried = 16;  // of those that a listing finds, the highest
-constexpr int kListings = 3;                     // a generation may be replaced between listing and opening it
+constexpr std::uint64_t kTailRead = 64U << 10;    // holds both trailers and, for most packs, both footers
+constexpr std::uint32_t kGenerationsGuessed = 4;  // before a folder is listed, which may hold many packs
+constexpr std::uint32_t kGenerationsTried = 16;   // of those that a listing finds, the highest
+constexpr int kListings = 3;                      // a generation may be replaced between listing and opening it
 
 std::string copy_name(const char* part, int copy) {
     return std::string(part) + (copy == 0 ? ", first copy" : ", second copy");
@@ -36,7 +37,7 @@ public:
 private:
     using Opened = std::shared_ptr<PackReader>;
 
-    void try_listed();
+    void try_listed(std::uint32_t from);
     Opened parse(const std::string& object, std::unique_ptr<ObjectReader>& reader, std::uint32_t generation);
     bool read_tail(ObjectReader& reader, const std::string& object);
     Parsed<PackTrailer> parse_trailers(const std::string& object, std::uint64_t size, std::uint32_t generation);
@@ -58,22 +59,27 @@ private:
 };
 
 std::shared_ptr<PackReader> PackOpener::open() {
-    // The next generation is complete before the one before it goes, and a third is never begun while there are two.
-    if (try_generation(0) == Presence::kPresent) {
-        for (std::uint32_t next = 1; next < kGenerationsTried && try_generation(next) == Presence::kPresent; ++next) {
+    // The next generation is complete before the one before it goes, and their numbers follow each other.
+    std::uint32_t next = 0;
+    while (next < kGenerationsGuessed && try_generation(next) == Presence::kMissing) {
+        ++next;
+    }
+    if (next < kGenerationsGuessed) {
+        const std::uint32_t end = next + kGenerationsTried;
+        while (++next < end && try_generation(next) == Presence::kPresent) {
         }
     }
     for (int i = 0; best_ == nullptr && i < kListings; ++i) {
-        try_listed();
+        try_listed(next);  // those before it have been tried
     }
     return best_;
 }
 
-void PackOpener::try_listed() {
+void PackOpener::try_listed(std::uint32_t from) {
     std::vector<std::uint32_t> generations;
-    const std::string folder =
-        std::string(kind_ == layout::PackKind::kData ? layout::kDataPacks : layout::kNodePacks) + id_.hex().substr(0, 2) + "/";
-    target_.list(folder, [&](const ObjectEntry& entry) {
+    std::string prefix = layout::pack({kind_, id_, 0});
+    prefix.resize(prefix.rfind("0.pack"));
+    target_.list(prefix, [&](const ObjectEntry& entry) {
         const auto name = layout::parse_pack(entry.name);
         if (name && name->kind == kind_ && name->id == id_) {
             generations.push_back(name->generation);
@@ -82,7 +88,7 @@ void PackOpener::try_listed() {
         }
     });
     for (const std::uint32_t generation : generations) {
-        if (best_ == nullptr && generation != 0) {
+        if (best_ == nullptr && generation >= from) {
             try_generation(generation);
         }
     }

@@ -246,11 +246,26 @@ TEST(Pack, TheHighestValidGenerationCounts) {
     EXPECT_TRUE(damages.list.at(0).healed);
 
     target.objects.clear();
-    put_data_pack(target, sample_pack(1), 1, 16, 3);
+    put_data_pack(target, sample_pack(1), 1, 16, 9);
     put_data_pack(target, sample_pack(1), 1, 16, 12);
     const auto highest = put_data_pack(target, sample_pack(1), 1, 16, 100);
     put_data_pack(target, sample_pack(2), 1, 16, 200);
     EXPECT_EQ(open(target, sample_pack(1), damages)->object(), highest);
+}
+
+// Many packs may lie in a folder: it isn't listed for each that was rewritten once or twice.
+TEST(Pack, ALowGenerationIsFoundWithoutListing) {
+    class Unlisted : public MemoryTarget {
+    public:
+        void list(std::string_view, const std::function<void(const ObjectEntry&)>&) override { throw std::logic_error("listed"); }
+    };
+    for (const std::uint32_t generation : {1U, 2U, 3U}) {
+        Unlisted target;
+        put_data_pack(target, sample_pack(1), 1, 16, generation);
+        const auto newest = put_data_pack(target, sample_pack(1), 1, 16, generation + 1);
+        Damages damages;
+        EXPECT_EQ(open(target, sample_pack(1), damages)->object(), newest);
+    }
 }
 
 TEST(Pack, OneUnderAnothersNameIsRefused) {
