@@ -36,6 +36,13 @@ void FaultHooks::signal_at_step(const std::string& step, int signal, std::uint64
     signal_countdown_ = nth;
 }
 
+void FaultHooks::signal_at_operation(const std::string& prefix, int signal, std::uint64_t nth) {
+    const std::lock_guard lock(mutex_);
+    signal_operation_ = prefix;
+    signal_ = signal;
+    operation_countdown_ = nth;
+}
+
 void FaultHooks::kill_at_step(const std::string& step, std::uint64_t nth) {
     signal_at_step(step, SIGKILL, nth);
 }
@@ -76,6 +83,9 @@ int FaultHooks::on_operation(const char* operation) noexcept {
     const std::lock_guard lock(mutex_);
     ++points_;
     ++operations_[operation];
+    if (operation_countdown_ > 0 && std::string_view(operation).starts_with(signal_operation_) && --operation_countdown_ == 0) {
+        ::kill(::getpid(), signal_);
+    }
     if (!armed_ || !std::string_view(operation).starts_with(prefix_) || --countdown_ > 0) {
         return 0;
     }

@@ -29,6 +29,8 @@ public:
     // Sends `signal` to this process when `step` is passed for the `nth` time from now on.
     void signal_at_step(const std::string& step, int signal, std::uint64_t nth = 1);
     void kill_at_step(const std::string& step, std::uint64_t nth = 1);  // SIGKILL
+    // The same at the `nth` operation whose name begins with `prefix`.
+    void signal_at_operation(const std::string& prefix, int signal, std::uint64_t nth = 1);
     // Called at each step, on the thread that passes it. Not while it runs already.
     void on_each_step(std::function<void(const std::string&)> callback);
 
@@ -55,6 +57,8 @@ private:
     std::string signal_step_;
     std::uint64_t signal_countdown_ = 0;
     int signal_ = 0;
+    std::string signal_operation_;
+    std::uint64_t operation_countdown_ = 0;
     std::function<void(const std::string&)> callback_;
 };
 

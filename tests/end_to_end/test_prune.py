@@ -1,0 +1,146 @@
+"""Compaction: many backups, most of them forgotten; killed at every step, beside a restore, on a full target."""
+
+import os
+import random
+import signal
+
+import harness
+
+PAGE = 4096
+
+
+class Prune(harness.Case):
+    def setUp(self):
+        super().setUp()
+        seed = int(os.environ.get("NODESNAP_SEED", random.SystemRandom().randrange(1 << 32)))
+        print(f"seed {seed}")
+        self.random = random.Random(seed)
+        self.place = self.file_system("btrfs", 1024)
+        self.node = self.subvolume(self.place / "node")
+        self.contents = {}  # of the file, by backup
+
+    def aged(self, count, mib=8, pages=40):
+        """A repository of so many backups, each with some pages of one file rewritten, and another file replaced. The attributes of most of
+        many small files change once."""
+        repository = self.repository()
+        many = self.node / "many"
+        many.mkdir()
+        for number in range(3000):
+            (many / str(number)).write_bytes(b"x")
+        path = self.node / "pages"
+        path.write_bytes(self.random.randbytes(mib << 20))
+        for number in range(count):
+            if number == count // 2:
+                for file in sorted(many.iterdir(), key=lambda file: file.stat().st_ino)[:2600]:
+                    file.chmod(0o600)
+            with open(path, "r+b") as file:
+                for page in self.random.sample(range((mib << 20) // PAGE), pages):
+                    file.seek(page * PAGE)
+                    file.write(self.random.randbytes(PAGE))
+            (self.node / "replaced").write_bytes(self.random.randbytes(300_000))
+            made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
+            self.contents[made] = (path.read_bytes(), (self.node / "replaced").read_bytes())
+        return repository
+
+    def keep(self, repository, count):
+        self.ok("forget", repository, "--keep-last", str(count), "--allow-mass-expire")
+        return [backup["id"] for backup in self.backups(repository)]
+
+    def assert_whole(self, repository, backups):
+        self.ok("verify", repository, "--data")
+        for number, backup in enumerate(sorted({backups[0], backups[-1]})):
+            place = self.place / f"restored{number}"
+            self.ok("restore", repository, backup, place)
+            self.assertEqual(((place / "pages").read_bytes(), (place / "replaced").read_bytes()), self.contents[backup])
+            harness.tool("btrfs", "subvolume", "delete", place)
+
+    @staticmethod
+    def stored(repository):
+        return sum(path.stat().st_size for folder in ("packs", "nodes") for path in (repository / folder).rglob("*.pack"))
+
+    def test_thirty_backups_of_which_few_are_kept(self):
+        repository = self.aged(30)
+        kept = self.keep(repository, 3)
+        before = self.stored(repository)
+        told = self.ok("prune", repository, "--dry-run", "--json").json
+        self.assertEqual(self.stored(repository), before)
+        done = self.ok("prune", repository, "--json").json
+        self.assertEqual({**told, "dry_run": False}, done)
+        self.assertGreater(done["rewritten_packs"], 5)
+        self.assertEqual(before - self.stored(repository), done["removed_bytes"] + done["rewriting_freed_bytes"])
+        self.assertEqual(self.stored(repository), done["kept_bytes"])
+        for folder in ("packs", "nodes"):
+            self.assertTrue(list((repository / folder).rglob("*.1.pack")), f"nothing in {folder} was rewritten")
+        self.assert_whole(repository, kept)
+        self.assertEqual(self.ok("prune", repository, "--json").json["rewritten_packs"], 0)
+        # To the last byte, again and again, with backups that build on what was rewritten.
+        for _ in range(2):
+            (self.node / "replaced").write_bytes(self.random.randbytes(100_000))
+            made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
+            self.contents[made] = ((self.node / "pages").read_bytes(), (self.node / "replaced").read_bytes())
+            kept = self.keep(repository, 2)
+            done = self.ok("prune", repository, "--max-unused", "0", "--json").json
+            self.assertEqual(self.ok("prune", repository, "--max-unused", "0%", "--json").json["rewritten_packs"], 0)
+            self.assert_whole(repository, kept)
+
+    def test_killed_at_every_step(self):
+        repository = self.aged(30, mib=4)
+        listing = self.scratch / "steps"
+        count = 24
+        # Each run finds what the one before it has left, and a backup fewer.
+        for step in ("prune.marked:1", "prune.removed:1", "prune.removed:2", "prune.swept:1", "target.part-durable:1", "target.part-durable:2",
+                     "compaction.written:1", "compaction.written:2", "compaction.removed:1", "compaction.removed:2"):
+            with self.subTest(step=step):
+                kept = self.keep(repository, count)
+                count -= 2
+                result = self.run_program("prune", repository, "--max-unused", "5", program=harness.FAULTS,
+                                          environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_LIST_STEPS": str(listing)})
+                self.assertEqual(result.status, -9, str(result))
+                self.assert_whole(repository, kept)
+        self.ok("prune", repository, "--max-unused", "5")
+        self.assert_whole(repository, kept)
+        self.assertEqual(self.ok("prune", repository, "--max-unused", "5", "--json").json["rewriting_freed_bytes"], 0)
+        generations = {}
+        for path in (*(repository / "packs").rglob("*.pack"), *(repository / "nodes").rglob("*.pack")):
+            generations.setdefault(path.name.split(".")[0], []).append(path.name)
+        self.assertEqual([names for names in generations.values() if len(names) != 1], [])
+        self.assertEqual(list((repository / "journal").glob("*")), [])
+
+    def test_a_restore_that_runs_meanwhile(self):
+        """It has read its plan and some packs' footers when all that it needs moves to the next generation."""
+        repository = self.aged(20)
+        kept = self.keep(repository, 1)
+        place = self.place / "meanwhile"
+        opened = rewritten = 0
+        for nth, max_unused in ((4, 60), (12, 0)):
+            child = self.start_program("restore", repository, kept[0], place, "--no-io-uring", "--workers", "1", program=harness.FAULTS,
+                                       environment={"NODESNAP_STOP_AT": f"target.open:{nth}"})
+            harness.wait_for(lambda: harness.is_stopped(child.pid) or child.poll() is not None, "the restore to stop")
+            opened += child.poll() is None
+            rewritten += self.ok("prune", repository, "--max-unused", str(max_unused), "--json").json["rewritten_packs"] > 0
+            child.send_signal(signal.SIGCONT)
+            self.assertEqual(self.finish(child).status, harness.DONE)
+            self.assertEqual(((place / "pages").read_bytes(), (place / "replaced").read_bytes()), self.contents[kept[0]])
+            harness.tool("btrfs", "subvolume", "delete", place)
+        self.assertEqual((opened, rewritten), (2, 2))
+
+    def test_a_full_target(self):
+        target = self.file_system("ext4", 96)
+        repository = self.aged(20)
+        kept = self.keep(repository, 2)
+        full = target / "repository"
+        harness.tool("cp", "-a", repository, full)
+        room = os.statvfs(target)
+        (target / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize - (1 << 20) - 65536))
+        result = self.run_program("prune", full, "--max-unused", "0", "--json", expect=harness.WARNINGS)
+        self.assertGreater(result.json["removed_packs"], 0)
+        self.assertIn("too little space", "".join(result.json["warnings"]))
+        self.assertGreater(result.json["left_packs_for_space"], 0)
+        self.assert_whole(full, kept)
+        (target / "ballast").unlink()
+        self.ok("prune", full, "--max-unused", "0")
+        self.assert_whole(full, kept)
+
+
+if __name__ == "__main__":
+    harness.main()
