@@ -46,6 +46,7 @@ class Memory(harness.Case):
         self.peak("restore", repository, "latest", mount / "restored", "--dry-run")
         self.peak("restore", repository, "latest", mount / "restored")
         self.peak("repair", repository)
+        self.peak("prune", repository, "--max-unused", "0")
 
     def test_many_small_files(self):
         mount = self.file_system("btrfs", 1024 + FILES // 40)
@@ -68,6 +69,9 @@ class Memory(harness.Case):
         first = self.backups(repository)[0]["id"]
         self.peak("backup", node, repository)
         self.peak("diff", repository, first, "latest")
+        self.ok("forget", repository, first)
+        self.peak("prune", repository, "--max-unused", "0")
+        self.ok("verify", repository, "--data")
 
     def test_one_directory_of_many_links(self):
         mount = self.file_system("btrfs", 1024)
