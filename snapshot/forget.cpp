@@ -178,6 +178,8 @@ void keep_unfinished(const Repository& repository, const ForgetOptions& options,
 // Earlier revisions go first, durably: a power cut must not bring one of them back in the place of the one that counts. An earlier run that
 // was killed may have removed some of them.
 void remove_planned(const Repository& repository, const Lease& lease, const ForgetPlan& plan) {
+    // Without its manifest, a backup whose session object came back after a power cut would be taken for a dead one.
+    repository.target().persist_removals(layout::kJournal);
     for (const ForgetPlan::Backup& backup : plan.backups) {
         if (backup.reasons.empty() && !backup.superseded.empty()) {
             remove_revisions(repository, lease, backup.superseded);

@@ -14,6 +14,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/prune/candidates.h"
 #include "snapshot/prune/compaction.h"
+#include "snapshot/prune/merge.h"
 #include "snapshot/prune/pack_state.h"
 #include "snapshot/prune/use_marks.h"
 #include "snapshot/scratch.h"
@@ -36,8 +37,11 @@ public:
           ledger_(std::in_place, scratch_),
           candidates_(scratch_) {}
 
-    // Until all backups are known: what is not marked then is nobody's.
-    void mark() {
+    // Until all backups are known: what is not marked then is nobody's. A revision that was superseded just now is marked too: a restore
+    // may be reading it.
+    void mark(const MergeResult& merged) {
+        result_.merged_files = merged.files;
+        result_.merged_bytes = merged.bytes;
         progress_.phase = "finding what backups refer to";
         for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
             repository_.target().list(folder, [&](const ObjectEntry& entry) {
@@ -52,6 +56,9 @@ public:
             marks.add(*entry.manifest);
             ++result_.backups;
         });
+        if (merged.superseded) {
+            marks.add(*merged.superseded);
+        }
     }
 
     // Calls `remove` with batches of objects that nothing refers to, and looks at the other packs.
@@ -81,14 +88,14 @@ public:
         ledger_.reset();
     }
 
-    void compact(const Lease& lease) {
+    void compact(const Lease& lease, Throttle& throttle) {
         progress_.phase = "rewriting packs of which little is in use";
+        progress_.bytes_done = 0;
         progress_.bytes_total = result_.rewritten_bytes;
         progress_.totals_final = true;
         // Counted anew, as it comes about.
         result_.kept_bytes += result_.rewriting_freed_bytes;
         result_.rewritten_packs = result_.rewritten_bytes = result_.rewriting_freed_bytes = 0;
-        Throttle throttle(options_.limit_bytes_per_second);
         Compaction compaction(repository_, lease, options_.max_unused_percent, throttle, progress_);
         for (PackState pack; candidates_.next(pack);) {
             throw_if_interrupted();
@@ -199,7 +206,7 @@ private:
 
 PruneResult plan_prune(const Repository& repository, const PruneOptions& options, Report& report, Progress& progress) {
     Pruner pruner(repository, options, report, progress);
-    pruner.mark();
+    pruner.mark(options.merge ? plan_merge(repository, progress) : MergeResult{});
     pruner.sweep([](const std::vector<std::string>&) {});
     return pruner.result();
 }
@@ -208,8 +215,13 @@ PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOpt
     repository.refresh(lease);
     // A sleeper that wakes up must not publish what rests on packs that are removed here: its manifest's name is taken by this.
     const std::uint64_t cleared = repository.clear_sessions(lease, {});
+    Throttle throttle(options.limit_bytes_per_second);
+    MergeResult merged;
+    if (options.merge) {
+        merged = run_merge(repository, lease, scratch_directory_or_default(options.scratch_directory), throttle, report, progress);
+    }
     Pruner pruner(repository, options, report, progress);
-    pruner.mark();
+    pruner.mark(merged);
     // A manifest that another removed, and was killed, must not come back after a power cut when its packs are gone.
     repository.target().persist_removals(layout::kBackups);
     fault::step("prune.marked");
@@ -222,7 +234,7 @@ PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOpt
     });
     // What gives back space without taking any was first.
     fault::step("prune.swept");
-    pruner.compact(lease);
+    pruner.compact(lease, throttle);
     pruner.result().cleared_sessions = cleared;
     return pruner.result();
 }

@@ -14,12 +14,14 @@ struct PruneOptions {
     static constexpr unsigned kMaxUnusedPercent = 50;
     // A pack is rewritten without what no backup uses when that is more than this part of it; 100: never.
     unsigned max_unused_percent = kMaxUnusedPercent;
-    std::uint64_t limit_bytes_per_second = 0;  // of what is read and written to rewrite packs, together; 0: no cap
+    std::uint64_t limit_bytes_per_second = 0;  // of what is read and written of data, together; 0: no cap
+    bool merge = false;                        // write the fragmented parts of the newest backup's files anew first
     std::string scratch_directory;             // for what doesn't fit in memory; empty: the default one
 };
 
 struct PruneResult {
     std::uint64_t backups = 0;
+    std::uint64_t merged_files = 0, merged_bytes = 0;        // or to be merged
     std::uint64_t kept_packs = 0, kept_bytes = 0;            // afterwards
     std::uint64_t unused_bytes = 0;                          // of kept_bytes, in packs that stay as they are
     std::uint64_t removed_packs = 0, removed_bytes = 0;      // or to be removed
@@ -33,10 +35,10 @@ struct PruneResult {
 
 // What run_prune() would do. Needs no lease; a backup that runs meanwhile is left out of account.
 PruneResult plan_prune(const Repository& repository, const PruneOptions& options, Report& report, Progress& progress);
-// Removes the packs that no backup refers to, then rewrites those of which little is in use. Throws Error::damaged, and removes nothing,
-// where it can't be told what a backup refers to. What can't be rewritten (it is damaged, the target is full) stays, with a warning. May be
-// killed at any instant: what is removed was nobody's, and the same call goes on. A restore of a backup that was forgotten may fail
-// meanwhile, with an error that says what is gone; others go on.
+// Merges if that is wanted, removes the packs that no backup refers to, then rewrites those of which little is in use. Throws
+// Error::damaged, and removes nothing, where it can't be told what a backup refers to. What can't be rewritten (it is damaged, the target
+// is full) stays, with a warning. May be killed at any instant: what is removed was nobody's, and the same call goes on. A restore of a
+// backup that was forgotten may fail meanwhile, with an error that says what is gone; others go on.
 PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOptions& options, Report& report, Progress& progress);
 
 }  // namespace nodesnap

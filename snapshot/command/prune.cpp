@@ -75,21 +75,27 @@ unsigned percent(const Options& options, const char* name, unsigned otherwise) {
 void declare_prune(OptionSet& options) {
     options.value("max-unused", "PERCENT",
                   "rewrite a pack without what no backup uses when that is more than this part of it (default: 50%; 100%: never)");
-    options.value("limit", "RATE",
-                  "to rewrite packs, read and write at most so many bytes a second together, as in 200M (default: no limit)");
+    options.flag("merge", "first write those parts of the newest backup's files anew that lie in many small pieces");
+    options.value("limit", "RATE", "of data, read and write at most so many bytes a second together, as in 200M (default: no limit)");
     options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
 }
 
 PruneOptions prune_options(const Options& options) {
     PruneOptions result;
     result.max_unused_percent = percent(options, "max-unused", PruneOptions::kMaxUnusedPercent);
+    result.merge = options.flag("merge");
     result.limit_bytes_per_second = options.rate("limit");
     result.scratch_directory = options.text("scratch-dir");
     return result;
 }
 
 std::string prune_text(const PruneResult& result, bool dry_run) {
-    std::string text = (dry_run ? "would remove " : "removed ") + packs(result.removed_packs, result.removed_bytes) + "\n";
+    std::string text;
+    if (result.merged_files != 0) {
+        text += (dry_run ? "would merge fragments of " : "merged fragments of ") + counted(result.merged_files, "file", "files") + ", " +
+                human_bytes(result.merged_bytes) + "\n";
+    }
+    text += (dry_run ? "would remove " : "removed ") + packs(result.removed_packs, result.removed_bytes) + "\n";
     if (result.rewritten_packs != 0 || result.rewriting_freed_bytes != 0) {
         text += (dry_run ? "would rewrite " : "rewrote ") + packs(result.rewritten_packs, result.rewritten_bytes) +
                 " of what is in use, which " + (dry_run ? "would free " : "freed ") + human_bytes(result.rewriting_freed_bytes) + "\n";
@@ -107,6 +113,8 @@ std::string prune_text(const PruneResult& result, bool dry_run) {
 
 void write_prune(JsonWriter& document, const PruneResult& result) {
     document.member("backups", result.backups);
+    document.member("merged_files", result.merged_files);
+    document.member("merged_bytes", result.merged_bytes);
     document.member("removed_packs", result.removed_packs);
     document.member("removed_bytes", result.removed_bytes);
     document.member("rewritten_packs", result.rewritten_packs);

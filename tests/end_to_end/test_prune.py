@@ -124,6 +124,89 @@ class Prune(harness.Case):
             harness.tool("btrfs", "subvolume", "delete", place)
         self.assertEqual((opened, rewritten), (2, 2))
 
+    def test_merging(self):
+        repository = self.aged(30, mib=4, pages=300)
+        before = self.keep(repository, 10)
+        size = self.stored(repository)
+        told = self.ok("prune", repository, "--merge", "--dry-run", "--json").json
+        self.assertEqual(self.stored(repository), size)
+        done = self.ok("prune", repository, "--merge", "--json").json
+        self.assertEqual((told["merged_files"], told["merged_bytes"]), (1, 4 << 20))
+        self.assertEqual((done["merged_files"], done["merged_bytes"]), (1, 4 << 20))
+        self.assert_whole(repository, before)
+        again = self.ok("prune", repository, "--merge", "--json").json
+        self.assertEqual(again["merged_files"], 0)
+        self.assertEqual(len(list((repository / "backups").iterdir())), len(before))
+        self.assertEqual(list((repository / "journal").iterdir()), [])
+        # The next backup takes the merged segments over, and needs nothing else.
+        size = self.stored(repository)
+        (self.node / "replaced").write_bytes(b"small")
+        made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
+        self.contents[made] = ((self.node / "pages").read_bytes(), b"small")
+        self.assertLess(self.stored(repository), size + 300_000)
+        self.keep(repository, 1)
+        self.ok("prune", repository, "--max-unused", "0")
+        self.assertLess(self.stored(repository), (4 << 20) + 700_000)
+        self.assert_whole(repository, [made])
+
+    def test_merging_killed_at_every_step(self):
+        repository = self.aged(12, mib=2, pages=300)
+        kept = self.keep(repository, 6)
+        for step in ("session.begun:1", "target.part-durable:1", "merge.data-durable:1", "target.part-durable:2", "merge.packs-durable:1",
+                     "revision.checked:1", "revision.written:1", "revision.removed:1", "merge.published:1", "prune.marked:1"):
+            with self.subTest(step=step):
+                result = self.run_program("prune", repository, "--merge", program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": step})
+                self.assertEqual(result.status, -9, str(result))
+                self.assert_whole(repository, kept)
+                if step in ("revision.written:1", "revision.removed:1", "merge.published:1"):
+                    # It is merged: what the next ones are to work on is made anew.
+                    self.assertEqual(self.ok("prune", repository, "--merge", "--json").json["merged_files"], 0)
+                    self.assert_whole(repository, kept)
+                    kept = self.more(repository, 12)
+        self.ok("prune", repository, "--merge", "--max-unused", "0")
+        self.assert_whole(repository, kept)
+        self.ok("prune", repository)  # what was superseded
+        self.assertEqual(list((repository / "journal").iterdir()), [])
+        information = self.ok("verify", repository, "--json").json["information"]
+        self.assertEqual([text for text in information if "belong to no backup" in text], [])
+
+    def more(self, repository, count):
+        path = self.node / "pages"
+        for _ in range(count):
+            with open(path, "r+b") as file:
+                for page in self.random.sample(range(path.stat().st_size // PAGE), 300):
+                    file.seek(page * PAGE)
+                    file.write(self.random.randbytes(PAGE))
+            made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
+            self.contents[made] = (path.read_bytes(), (self.node / "replaced").read_bytes())
+        return self.keep(repository, 6)
+
+    def test_a_merge_that_slept_publishes_nothing(self):
+        """Stopped after it looked at its lease for the last time; meanwhile another prune takes its packs for a dead one's."""
+        repository = self.aged(12, mib=2, pages=300)
+        kept = self.keep(repository, 2)
+        child = self.start_program("prune", repository, "--merge", "--lock-lease", "1s", program=harness.FAULTS,
+                                   environment={"NODESNAP_SIGNAL_AT": "revision.checked", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
+        harness.wait_for(lambda: harness.is_stopped(child.pid), "the merge to stop")
+        self.assertEqual(self.ok("prune", repository, "--wait-lock", "2m", "--json").json["cleared_sessions"], 1)
+        child.send_signal(signal.SIGCONT)
+        self.assertEqual(self.finish(child).status, harness.LOCKED)
+        self.assert_whole(repository, kept)
+        self.assertEqual(self.ok("prune", repository, "--merge", "--json").json["merged_files"], 1)
+        self.assert_whole(repository, kept)
+
+    def test_a_restore_of_what_is_merged_meanwhile(self):
+        repository = self.aged(12, mib=2, pages=300)
+        kept = self.keep(repository, 1)
+        place = self.place / "meanwhile"
+        child = self.start_program("restore", repository, kept[0], place, "--no-io-uring", "--workers", "1", program=harness.FAULTS,
+                                   environment={"NODESNAP_STOP_AT": "target.open:8"})
+        harness.wait_for(lambda: harness.is_stopped(child.pid), "the restore to stop")
+        self.assertEqual(self.ok("prune", repository, "--merge", "--json").json["merged_files"], 1)
+        child.send_signal(signal.SIGCONT)
+        self.assertEqual(self.finish(child).status, harness.DONE)
+        self.assertEqual(((place / "pages").read_bytes(), (place / "replaced").read_bytes()), self.contents[kept[0]])
+
     def test_a_full_target(self):
         target = self.file_system("ext4", 96)
         repository = self.aged(20)
