@@ -137,7 +137,9 @@ const Command kPrune = {
     "left. Then rewrites the packs of which more than --max-unused isn't in use, without that: the new pack is durable, and read\n"
     "back, before the old one goes, so it can be killed at any time. A pack that has lost a block or a copy is left as it is, with a\n"
     "warning: \"nodesnap repair\" comes first; so is one for which there is no space. If it can't be told what a backup refers to,\n"
-    "since its manifest or a part of its tree is damaged, nothing is removed. \"nodesnap forget --prune\" does both.\n",
+    "since its manifest or a part of its tree is damaged, nothing is removed. \"nodesnap forget --prune\" does both.\n"
+    "--merge is for large files that are updated in place: the newest backup then lies in very many small pieces, and restores\n"
+    "slowly. Its fragmented parts are stored once more, in one piece each; earlier backups keep theirs until they are forgotten.\n",
     "nodesnap prune /backup/node1 --dry-run\n"
     "nodesnap prune /backup/node1 --limit 100M --wait-lock 1h\n",
     "0  done\n"

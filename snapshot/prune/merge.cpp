@@ -43,7 +43,7 @@ std::optional<BackupRevisions> newest_backup(const Repository& repository) {
             }
         });
     }
-    const bool usable = found && found->best && found->best_is_highest() && found->best->manifest->id == newest->id;
+    const bool usable = found && found->best && found->best->whole && found->best_is_highest() && found->best->manifest->id == newest->id;
     return usable ? std::move(found) : std::nullopt;
 }
 
