@@ -169,10 +169,9 @@ ExitStatus run(Call& call) {
     options.allow_newest = call.options().flag("allow-newest");
     options.allow_mass_expire = call.options().flag("allow-mass-expire");
     prune_options(call.options());  // what is wrong with them is told first
-    for (const char* name : {"max-unused", "merge"}) {
-        if (call.options().given_in_call(name) && !call.options().flag("prune")) {
-            throw Error::usage(std::string("--") + name + " goes with --prune");
-        }
+    const bool merges = call.options().flag("merge") && call.options().given_in_call("merge");
+    if ((merges || call.options().given_in_call("max-unused")) && !call.options().flag("prune")) {
+        throw Error::usage("--merge and --max-unused go with --prune");
     }
     const LeaseOptions lease_settings = lease_options(call, "forget");
     check_request(options);

@@ -101,6 +101,20 @@ TEST_F(ForgetCommand, NoRuleOrOnlyZerosIsWrongUsage) {
     EXPECT_EQ(listed(), ids_);
 }
 
+TEST_F(ForgetCommand, WhatGoesWithPruneIsRefusedWithoutIt) {
+    backups(2);
+    for (const std::vector<std::string>& options : {std::vector<std::string>{"--merge"}, {"--max-unused", "20%"}}) {
+        std::vector<std::string> arguments = {"--keep-last", "1"};
+        arguments.insert(arguments.end(), options.begin(), options.end());
+        EXPECT_EQ(forget(arguments).status, 2);
+        arguments.emplace_back("--prune");
+        EXPECT_EQ(forget(arguments).status, 0);
+    }
+    for (const char* wrong : {"101", "20.5%", "%", "-1", "20%%"}) {
+        EXPECT_EQ(run({"prune", repository(), "--max-unused", wrong}).status, 2) << wrong;
+    }
+}
+
 TEST_F(ForgetCommand, MoreThanHalfAsksForAWord) {
     backups(3);
     const Outcome refused = forget({"--keep-last", "1", "--json"});
