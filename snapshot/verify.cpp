@@ -1,5 +1,6 @@
 #include "snapshot/verify.h"
 
+#include <algorithm>
 #include <functional>
 #include <set>
 #include <utility>
@@ -10,7 +11,7 @@
 #include "snapshot/repository/description.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify/affected.h"
-#include "snapshot/verify/data.h"
+#include "snapshot/verify/check_plan.h"
 #include "snapshot/verify/findings.h"
 #include "snapshot/verify/pack_ledger.h"
 #include "snapshot/verify/packs.h"
@@ -173,20 +174,33 @@ private:
     }
 
     void check_packs() {
+        const bool all_data = options_.data && !options_.sample && !options_.since;
         progress_.phase = options_.data ? "reading data" : "checking packs";
         progress_.files_done = 0;
         progress_.bytes_total = stored_bytes_;
-        progress_.totals_final = options_.data;
-        std::optional<DataCheck> data;
-        if (options_.data) {
-            data.emplace(repository_, options_, findings_, progress_);
+        progress_.totals_final = all_data;
+        CheckPlan plan(repository_, options_, findings_, progress_, [this] { return backups_went(); });
+        try {
+            PackCheck(repository_, nodes_, plan, repository_.unfinished_sessions(), result_, findings_, progress_)
+                .run(ledger_, all_backups());
+            plan.finish();
+        } catch (...) {
+            plan.stop();  // a run that is interrupted keeps what it has checked
+            throw;
         }
-        PackCheck(repository_, nodes_, data ? &*data : nullptr, repository_.unfinished_sessions(), result_, findings_, progress_)
-            .run(ledger_, all_backups());
-        if (data) {
-            data->finish();
-            result_.bytes_read += data->bytes_read();
-        }
+        result_.bytes_read += plan.bytes_read();
+        result_.coverage = plan.coverage();
+    }
+
+    // Whether one of those that were there at the beginning was forgotten since.
+    bool backups_went() {
+        std::set<std::pair<std::uint64_t, std::int64_t>> present;
+        target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
+            if (const auto name = layout::parse_manifest(entry.name)) {
+                present.insert({name->sequence, name->utc_seconds});
+            }
+        });
+        return !std::includes(present.begin(), present.end(), backups_.begin(), backups_.end());
     }
 
     Repository& repository_;

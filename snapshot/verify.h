@@ -1,6 +1,7 @@
 // Verify and repair: proves that backups can be restored, and restores lost redundancy.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,16 +13,51 @@
 
 namespace nodesnap {
 
+// How much of the file data to read and check: so many bytes, or such a share of what is in scope.
+struct Sample {
+    std::uint64_t bytes = 0;
+    double percent = 0;  // counts if it isn't 0
+};
+
 struct VerifyOptions {
     std::string backup;  // as for Repository::find_backup(); empty: all, unless as_of_ns says which
     std::optional<std::int64_t> as_of_ns;
-    bool data = false;  // read and check every block of file data
+    bool data = false;  // read and check file data: every block of it, unless the next two say which
+    // Packs that were never checked, then those whose last check is the longest ago, until that much is reached; at least one. Those that
+    // were found damaged come first, but take at most half of it.
+    std::optional<Sample> sample;
+    std::optional<std::chrono::nanoseconds> since;  // only packs that weren't checked within this time
     // More take more memory than a command may have. 0: one for each CPU.
     static constexpr unsigned kWorkersLimit = 8;
     unsigned workers = 0;
     bool force_blocking = false;
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;  // empty: $TMPDIR or /var/tmp
+    // What tests set. The time when it begins, 0 asks the clock; and how much is checked before it is remembered, at most.
+    std::int64_t now_ns = 0;
+    std::uint64_t remember_bytes = 1ULL << 30;
+};
+
+// How much of the data of the backups that were verified has been checked, and when. Whole packs are counted.
+struct Coverage {
+    struct Amount {
+        std::uint64_t packs = 0, bytes = 0;
+        void add(std::uint64_t pack_bytes) {
+            ++packs;
+            bytes += pack_bytes;
+        }
+    };
+    static constexpr std::chrono::hours kWindow{30 * 24};
+
+    Amount all;
+    Amount now;                             // read in this run, and whole
+    Amount recent;                          // whole when they were last read, within `window`
+    Amount ever;                            // whole when they were last read
+    Amount rewritten;                       // not checked since they were rewritten; they count as never checked
+    Amount damaged;                         // not whole when they were last read, or can't be opened now
+    std::optional<std::int64_t> oldest_ns;  // the longest ago of the last checks of those in `ever`
+    std::chrono::nanoseconds window = kWindow;
+    std::string not_remembered;  // why (not all of) what was checked now could be remembered; empty: it was
 };
 
 struct VerifyResult {
@@ -34,10 +70,12 @@ struct VerifyResult {
     std::uint64_t affected_count = 0;
     std::vector<std::string>
         information;  // no damage, but worth knowing: packs that no backup refers to, other objects; at most Report::kKept
+    Coverage coverage;
     bool needs_repair() const { return damage_count != 0; }
 };
-// Reads only; needs no lease. Damage in one backup doesn't keep the others from being checked. Throws Error if something other than damage
-// keeps it from working, or if the backup that was asked for can't be found.
+// Reads only, but for what it remembers of data that was checked, where it can; needs no lease. Damage in one backup doesn't keep the
+// others from being checked. Throws Error if something other than damage keeps it from working, or if the backup that was asked for can't
+// be found.
 VerifyResult run_verify(Repository& repository, const VerifyOptions& options, Progress& progress);
 
 struct RepairResult {

@@ -121,6 +121,12 @@ std::string shared_lock(const SessionId& id) {
     return "locks/" + id.hex() + ".shared";
 }
 
+std::string checks(std::uint8_t first_byte) {
+    PackId id;
+    id.bytes[0] = first_byte;
+    return std::string(kChecks) + id.hex().substr(0, 2);
+}
+
 std::string remains(std::string_view object) {
     return "lost/" + std::string(object);
 }

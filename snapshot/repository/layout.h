@@ -17,6 +17,7 @@ inline constexpr std::string_view kBackups = "backups/";
 inline constexpr std::string_view kDataPacks = "packs/";
 inline constexpr std::string_view kNodePacks = "nodes/";
 inline constexpr std::string_view kJournal = "journal/";
+inline constexpr std::string_view kChecks = "checks/";
 
 inline constexpr std::uint64_t kSequenceLimit = 9'999'999'999;  // the highest that a manifest's name can say
 
@@ -41,6 +42,7 @@ std::string session(const SessionId& id);
 std::string draft(const SessionId& id);
 std::string pack_log(const PackId& id);
 std::string shared_lock(const SessionId& id);
+std::string checks(std::uint8_t first_byte);   // when the data of the packs whose ids begin so was checked
 std::string remains(std::string_view object);  // what is left of an object that was given up
 
 // nullopt for names that aren't of this kind.

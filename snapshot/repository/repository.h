@@ -81,6 +81,7 @@ public:
     PackCache& packs() const { return *packs_; }
     NodeReader& nodes() const { return *nodes_; }
     const DamageSink& damage_sink() const { return sink_; }
+    bool newer_writer_needed() const { return newer_writer_needed_; }  // a feature forbids this version to write
 
     // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in
     // memory at a time.

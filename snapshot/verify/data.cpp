@@ -1,6 +1,7 @@
 #include "snapshot/verify/data.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "io/buffer_pool.h"
 #include "io/ring.h"
@@ -16,6 +17,7 @@ namespace {
 constexpr std::size_t kReadBytes = 1U << 20;
 constexpr std::size_t kSlackBytes = 64U << 10;    // an encoded segment may be a little longer than its plaintext
 constexpr std::size_t kBufferBudget = 40U << 20;  // of all workers
+constexpr std::chrono::milliseconds kPoll{1};     // for more packs, while reads are in flight
 constexpr std::size_t kDepth = 6;                 // reads in flight of one worker, at most
 
 std::uint64_t aligned_down(std::uint64_t offset) {
@@ -25,9 +27,10 @@ std::uint64_t aligned_up(std::uint64_t offset) {
     return aligned_down(offset + kPackAlignment - 1);
 }
 
-// Consecutive segments that are read at once.
-struct Window {
-    std::shared_ptr<const PackReader> pack;
+// Consecutive segments that are read at once. `Pack` is DataCheck's.
+template <typename Pack>
+struct WindowOf {
+    std::shared_ptr<Pack> pack;
     std::uint32_t first = 0;
     std::uint32_t end = 0;     // segment behind the last one
     std::uint64_t offset = 0;  // in the pack
@@ -55,6 +58,9 @@ public:
     }
 
 private:
+    using Pack = DataCheck::Pack;
+    using Window = WindowOf<Pack>;
+
     static Ring::Options ring_options(const VerifyOptions& options) {
         Ring::Options result;
         result.entries = 32;
@@ -78,6 +84,10 @@ private:
     Task<void> check_windows() {
         Window window;
         while (next_window(window)) {
+            if (window.pack == nullptr) {
+                co_await ring_.sleep(kPoll);
+                continue;
+            }
             Buffer buffer = co_await pool_.acquire();
             const auto wait = check_.throttle_.reserve(window.length);
             if (wait.count() > 0) {
@@ -86,7 +96,7 @@ private:
             const std::span<std::byte> data = buffer.span().first(window.length);
             bool media_error = false;
             try {
-                co_await window.pack->reader().read(ring_, data, window.offset);
+                co_await window.pack->reader->reader().read(ring_, data, window.offset);
             } catch (const Error& error) {
                 if (!is_media_error(error.error_number())) {
                     throw;
@@ -94,38 +104,50 @@ private:
                 media_error = true;
             }
             if (media_error) {
-                salvaging_read(window.pack->reader(), data, window.offset);
+                salvaging_read(window.pack->reader->reader(), data, window.offset);
             }
             check_.bytes_read_.fetch_add(window.length, std::memory_order_relaxed);
             check_.progress_.bytes_done.fetch_add(window.length, std::memory_order_relaxed);
             check_window(window, data);
+            --in_flight_;
+            --window.pack->windows;
+            tell_if_done(*window.pack);
+            window.pack.reset();
         }
     }
 
-    // False when there is nothing left to read.
-    bool next_window(Window& window) {
-        if (ended_) {
-            return false;
+    void tell_if_done(const Pack& pack) const {
+        if (pack.all_begun && pack.windows == 0) {
+            check_.done_(*pack.reader, pack.whole);
         }
-        throw_if_interrupted();
-        while (pack_ == nullptr || !window_of_pack(window)) {
-            pack_ = check_.take();
+    }
+
+    // False when there is nothing left to read. Without a pack when there is nothing now: the thread isn't blocked while reads are in
+    // flight, for whose ends those who bring more packs may wait.
+    bool next_window(Window& window) {
+        while (!ended_) {
+            throw_if_interrupted();
+            if (pack_ != nullptr && window_of_pack(window)) {
+                return true;
+            }
+            pack_ = check_.take(in_flight_ == 0, ended_);
             next_ = 0;
-            if (pack_ == nullptr) {
-                ended_ = true;
-                return false;
+            if (pack_ == nullptr && !ended_) {
+                return true;
             }
         }
-        return true;
+        return false;
     }
 
     bool window_of_pack(Window& window) {
-        const PackIndex& index = pack_->index();
+        const PackIndex& index = pack_->reader->index();
         const auto dropped = [&](std::uint32_t number) { return index.segment(number).plain_length == 0; };
         while (next_ < index.size() && dropped(next_)) {
             ++next_;
         }
         if (next_ == index.size()) {
+            pack_->all_begun = true;
+            tell_if_done(*pack_);
             return false;
         }
         window.pack = pack_;
@@ -138,20 +160,23 @@ private:
         } while (next_ < index.size() && !dropped(next_) && index.segment(next_).offset >= end &&
                  index.segment(next_).offset + index.segment(next_).stored_length - window.offset <= kReadBytes);
         window.end = next_;
-        window.length = std::min<std::uint64_t>(aligned_up(end), pack_->stored_bytes()) - window.offset;
+        window.length = std::min<std::uint64_t>(aligned_up(end), pack_->reader->stored_bytes()) - window.offset;
         if (window.length > kReadBytes + kSlackBytes) {
-            throw Error::damaged(pack_->object(), "segment " + std::to_string(window.first) + " is longer than a segment can be");
+            throw Error::damaged(pack_->reader->object(), "segment " + std::to_string(window.first) + " is longer than a segment can be");
         }
+        ++pack_->windows;
+        ++in_flight_;
         return true;
     }
 
     void check_window(const Window& window, std::span<const std::byte> data) {
-        const PackIndex& index = window.pack->index();
+        const PackIndex& index = window.pack->reader->index();
         for (std::uint32_t number = window.first; number < window.end; ++number) {
             const Segment& segment = index.segment(number);
             const auto lost = lost_of(index, number, data.subspan(segment.offset - window.offset, segment.stored_length));
             if (!lost.empty()) {
-                check_.findings_.add({window.pack->object(), describe(number, segment, lost.size()), false});
+                window.pack->whole = false;
+                check_.findings_.add({window.pack->reader->object(), describe(number, segment, lost.size()), false});
             }
             for (const LostSegments::Range& range : lost) {
                 check_.findings_.lose(index.id(), range);
@@ -196,17 +221,19 @@ private:
     const std::size_t depth_;
     Ring ring_;
     BufferPool pool_;
-    std::shared_ptr<const PackReader> pack_;
+    std::shared_ptr<Pack> pack_;
     std::uint32_t next_ = 0;
+    std::size_t in_flight_ = 0;  // windows
     bool ended_ = false;
     Bytes decoded_;
 };
 
-DataCheck::DataCheck(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress)
+DataCheck::DataCheck(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress, Done done)
     : repository_(repository),
       options_(options),
       findings_(findings),
       progress_(progress),
+      done_(std::move(done)),
       throttle_(options.limit_bytes_per_second),
       workers_(std::min(options.workers != 0 ? options.workers : cpu_count(), VerifyOptions::kWorkersLimit)) {
     try {
@@ -224,7 +251,7 @@ DataCheck::~DataCheck() {
 }
 
 void DataCheck::stop() noexcept {
-    std::deque<std::shared_ptr<const PackReader>> dropped;  // outside of the lock, which their ends take
+    std::deque<std::shared_ptr<Pack>> dropped;  // outside of the lock, which their ends take
     {
         const std::lock_guard lock(mutex_);
         stopped_ = true;
@@ -262,16 +289,7 @@ void DataCheck::add(std::shared_ptr<const PackReader> pack) {
         }
         index_bytes_ += bytes;
     }
-    // Counts until the last window of it is checked.
-    std::shared_ptr<const PackReader> counted(pack.get(), [this, bytes, pack](const PackReader*) mutable {
-        pack.reset();
-        {
-            const std::lock_guard lock(mutex_);
-            index_bytes_ -= bytes;
-        }
-        changed_.notify_all();
-    });
-    pack.reset();
+    auto counted = std::make_shared<Pack>(*this, std::move(pack));
     {
         const std::lock_guard lock(mutex_);
         queue_.push_back(std::move(counted));
@@ -279,11 +297,26 @@ void DataCheck::add(std::shared_ptr<const PackReader> pack) {
     changed_.notify_all();
 }
 
-std::shared_ptr<const PackReader> DataCheck::take() {
-    std::shared_ptr<const PackReader> pack;
+DataCheck::Pack::Pack(DataCheck& data_check, std::shared_ptr<const PackReader> pack)
+    : check(data_check), reader(std::move(pack)), bytes(reader->index().memory_bytes()) {}
+
+DataCheck::Pack::~Pack() {
+    reader.reset();
+    {
+        const std::lock_guard lock(check.mutex_);
+        check.index_bytes_ -= bytes;
+    }
+    check.changed_.notify_all();
+}
+
+std::shared_ptr<DataCheck::Pack> DataCheck::take(bool wait, bool& ended) {
+    std::shared_ptr<Pack> pack;
     {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return stopped_ || closed_ || !queue_.empty(); });
+        if (wait) {
+            changed_.wait(lock, [&] { return stopped_ || closed_ || !queue_.empty(); });
+        }
+        ended = stopped_ || (closed_ && queue_.empty());
         if (stopped_ || queue_.empty()) {
             return nullptr;
         }

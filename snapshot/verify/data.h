@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -21,7 +22,9 @@ namespace nodesnap {
 
 class DataCheck {
 public:
-    DataCheck(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress);
+    // `done` is told each pack of which every segment was read, and whether all of it was what was stored; by any thread.
+    using Done = std::function<void(const PackReader&, bool whole)>;
+    DataCheck(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress, Done done);
     ~DataCheck();  // stops the workers
     // Waits while the packs that aren't done take too much memory. Throws what a worker has thrown. The pack's reader must not be used by
     // the caller any more.
@@ -33,19 +36,35 @@ private:
     friend class DataCheckWorker;
     static constexpr std::size_t kIndexBytes = 16U << 20;  // of the packs that aren't done, if there are several
 
+    // A pack on its way: one worker's at a time. Counts for index_bytes_ until the last window of it is checked.
+    struct Pack {
+        Pack(DataCheck& check, std::shared_ptr<const PackReader> pack);
+        Pack(const Pack&) = delete;
+        Pack& operator=(const Pack&) = delete;
+        ~Pack();
+        DataCheck& check;
+        std::shared_ptr<const PackReader> reader;
+        std::size_t bytes;
+        std::size_t windows = 0;  // begun and not yet checked
+        bool all_begun = false;
+        bool whole = true;
+    };
+
     void work() noexcept;
-    std::shared_ptr<const PackReader> take();  // nullptr at the end
+    // nullptr when there is none: at the end (`ended`), or, unless it may `wait` for one, now.
+    std::shared_ptr<Pack> take(bool wait, bool& ended);
     void stop() noexcept;
 
     const Repository& repository_;
     const VerifyOptions& options_;
     Findings& findings_;
     Progress& progress_;
+    const Done done_;
     Throttle throttle_;
     unsigned workers_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    std::deque<std::shared_ptr<const PackReader>> queue_;
+    std::deque<std::shared_ptr<Pack>> queue_;
     std::size_t index_bytes_ = 0;  // of the packs that aren't done
     bool closed_ = false;          // no more packs come
     bool stopped_ = false;         // workers end as soon as they can

@@ -24,6 +24,10 @@ std::string brief(const Damage& damage) {
 
 }  // namespace
 
+bool is_damage(const Error& error) {
+    return error.status() == ExitStatus::kDamaged || is_media_error(error.error_number());
+}
+
 bool LostSegments::add(const PackId& pack, const Range& range) {
     if (packs_.size() >= kPacksLimit && !packs_.contains(pack)) {
         return false;
@@ -88,7 +92,7 @@ void Findings::lose(const PackId& pack, const LostSegments::Range& range) {
     const std::lock_guard lock(mutex_);
     if (!lost_.add(pack, range) && !incomplete_) {
         incomplete_ = true;
-        inform("more packs are damaged than can be traced to files in one run: not all affected files are told");
+        keep_information("more packs are damaged than can be traced to files in one run: not all affected files are told");
     }
 }
 
@@ -109,6 +113,11 @@ void Findings::affect(std::string text) {
 }
 
 void Findings::inform(std::string text) {
+    const std::lock_guard lock(mutex_);
+    keep_information(std::move(text));
+}
+
+void Findings::keep_information(std::string text) {
     if (result_.information.size() < Report::kKept) {
         result_.information.push_back(std::move(text));
     }

@@ -1,5 +1,5 @@
 // Findings: what a verification found, in bounded memory: damages (each once), which segments and files are lost because of them, and what
-// is merely worth knowing. add() and lose() may be called from any thread, the rest from one.
+// is merely worth knowing. add(), lose() and inform() may be called from any thread, the rest from one.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "platform/error.h"
 #include "snapshot/verify.h"
 
 namespace nodesnap {
@@ -39,6 +40,9 @@ private:
     std::map<PackId, std::vector<Range>> packs_;
 };
 
+// Of the repository, rather than that something doesn't work.
+bool is_damage(const Error& error);
+
 class Findings {
 public:
     explicit Findings(VerifyResult& result) : result_(result) {}
@@ -62,6 +66,8 @@ public:
 
 private:
     static constexpr std::size_t kRemembered = 20000;
+
+    void keep_information(std::string text);  // the mutex is held
 
     VerifyResult& result_;
     std::mutex mutex_;

@@ -11,10 +11,6 @@
 namespace nodesnap {
 namespace {
 
-bool is_damage(const Error& error) {
-    return error.status() == ExitStatus::kDamaged || is_media_error(error.error_number());
-}
-
 // What is wrong with a use of the pack's segments; empty if nothing is.
 std::string flaw_of(const SegmentUse& use, const PackIndex& index, const PlainOffsets& offsets) {
     const std::string named = "segments " + std::to_string(use.first) + " to " + std::to_string(std::uint64_t{use.first} + use.count - 1);
@@ -45,11 +41,11 @@ PlainOffsets::PlainOffsets(const PackIndex& index) : offsets_(index.size() + 1),
     }
 }
 
-PackCheck::PackCheck(const Repository& repository, NodeReader& nodes, DataCheck* data, std::set<SessionId> unfinished, VerifyResult& result,
+PackCheck::PackCheck(const Repository& repository, NodeReader& nodes, CheckPlan& plan, std::set<SessionId> unfinished, VerifyResult& result,
                      Findings& findings, Progress& progress)
     : repository_(repository),
       nodes_(nodes),
-      data_(data),
+      plan_(plan),
       unfinished_(std::move(unfinished)),
       result_(result),
       findings_(findings),
@@ -94,6 +90,7 @@ void PackCheck::open(layout::PackKind kind) {
         return;
     }
     current_.tried = true;
+    current_.opened_as = kind;
     bool reported = false;
     const DamageSink sink = [&](const Damage& damage) {
         reported = true;
@@ -142,6 +139,9 @@ void PackCheck::finish_pack() {
     }
     open(current_.kind.value_or(layout::PackKind::kNodes));
     if (current_.pack == nullptr) {
+        if (current_.opened_as == layout::PackKind::kData) {
+            plan_.add_unreadable(current_.size);
+        }
         return;
     }
     if (current_.pack->index().kind() == layout::PackKind::kNodes) {
@@ -149,9 +149,7 @@ void PackCheck::finish_pack() {
         return;
     }
     result_.segments += current_.pack->index().size();
-    if (data_ != nullptr) {
-        data_->add(std::move(current_.pack));
-    }
+    plan_.add(std::move(current_.pack));
 }
 
 void PackCheck::check_nodes() {

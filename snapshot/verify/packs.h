@@ -10,7 +10,7 @@
 
 #include "io/progress.h"
 #include "snapshot/repository/repository.h"
-#include "snapshot/verify/data.h"
+#include "snapshot/verify/check_plan.h"
 #include "snapshot/verify/findings.h"
 #include "snapshot/verify/pack_ledger.h"
 
@@ -30,9 +30,8 @@ private:
 
 class PackCheck {
 public:
-    // `data` gets the data packs that could be opened; nullptr: their data isn't read. `unfinished` are sessions whose packs no backup
-    // needs yet.
-    PackCheck(const Repository& repository, NodeReader& nodes, DataCheck* data, std::set<SessionId> unfinished, VerifyResult& result,
+    // `plan` gets the data packs that backups need. `unfinished` are sessions whose packs no backup needs yet.
+    PackCheck(const Repository& repository, NodeReader& nodes, CheckPlan& plan, std::set<SessionId> unfinished, VerifyResult& result,
               Findings& findings, Progress& progress);
     // `all_backups`: the ledger has the mentions of every backup, so that a pack without any is one that nobody needs.
     void run(PackLedger& ledger, bool all_backups);
@@ -46,6 +45,7 @@ private:
         std::optional<layout::PackKind> kind;  // of an object of its id
         std::uint64_t size = 0;
         bool tried = false;
+        layout::PackKind opened_as = layout::PackKind::kData;  // if it was tried
         std::shared_ptr<const PackReader> pack;
         std::optional<PlainOffsets> offsets;  // of its segments; once a use was seen
     };
@@ -58,7 +58,7 @@ private:
 
     const Repository& repository_;
     NodeReader& nodes_;
-    DataCheck* data_;
+    CheckPlan& plan_;
     const std::set<SessionId> unfinished_;
     VerifyResult& result_;
     Findings& findings_;
