@@ -108,14 +108,19 @@ std::vector<PackCheckup> merge_checkups(const std::vector<PackCheckup>& record, 
     std::vector<PackCheckup> merged;
     merged.reserve(std::min(record.size() + fresh.size(), kCheckupsLimit));
     const auto keep = [&](const PackCheckup& checkup) {
-        if (merged.size() < kCheckupsLimit && std::binary_search(existing.begin(), existing.end(), checkup.pack)) {
+        if (merged.size() < kCheckupsLimit) {
             merged.push_back(checkup);
+        }
+    };
+    const auto keep_old = [&](const PackCheckup& checkup) {
+        if (std::binary_search(existing.begin(), existing.end(), checkup.pack)) {
+            keep(checkup);
         }
     };
     auto old = record.begin();
     for (const PackCheckup& checkup : fresh) {
         for (; old != record.end() && old->pack < checkup.pack; ++old) {
-            keep(*old);
+            keep_old(*old);
         }
         const bool known = old != record.end() && old->pack == checkup.pack;
         const bool later = known && old->utc_seconds > checkup.utc_seconds && old->utc_seconds <= now_utc_seconds;
@@ -125,7 +130,7 @@ std::vector<PackCheckup> merge_checkups(const std::vector<PackCheckup>& record, 
         }
     }
     for (; old != record.end(); ++old) {
-        keep(*old);
+        keep_old(*old);
     }
     return merged;
 }

@@ -39,7 +39,7 @@ Bytes encode_check_record(const Uuid& repository, std::uint8_t first_byte, const
 CheckRecord parse_check_record(std::span<const std::byte> bytes, const Uuid& repository, std::uint8_t first_byte);
 
 // Puts `fresh`, which must be in ascending order of packs, in the place of what `record` has of the same packs, unless that is of a run
-// that began later (but not after `now`, when a clock was wrong), and leaves out packs that aren't among `existing` (ascending).
+// that began later (but not after `now`, when a clock was wrong), and leaves out others' packs that aren't among `existing` (ascending).
 std::vector<PackCheckup> merge_checkups(const std::vector<PackCheckup>& record, const std::vector<PackCheckup>& fresh,
                                         const std::vector<PackId>& existing, std::int64_t now_utc_seconds);
 

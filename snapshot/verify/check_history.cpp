@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "io/units.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 
@@ -130,7 +131,8 @@ void CheckHistory::write(std::uint8_t first_byte, const std::vector<PackCheckup>
         if (!stored.record.replaceable) {
             throw Error::refused(layout::checks(first_byte) + " was written by a newer version of nodesnap");
         }
-        const auto merged = merge_checkups(stored.record.checkups, fresh, packs, now_seconds_);
+        // Another run may have begun after this one: what it remembers is no wrong clock's.
+        const auto merged = merge_checkups(stored.record.checkups, fresh, packs, std::max(now_seconds_, utc_now() / kSecond));
         if (merged == stored.record.checkups && stored.record.flaw.empty()) {
             return;
         }
