@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "snapshot/repository/check_record.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/repository/json_object.h"
 #include "snapshot/repository/lease_record.h"
@@ -299,6 +300,29 @@ inline void fuzz_pack_log(Input input) {
     tolerating_errors([&] { read(block); });
 }
 
+inline void fuzz_checks(Input input) {
+    Bytes bytes = aligned_copy(input);
+    if (bytes.size() >= kHeaderBytes) {
+        const std::span<std::byte> all = bytes;
+        const Checksum payload = Hasher(0)(all.subspan(kHeaderBytes));
+        store_little_endian(all, 48, std::uint64_t{bytes.size() - kHeaderBytes});
+        store_little_endian(all, 96, payload.low);
+        store_little_endian(all, 104, payload.high);
+        seal_header(all, 112);
+    }
+    for (const Input& given : {input, Input(bytes)}) {
+        const std::uint8_t first_byte = sample_pack(1).bytes[0];
+        const CheckRecord record = parse_check_record(given, sample_uuid(), first_byte);
+        must(record.flaw.empty() || record.checkups.empty(), "something is believed of a record that is damaged");
+        if (record.flaw.empty() && record.replaceable) {
+            const Bytes again = encode_check_record(sample_uuid(), first_byte, record.checkups);
+            must(std::equal(again.begin() + kHeaderBytes, again.end(), given.begin() + kHeaderBytes, given.end()),
+                 "a record changes when it is encoded again");
+        }
+        merge_checkups(record.checkups, record.checkups, {}, 0);
+    }
+}
+
 struct Parser {
     const char* name;  // of the fuzz target and its corpus
     void (*run)(Input);
@@ -316,6 +340,7 @@ inline constexpr std::array kParsers = {
     Parser{"description_fuzz", fuzz_description},
     Parser{"session_fuzz", fuzz_session},
     Parser{"pack_log_fuzz", fuzz_pack_log},
+    Parser{"checks_fuzz", fuzz_checks},
 };
 
 }  // namespace nodesnap::test

@@ -169,6 +169,12 @@ inline std::vector<Seed> seeds_of(const std::string& parser) {
         return {{"plain", seal_inner_part(kFooterMagic, Bytes(100, std::byte{7}))},
                 {"compressed", seal_inner_part(kFooterMagic, Bytes(100'000, std::byte{7}))}};
     }
+    if (parser == "checks_fuzz") {
+        const std::uint8_t first_byte = sample_pack(1).bytes[0];
+        return {{"empty", encode_check_record(sample_uuid(), first_byte, {})},
+                {"two", encode_check_record(sample_uuid(), first_byte,
+                                            {{sample_pack(1), 0, false, 1'700'000'000}, {sample_pack(1 + 256), 2, true, 1'700'000'000}})}};
+    }
     if (parser == "pack_fuzz") {
         return pack_seeds();
     }
