@@ -1,4 +1,4 @@
-"""Resident memory stays below 128 MiB whatever the node holds. NODESNAP_SMALL_FILES, NODESNAP_SPARSE_BYTES and NODESNAP_RUNS set the counts;
+"""Resident memory stays below 128 MiB whatever the node holds. NODESNAP_SMALL_FILES, NODESNAP_SPARSE_BYTES, NODESNAP_RUNS and NODESNAP_PACKS set the counts;
 scripts/bench-memory runs it in full (1,000,000 files, 1 TiB, 100,000,000 runs)."""
 
 import os
@@ -9,13 +9,14 @@ import harness
 LIMIT = 128 << 20
 FILES = int(os.environ.get("NODESNAP_SMALL_FILES", "60000"))
 RUNS = int(os.environ.get("NODESNAP_RUNS", "1000000"))
+PACKS = int(os.environ.get("NODESNAP_PACKS", "20000"))
 SPARSE_BYTES = int(os.environ.get("NODESNAP_SPARSE_BYTES", str(1 << 40)))
 
 
 class Memory(harness.Case):
-    def peak(self, name, *arguments):
+    def peak(self, name, *arguments, command=None):
         """Runs a command of the program."""
-        self.peak_of(name, self.command(name, *arguments))
+        self.peak_of(name, self.command(command or name, *arguments))
 
     def peak_of(self, name, command):
         """Runs a command, prints its peak resident memory, and fails when that is above the limit."""
@@ -132,6 +133,17 @@ class Memory(harness.Case):
                 wanted = period[:min(len(period), RUNS - begin)]
                 self.assertEqual(restored.read(len(period)), wanted)
                 self.assertEqual(dumped.read(len(period)), wanted)
+
+    def test_very_many_packs(self):
+        repository = self.image_directory(PACKS * 28_672) / "repository"
+        self.ok("init", repository, "--node", "node1")
+        harness.tool(harness.SYNTHETIC_MAP, repository, PACKS, "packs")
+        self.peak("verify", repository)
+        self.peak("verify a sample", repository, "--data", "--sample", "30%", "--workers", "8", command="verify")
+        self.peak("verify the rest", repository, "--data", "--since", "1d", command="verify")
+        coverage = self.ok("verify", repository, "--json").json["coverage"]
+        self.assertEqual((coverage["packs"], coverage["ever_packs"]), (PACKS, PACKS))
+        self.peak("verify a sample of all", repository, "--data", "--sample", "50%", command="verify")
 
 
 if __name__ == "__main__":

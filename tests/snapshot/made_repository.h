@@ -48,19 +48,19 @@ public:
     // Of another backup's, which this one takes data from.
     void refers_to(const PackId& pack) { packs_.push_back(pack); }
     // Stores a data pack of that many segments.
-    PackId data_pack(Repository& repository, std::uint32_t segments) {
+    PackId data_pack(Repository& repository, std::uint32_t segments, std::uint32_t segment_bytes = kSegmentBytes) {
         const PackId id = PackId::of(session_, counter_++);
         PackIndex index(layout::PackKind::kData, id, 0);
         Bytes object = pack_head(repository.info().uuid, layout::PackKind::kData, id, 0);
         for (std::uint32_t number = 0; number < segments; ++number) {
             object.resize((object.size() + kPackAlignment - 1) / kPackAlignment * kPackAlignment);
-            const Bytes plain(kSegmentBytes, static_cast<std::byte>(number + 1));
+            const Bytes plain(segment_bytes, static_cast<std::byte>(number + 1));
             std::vector<Checksum> blocks;
             for (std::size_t at = 0; at < plain.size(); at += kChecksumBlock) {
                 blocks.push_back(
                     repository.hasher()(std::span(plain).subspan(at, std::min<std::size_t>(kChecksumBlock, plain.size() - at))));
             }
-            index.add({object.size(), 0, kSegmentBytes, kSegmentBytes, Codec::kNone}, blocks);
+            index.add({object.size(), 0, segment_bytes, segment_bytes, Codec::kNone}, blocks);
             object.insert(object.end(), plain.begin(), plain.end());
         }
         const Bytes tail = pack_tail(repository.info().uuid, index, object.size());
