@@ -452,6 +452,7 @@ TEST(VerifySample, RandomRunsKeepToTheOrder) {
         options.remember_bytes = 1 + random() % (3 * packs.pack_bytes);
         const Coverage coverage = packs.verify(options).coverage;
         std::vector<std::pair<std::int64_t, PackId>> order;
+        order.reserve(model.size());
         for (const auto& [pack, last] : model) {
             order.emplace_back(last, pack);
         }
