@@ -203,7 +203,7 @@ TEST_P(FaultLoop, VerifyNeverCallsWholeWhatItCouldNotRead) {
         "verify",
         [&] {
             const auto result = verify();
-            const auto told = result.damage_count + result.information.size();
+            const auto told = result.damage_count + result.information.size() + (result.coverage.not_remembered.empty() ? 0 : 1);
             if (told == 0 && (result.objects != whole.objects || result.nodes != whole.nodes || result.segments != whole.segments)) {
                 std::abort();  // nothing was told, and not everything was looked at
             }
