@@ -42,7 +42,7 @@ CheckHistory::Known CheckHistory::find(const PackId& pack, std::uint32_t generat
             found_ = {};
             found_.flaw = error.message();
         }
-        if (!found_.flaw.empty()) {
+        if (!found_.flaw.empty() && ++flawed_ <= kFlawedNamed) {
             findings_.inform(layout::checks(pack.bytes[0]) + " can't be used (" + found_.flaw + "): its packs count as never checked");
         }
     }
@@ -54,6 +54,12 @@ CheckHistory::Known CheckHistory::find(const PackId& pack, std::uint32_t generat
         return {State::kRewritten, 0};
     }
     return {checkup->damaged ? State::kDamaged : State::kGood, checkup->utc_seconds};
+}
+
+void CheckHistory::tell_flawed() {
+    if (flawed_ > kFlawedNamed) {
+        findings_.inform(std::to_string(flawed_ - kFlawedNamed) + " more records of checks can't be used");
+    }
 }
 
 CheckHistory::Stored CheckHistory::load(std::uint8_t first_byte) const {

@@ -34,6 +34,9 @@ public:
     // Cheap for packs in ascending order. For one thread. A time that is yet to come was a wrong clock's, and doesn't count.
     Known find(const PackId& pack, std::uint32_t generation);
 
+    // Ends what find() tells of records that can't be used.
+    void tell_flawed();
+
     // All that the pack holds was read: whole or not. Written from time to time. From any thread; throws nothing.
     void note(const PackReader& pack, bool whole) noexcept;
     // Writes what isn't written yet.
@@ -51,6 +54,7 @@ private:
     static constexpr std::chrono::seconds kInterval{30};
     static constexpr std::size_t kPendingLimit = 16'384;
     static constexpr int kAttempts = 10;
+    static constexpr unsigned kFlawedNamed = 4;
 
     Stored load(std::uint8_t first_byte) const;
     bool due() const;
@@ -66,6 +70,7 @@ private:
     Findings& findings_;
     std::optional<std::uint8_t> found_byte_;  // whose record `found_` is
     CheckRecord found_;
+    unsigned flawed_ = 0;  // records
     bool writable_ = true;
     mutable std::mutex mutex_;
     Pending pending_;

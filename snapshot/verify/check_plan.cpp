@@ -201,6 +201,7 @@ std::shared_ptr<const PackReader> CheckPlan::reopen(const Candidate& candidate) 
 }
 
 void CheckPlan::finish() {
+    history_.tell_flawed();
     if (sorter_) {
         read_sample();
     }

@@ -337,6 +337,18 @@ TEST(VerifySample, ARecordTooLongForOneDoesNotKeepTheOthersFromBeingWritten) {
     EXPECT_EQ(packs.verify({}).coverage.ever.packs, 2U);
 }
 
+TEST(VerifySample, ManyDamagedRecordsAreToldInFewWords) {
+    const Packs packs(30);
+    packs.all(0);
+    for (const std::string& record : packs.names("checks/")) {
+        packs.flip(record, 130);
+    }
+    const VerifyResult result = packs.sample(1, 1);
+    EXPECT_EQ(result.coverage.ever.packs, 1U);
+    EXPECT_EQ(result.information.size(), 5U);
+    EXPECT_TRUE(holds(result.information, "26 more records of checks can't be used"));
+}
+
 TEST(VerifySample, ATimeThatIsYetToComeDoesNotCount) {
     const Packs packs(3);
     packs.all(5000);  // by a clock that was wrong
