@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::size_t kEntryBytes = 32;
 constexpr std::size_t kTime = 16, kGeneration = 24, kResult = 28;  // offsets in an entry, behind the pack's id
+constexpr std::int64_t kTimeLimit = 9'000'000'000;                 // away from 1970: in nanoseconds they must fit 64 bits
 constexpr std::uint32_t kGood = 0, kDamaged = 1;
 
 bool before(const PackCheckup& checkup, const PackId& pack) {
@@ -33,7 +34,8 @@ std::optional<PackCheckup> parse_entry(std::span<const std::byte> bytes, std::ui
     checkup.generation = load_little_endian<std::uint32_t>(bytes, kGeneration);
     const auto result = load_little_endian<std::uint32_t>(bytes, kResult);
     checkup.damaged = result == kDamaged;
-    return checkup.pack.bytes[0] == first_byte && result <= kDamaged ? std::optional(checkup) : std::nullopt;
+    const bool possible = result <= kDamaged && checkup.utc_seconds >= -kTimeLimit && checkup.utc_seconds <= kTimeLimit;
+    return possible && checkup.pack.bytes[0] == first_byte ? std::optional(checkup) : std::nullopt;
 }
 
 CheckRecord parse_entries(std::span<const std::byte> payload, std::uint8_t first_byte) {

@@ -6,6 +6,7 @@
 
 #include "io/units.h"
 #include "platform/error.h"
+#include "platform/fault.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/object_header.h"
 #include "snapshot/scratch.h"
@@ -87,9 +88,12 @@ void CheckPlan::add_unreadable(std::uint64_t bytes) {
     coverage_.damaged.add(bytes);
 }
 
+bool CheckPlan::is_within(const Known& known, std::chrono::nanoseconds time) const {
+    return now_ns_ / kSecond - known.utc_seconds <= std::chrono::floor<std::chrono::seconds>(time).count();
+}
+
 bool CheckPlan::is_due(const Known& known) const {
-    return options_.data &&
-           (!options_.since || known.state != State::kGood || now_ns_ - known.utc_seconds * kSecond > options_.since->count());
+    return options_.data && (!options_.since || known.state != State::kGood || !is_within(known, *options_.since));
 }
 
 // What isn't read in this run.
@@ -107,7 +111,7 @@ void CheckPlan::leave(std::uint64_t bytes, const Known& known) {
         case State::kGood: {
             const std::int64_t checked_ns = known.utc_seconds * kSecond;
             coverage_.ever.add(bytes);
-            if (now_ns_ - checked_ns <= coverage_.window.count()) {
+            if (is_within(known, coverage_.window)) {
                 coverage_.recent.add(bytes);
             }
             coverage_.oldest_ns = std::min(coverage_.oldest_ns.value_or(checked_ns), checked_ns);
@@ -143,6 +147,7 @@ void CheckPlan::read_sample() {
     budget_ = budget_of(*options_.sample, coverage().all.bytes);
     progress_.bytes_total = progress_.bytes_done + std::min(budget_, due_bytes_);
     progress_.totals_final = true;
+    fault::step("verify.sampling");
     std::string_view key, value;
     while (sorter_->next(key, value)) {
         const auto bytes = std::as_bytes(std::span(value));
@@ -185,7 +190,7 @@ std::shared_ptr<const PackReader> CheckPlan::reopen(const Candidate& candidate) 
         if (!is_damage(error)) {
             throw;
         }
-        const bool forgotten = backups_went_();
+        const bool forgotten = !is_listed(candidate.id) && backups_went_();
         const std::lock_guard lock(mutex_);
         if (forgotten) {
             ++gone_;
@@ -198,6 +203,15 @@ std::shared_ptr<const PackReader> CheckPlan::reopen(const Candidate& candidate) 
         findings_.lose(candidate.id, {});
         return nullptr;
     }
+}
+
+bool CheckPlan::is_listed(const PackId& id) const {
+    bool found = false;
+    repository_.target().list(std::string(layout::kDataPacks) + id.hex().substr(0, 2) + "/", [&](const ObjectEntry& entry) {
+        const auto name = layout::parse_pack(entry.name);
+        found = found || (name && name->id == id);
+    });
+    return found;
 }
 
 void CheckPlan::finish() {

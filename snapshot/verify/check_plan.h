@@ -2,6 +2,7 @@
 // done. Without a sample a pack is read as soon as it is met; for a sample all must be known first, so they are sorted outside of memory.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,11 +41,13 @@ private:
         CheckHistory::Known known;
     };
 
+    bool is_within(const CheckHistory::Known& known, std::chrono::nanoseconds time) const;
     bool is_due(const CheckHistory::Known& known) const;
     void read(std::shared_ptr<const PackReader> pack);
     void read_sample();
     bool choose(const Candidate& candidate);
     std::shared_ptr<const PackReader> reopen(const Candidate& candidate);
+    bool is_listed(const PackId& id) const;  // in any generation
     void leave(std::uint64_t bytes, const CheckHistory::Known& known);
     void done(const PackReader& pack, bool whole);
 

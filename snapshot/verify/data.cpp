@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kReadBytes = 1U << 20;
 constexpr std::size_t kSlackBytes = 64U << 10;    // an encoded segment may be a little longer than its plaintext
 constexpr std::size_t kBufferBudget = 40U << 20;  // of all workers
-constexpr std::chrono::milliseconds kPoll{1};     // for more packs, while reads are in flight
+constexpr std::chrono::milliseconds kPoll{5};     // for more packs, while reads are in flight
 constexpr std::size_t kDepth = 6;                 // reads in flight of one worker, at most
 
 std::uint64_t aligned_down(std::uint64_t offset) {

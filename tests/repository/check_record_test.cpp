@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "snapshot/repository/layout.h"
 #include "snapshot/repository/object_header.h"
 
@@ -67,6 +69,8 @@ TEST(CheckRecord, EntriesThatCanNotBeRightAreNone) {
         {{pack(2), 0, false, 1}, {pack(1), 0, false, 1}},
         {{pack(1), 0, false, 1}, {pack(1), 1, false, 1}},
         {{pack(1, 0x11), 0, false, 1}},
+        {{pack(1), 0, false, std::numeric_limits<std::int64_t>::min()}},
+        {{pack(1), 0, false, std::numeric_limits<std::int64_t>::max()}},
     };
     for (const auto& checkups : wrong) {
         const CheckRecord record = parse_check_record(encode_check_record(uuid(1), kByte, checkups), uuid(1), kByte);

@@ -284,6 +284,32 @@ TEST(VerifySample, AMissingPackIsDamagedAndInScope) {
     EXPECT_EQ(result.coverage.ever.packs, 2U);
 }
 
+// A prune after a forget, between the choice and the reading, is no damage; what is missing otherwise is.
+TEST(VerifySample, PacksThatWentWithTheirBackupMeanwhileAreNoDamage) {
+    for (const bool forgotten : {true, false}) {
+        SCOPED_TRACE(forgotten);
+        Packs packs(1);
+        packs.add(2);
+        test::FaultHooks hooks;
+        hooks.on_each_step([&](const std::string& step) {
+            if (step == "verify.sampling") {
+                packs.target->erase(packs.name(packs.ids[1]));
+                packs.target->erase(packs.name(packs.ids[2]));
+                if (forgotten) {
+                    packs.target->erase(packs.names("backups/").back());
+                }
+            }
+        });
+        const VerifyResult result = packs.sample(0, 100);
+        EXPECT_EQ(result.coverage.now.packs, 1U);
+        EXPECT_EQ(result.coverage.all.packs, forgotten ? 1U : 3U);
+        EXPECT_EQ(result.coverage.damaged.packs, forgotten ? 0U : 2U);
+        EXPECT_EQ(result.lost_count, forgotten ? 0U : 2U);
+        EXPECT_EQ(result.affected_count, forgotten ? 0U : 2U);
+        EXPECT_EQ(holds(result.information, "2 packs that were to be read were removed meanwhile"), forgotten);
+    }
+}
+
 TEST(VerifySample, ANextGenerationWasNeverChecked) {
     const Packs packs(3);
     packs.all(0);
