@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -111,6 +113,20 @@ int allocate(int fd, bool keep_size, std::uint64_t offset, std::uint64_t length)
     return attempt("fallocate", [&] {
         return ::fallocate(fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, static_cast<off_t>(offset), static_cast<off_t>(length));
     });
+}
+
+int punch_hole(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+    return attempt("fallocate", [&] {
+        return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length));
+    });
+}
+
+int clone_file(int from, int to) noexcept {
+    return attempt("clone", [&] { return ::ioctl(to, FICLONE, from); });
+}
+
+int link_open(int fd, int directory, const std::string& name) noexcept {
+    return attempt("link", [&] { return ::linkat(fd, "", directory, name.c_str(), AT_EMPTY_PATH); });
 }
 
 bool may_write(const std::string& directory) noexcept {

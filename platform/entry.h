@@ -36,6 +36,13 @@ int set_times(int fd, const Times& times) noexcept;
 int set_times_at(int directory, const std::string& name, const Times& times) noexcept;
 
 int truncate(int fd, std::uint64_t size) noexcept;
+// Makes a hole of a range, as far as it covers whole blocks; the rest of it reads as zeros. The size stays.
+int punch_hole(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
+// `to`, opened for writing, gets the contents of `from` by reference: both share the data until one is written to. EOPNOTSUPP, EXDEV or
+// EINVAL where the file system can't do that.
+int clone_file(int from, int to) noexcept;
+// A further name for what `fd` is open on. Needs CAP_DAC_READ_SEARCH.
+int link_open(int fd, int directory, const std::string& name) noexcept;
 // `keep_size`: the file's size stays as it is, also for a range beyond it.
 int allocate(int fd, bool keep_size, std::uint64_t offset, std::uint64_t length) noexcept;
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -131,6 +132,21 @@ bool ExtentReader::next_whole(Extent& extent) {
     extent = {position_, 0, size - position_, Extent::kUnknown};
     last_ = true;
     return true;
+}
+
+DataStretch next_data(int fd, std::uint64_t begin, std::uint64_t end, const std::string& path) {
+    const off_t data = ::lseek(fd, static_cast<off_t>(begin), SEEK_DATA);
+    if (data < 0 && errno != ENXIO) {
+        throw Error::system("look for data in", path, errno);
+    }
+    if (data < 0 || static_cast<std::uint64_t>(data) >= end) {
+        return {end, end};
+    }
+    const off_t hole = ::lseek(fd, data, SEEK_HOLE);
+    if (hole < 0) {
+        throw Error::system("look for holes in", path, errno);
+    }
+    return {static_cast<std::uint64_t>(data), std::min(static_cast<std::uint64_t>(hole), end)};
 }
 
 }  // namespace nodesnap

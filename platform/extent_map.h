@@ -56,4 +56,11 @@ private:
     std::vector<std::uint64_t> buffer_;  // struct fiemap with kBatch extents
 };
 
+struct DataStretch {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+};
+// The next stretch of data in [begin, end) of a file, as SEEK_DATA tells it; both are `end` if there is none. Uses the file position.
+DataStretch next_data(int fd, std::uint64_t begin, std::uint64_t end, const std::string& path);
+
 }  // namespace nodesnap

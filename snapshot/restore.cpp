@@ -3,6 +3,8 @@
 #include <linux/fs.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -21,6 +23,8 @@
 #include "snapshot/restore/place.h"
 #include "snapshot/restore/plan.h"
 #include "snapshot/restore/queue.h"
+#include "snapshot/restore/remove_foreign.h"
+#include "snapshot/restore/snapshot_update.h"
 #include "snapshot/restore/space.h"
 #include "snapshot/restore/surroundings.h"
 #include "snapshot/restore/worker.h"
@@ -52,6 +56,8 @@ public:
 private:
     void inspect();
     void require_accepted() const;
+    void choose_basis();
+    RestoreBasis basis_of(int old_root) const;
     void take_over();
     Error unfinished(const Error& error) const;
     void restore();
@@ -99,6 +105,9 @@ RestoreResult Restoring::run() {
 
 // All that can be refused; nothing is touched.
 void Restoring::inspect() {
+    if (options_.delta && !options_.paths.empty()) {
+        throw Error::usage("--delta restores the whole node directory: --path can't be given with it");
+    }
     selection_ = select_paths(repository_, backup_, options_.paths);
     auto wanted = new_state(repository_, backup_, options_);
     place_ = inspect_place(repository_, backup_, options_, wanted);
@@ -118,9 +127,48 @@ void Restoring::inspect() {
     if (state_.links.empty()) {
         state_.links = links_name();
     }
-    if (place_.kind == RestorePlace::Kind::kBeside && !place_.placed) {
+    if (place_.delta) {
+        choose_basis();
+    }
+    if (place_.kind == RestorePlace::Kind::kBeside && !place_.placed && state_.basis != RestoreState::kSnapshot) {
         state_.phase = RestoreState::Phase::kWriting;  // complete or not, it is looked at once more before it is renamed
     }
+}
+
+// What a delta restore begins with. One that goes on goes on with what it has begun with.
+void Restoring::choose_basis() {
+    if (place_.discards_content) {
+        const auto run = state_.run;
+        const auto links = state_.links;
+        state_ = new_state(repository_, backup_, options_);
+        state_.run = run;
+        state_.links = links;
+    }
+    if (!place_.placed) {
+        state_.old = place_.old;
+    }
+    if (place_.in_place) {
+        state_.basis = RestoreState::kInPlace;
+    } else if (state_.basis.empty()) {
+        const bool possible = options_.use_snapshots && !options_.accept_incomplete && place_.subvolume && !place_.placed && options_.owners.users.empty() &&
+                              options_.owners.groups.empty();
+        if (possible && (options_.owners.numeric_ids || owners_stay(repository_, backup_, owners_))) {
+            place_.snapshot = find_local_snapshot(repository_, backup_, place_.parent);
+        }
+        state_.basis = place_.snapshot ? RestoreState::kSnapshot : RestoreState::kClone;
+    }
+    result_.basis = state_.basis;
+    result_.basis_backup = place_.snapshot ? place_.snapshot.backup->id.hex() : "";
+}
+
+RestoreBasis Restoring::basis_of(int old_root) const {
+    if (place_.in_place) {
+        return {RestoreBasis::Kind::kInPlace};
+    }
+    if (place_.snapshot) {
+        return {RestoreBasis::Kind::kSnapshot, -1, &*place_.snapshot.backup};
+    }
+    return {RestoreBasis::Kind::kClone, old_root};
 }
 
 // That what is wanted isn't all there.
@@ -177,6 +225,11 @@ void Restoring::restore() {
         const bool was_complete = state_.phase != RestoreState::Phase::kWriting;
         const RestoreStaging staging(place_, state_);
         fault::step("restore.staged");
+        if (place_.in_place && !place_.placed && state_.phase == RestoreState::Phase::kWriting) {
+            take_gates_away(place_, options_.gate_files);
+        }
+        const auto old_root = place_.clones() ? open_path(place_.destination, O_RDONLY | O_DIRECTORY) : FileDescriptor();
+        const auto basis = basis_of(old_root.get());
         const auto file_system = file_system_of(place_.parent);
         take_over();
         AttributeWriter attributes(repository_, backup_, owners_, warnings_, lost_);
@@ -196,8 +249,14 @@ void Restoring::restore() {
                                .report = report_,
                                .direct_writes = file_system.type == "ext4" || file_system.type == "xfs",
                                .preallocates = file_system.type == "ext4" || file_system.type == "xfs",
-                               .going_on = result_.resumed,
+                               .going_on = result_.resumed || place_.in_place,
+                               .basis = place_.delta ? &basis : nullptr,
+                               .gates_directory = {},
+                               .gate_files = options_.gate_files,
                                .sealed = state_.sealed};
+        if (place_.in_place && !place_.placed) {
+            context.gates_directory = std::make_shared<OpenDirectory>(OpenDirectory{open_at(staging.content(), ".", O_RDONLY), {}});
+        }
         if (!place_.placed) {
             attributes.set_inherited_flags(inode_flags(staging.root()).value_or(0));
             attributes.probe_times(staging.root());
@@ -206,6 +265,10 @@ void Restoring::restore() {
         const auto batches_waiting = std::clamp<std::size_t>(descriptors_ / 4 / RestorePlan::kGatherDirectories, 1, 8);
         RestoreQueue queue(batches_waiting);
         if (state_.phase == RestoreState::Phase::kWriting) {
+            if (place_.in_place) {
+                remove_foreign(context, staging.root(), {place_.staging_name(), state_.links, "lost+found"});
+                fault::step("restore.foreign-removed");
+            }
             check_earlier(context, staging.root());
             write(context, queue, staging.root());
         }
@@ -224,6 +287,8 @@ void Restoring::restore() {
         }
         clean_up(context, root.get());
         result_.bytes = context.bytes + bytes_at_start_;
+        result_.kept_bytes = context.bytes_kept;
+        result_.old_kept_as = place_.keep_old_as;
     } catch (const Error& error) {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
             throw;
@@ -290,6 +355,7 @@ void Restoring::place(RestoreContext& context) {
 // All is in place and durable: what fails from here on is told, but the restore has been done.
 void Restoring::clean_up(RestoreContext& context, int root) {
     try {
+        dispose_of_old(place_);
         remove_staging(place_);
         if (place_.kind == RestorePlace::Kind::kMountRoot) {
             finish_root(context, root);  // its times have changed
@@ -312,16 +378,25 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
     for (unsigned i = 0; i < workers_; ++i) {
         threads.emplace_back([this, &context, &queue, &options, &reason = fallback_reasons[i]] { work(context, queue, options, reason); });
     }
-    RestorePlan plan(context, selection_, root, [&](std::uint64_t number, std::span<RestoreEntry> entries) {
+    const RestorePlan::Sink sink = [&](std::uint64_t number, std::span<RestoreEntry> entries) {
         if (number < context.ledger.first_batch()) {
             return true;
         }
         auto batch = std::make_shared<RestoreBatch>(number, context.ledger);
         batch->entries.assign(std::make_move_iterator(entries.begin()), std::make_move_iterator(entries.end()));
         return queue.push(std::move(batch));
-    });
+    };
+    std::optional<SnapshotUpdate> update;
+    if (place_.snapshot) {
+        update.emplace(context, *place_.snapshot.backup, root);
+    }
     try {
-        plan.run();
+        if (update) {
+            update->take_names();
+            update->make_files(sink);
+        } else {
+            RestorePlan(context, selection_, root, sink).run();
+        }
         queue.close();
     } catch (...) {
         queue.abort(std::current_exception());
@@ -338,7 +413,12 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
         checkpoint.take();
         RestoreLinks::remove(root, state_.links);
     }
-    finish_directories(context, selection_, root);
+    if (update) {
+        update->give_names();
+        update->finish();
+    } else {
+        finish_directories(context, selection_, root);
+    }
     checkpoint.take(RestoreState::Phase::kPlacing);
     state_ = checkpoint.state();
 }

@@ -27,6 +27,14 @@ struct RestoreOptions {
     std::vector<std::string> paths;  // --path, bytes, relative to the node directory; empty: everything
     OwnerOptions owners;
     std::vector<std::string> gate_files = {"CURRENT", "PG_VERSION"};
+    // Makes a directory that holds something already what the backup says, writing only what differs: in a clone beside it that is exchanged
+    // for it, or, with `in_place`, in the directory itself. One that is empty or isn't there is restored in full.
+    bool delta = false;
+    bool in_place = false;
+    bool keep_old = false;      // of a clone: what was there stays, beside it, with kOldSuffix
+    bool use_snapshots = true;  // of a clone: what a local snapshot of a backup holds needn't be read
+    static constexpr const char* kOldSuffix = ".before-restore";
+
     bool dry_run = false;
     bool force_blocking = false;
     bool accept_incomplete = false;  // zeros for what the backup hasn't got: not read from its source, or damaged since
@@ -52,10 +60,16 @@ struct RestoreResult {
     std::uint64_t files = 0, directories = 0, others = 0;
     std::uint64_t bytes = 0;           // of data written (or to write, in a dry run)
     std::uint64_t required_bytes = 0;  // space the destination needs
+    // Of a delta restore: what it began with ("snapshot", "clone", "in place"; empty: it was a full one), the backup whose snapshot that
+    // was, the bytes that were there already, and where the old directory was kept.
+    std::string basis;
+    std::string basis_backup;
+    std::uint64_t kept_bytes = 0;
+    std::string old_kept_as;
     std::vector<LostRange> lost;       // each is a warning too
     std::uint64_t lost_further = 0;    // ranges that were too many to be in `lost`
     bool resumed = false;
-    std::string placed_as;  // "subvolume", "directory", "into the mount"
+    std::string placed_as;  // "subvolume", "directory", "into the mount", "in place"
     std::chrono::nanoseconds elapsed{0};
     std::chrono::nanoseconds estimate{0};  // dry run: from a sample read of the repository and write to the destination's file system
     std::string io_fallback_reason;

@@ -12,6 +12,10 @@ namespace {
 void declare(OptionSet& options) {
     declare_as_of(options);
     options.list("path", "PATH", "restore only this file or directory, relative to the node directory (may be repeated)");
+    options.flag("delta", "make an existing directory what the backup says, writing only what differs, in a clone that takes its place");
+    options.flag("in-place", "with --delta: write into the directory itself, where nothing can be cloned");
+    options.flag("keep-old", "with --delta: keep the old directory as DESTINATION.before-restore");
+    options.flag("no-snapshot", "with --delta: compare everything, even where a local snapshot tells what differs");
     options.flag("dry-run", "change nothing; tell what would be restored, the space it needs and about how long it takes");
     options.flag("numeric-ids", "owners by their numbers, not by their names");
     options.list("owner-map", "user:A=B", "what belonged to user A becomes user B's; group:A=B likewise (may be repeated)");
@@ -55,6 +59,16 @@ RestoreOptions options_of_call(const Options& options) {
     if (options.given("gate-file")) {
         result.gate_files = options.list("gate-file");
     }
+    result.delta = options.flag("delta");
+    result.in_place = options.flag("in-place");
+    result.keep_old = options.flag("keep-old");
+    result.use_snapshots = !options.flag("no-snapshot");
+    if (!result.delta && (result.in_place || result.keep_old || !result.use_snapshots)) {
+        throw Error::usage("--in-place, --keep-old and --no-snapshot are options of --delta");
+    }
+    if (result.in_place && result.keep_old) {
+        throw Error::usage("--keep-old can't be done with --in-place: what is there is written over");
+    }
     result.dry_run = options.flag("dry-run");
     result.force_blocking = options.flag("no-io-uring");
     result.accept_incomplete = options.flag("accept-incomplete");
@@ -80,11 +94,28 @@ void print_plan(std::ostream& out, const Manifest& manifest, const RestoreOption
         << "  estimated time: " << human_duration(result.estimate) << '\n';
 }
 
+std::string basis_of(const RestoreResult& result) {
+    return result.basis == "snapshot" ? "the local snapshot of backup " + result.basis_backup
+           : result.basis == "clone"  ? "a clone of what was there, compared block by block"
+                                      : "what was there, compared block by block";
+}
+
+void print_delta(std::ostream& out, const RestoreResult& result) {
+    if (result.basis.empty()) {
+        return;
+    }
+    out << "  began with " << basis_of(result) << "\n";
+    if (!result.old_kept_as.empty()) {
+        out << "  what was there before: " << printable_name(result.old_kept_as) << '\n';
+    }
+}
+
 void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
     out << "restored backup " << manifest.id.hex() << " of " << utc(manifest.snapshot_time_ns) << " UTC to "
         << printable_name(options.destination) << " (" << printable_text(result.placed_as) << ")\n";
     print_counts(out, result);
-    out << "  " << human_bytes(result.bytes) << " in " << human_duration(result.elapsed) << ", " << human_rate(rate_of(result)) << '\n';
+    out << "  " << human_bytes(result.bytes) << (result.basis.empty() ? " in " : " written in ") << human_duration(result.elapsed) << ", " << human_rate(rate_of(result)) << '\n';
+    print_delta(out, result);
     if (!result.lost.empty()) {
         out << "  incomplete: zeros stand for what the backup hasn't got\n";
     }
@@ -121,6 +152,11 @@ void write_result(JsonWriter& document, const Manifest& manifest, const RestoreO
     document.member("directories", result.directories);
     document.member("others", result.others);
     document.member("bytes", result.bytes);
+    document.member("delta", !result.basis.empty());
+    document.member("basis", result.basis);
+    document.member("basis_backup", result.basis_backup);
+    document.member("kept_bytes", result.kept_bytes);
+    document.member("old_kept_as", result.old_kept_as);
     document.member("required_bytes", result.required_bytes);
     document.member("elapsed_seconds", std::chrono::duration<double>(result.elapsed).count());
     document.member("bytes_per_second", rate_of(result));

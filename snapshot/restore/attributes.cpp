@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <limits>
+#include <set>
 
 #include "platform/entry.h"
 #include "platform/error.h"
@@ -20,6 +21,7 @@ constexpr std::uint32_t kSeal = FS_IMMUTABLE_FL | FS_APPEND_FL;
 // The others would slow the restore down (FS_SYNC_FL) or are of no matter until it is done.
 constexpr std::uint32_t kAfterData =
     FS_SECRM_FL | FS_UNRM_FL | FS_SYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL | FS_NOTAIL_FL | FS_TOPDIR_FL;
+constexpr const char* kLabel = "security.selinux";  // every file has one there
 constexpr std::uint64_t kXattrValueLimit = 1U << 20;  // the kernel's own is 64 KiB
 
 struct FlagName {
@@ -56,6 +58,37 @@ void AttributeWriter::before_entries(int directory, const PathSource& path) {
 void AttributeWriter::before_data(int fd, const Inode& inode, const PathSource& path) {
     if (((inode.flags ^ inherited_flags_) & kBeforeData) != 0) {
         set_flags(fd, kBeforeData, inode.flags, path);
+    }
+}
+
+bool AttributeWriter::unseal(int fd) {
+    const auto present = inode_flags(fd);
+    return present && (*present & kSeal) != 0 && set_inode_flags(fd, *present & ~kSeal);
+}
+
+void AttributeWriter::before_patch(int fd, std::uint64_t ino, const Inode& inode, const PathSource& path) {
+    unseal(fd);
+    set_flags(fd, kAfterData, 0, path);  // what is wanted of them is set at the end
+    std::set<std::string> wanted;
+    if (inode.xattr_count != 0) {
+        for_each_xattr(repository_, backup_, ino, [&wanted](const NamedXattr& xattr) { wanted.insert(xattr.name); });
+    }
+    for (const auto& name : xattr::list(fd, path())) {
+        if (!wanted.contains(name) && name != kLabel) {
+            try {
+                xattr::remove(fd, name, path());
+            } catch (const Error& error) {
+                warnings_.add("the absence of the attribute " + name, error.error_number(), path());
+            }
+        }
+    }
+}
+
+void AttributeWriter::drop_xattrs_at(int directory, const std::string& name) {
+    for (const auto& attribute : xattr::list_at(directory, name)) {
+        if (attribute != kLabel) {
+            xattr::remove_at(directory, name, attribute);
+        }
     }
 }
 

@@ -33,6 +33,11 @@ public:
     void before_entries(int directory, const PathSource& path);
     // Flags that must be there before the first byte of data. `fd` is an empty regular file.
     void before_data(int fd, const Inode& inode, const PathSource& path);
+    // Takes off a file or directory that was there before what it isn't to have, and what forbids to change it.
+    void before_patch(int fd, std::uint64_t ino, const Inode& inode, const PathSource& path);
+    static void drop_xattrs_at(int directory, const std::string& name);  // of anything else: all
+    // Takes off what forbids to change it, or to change what is in it. True if there was anything.
+    static bool unseal(int fd);
     // All but the seal; of a regular file or directory. `xattrs` may be null: then they are looked up.
     void apply(int fd, std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const PathSource& path);
     // Of anything else, by name.

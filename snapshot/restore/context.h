@@ -3,10 +3,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "io/throttle.h"
 #include "snapshot/restore.h"
 #include "snapshot/restore/attributes.h"
+#include "snapshot/restore/basis.h"
 #include "snapshot/restore/batch.h"
 #include "snapshot/restore/links.h"
 #include "snapshot/restore/lost.h"
@@ -32,8 +36,15 @@ struct RestoreContext {
     bool direct_writes = false;  // O_DIRECT pays here
     bool preallocates = false;   // so does fallocate()
     bool going_on = false;       // what an earlier run left may be in the way
+    const RestoreBasis* basis = nullptr;  // of a delta restore
+    // In place: the root's entries of these names are made in another directory.
+    std::shared_ptr<OpenDirectory> gates_directory;
+    std::vector<std::string> gate_files;
     std::atomic<bool> sealed{false};
-    std::atomic<std::uint64_t> bytes{0};  // of data written
+    std::atomic<std::uint64_t> bytes{0};       // of data written
+    std::atomic<std::uint64_t> bytes_kept{0};  // that were there already
+
+    bool has_basis(RestoreBasis::Kind kind) const { return basis != nullptr && basis->kind == kind; }
 };
 
 }  // namespace nodesnap

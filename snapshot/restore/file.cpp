@@ -93,6 +93,11 @@ std::uint64_t RestoreFile::data_bytes() const {
 
 FileDescriptor RestoreFile::create(bool keep) {
     const int directory = entry_.directory->fd.get();
+    if (!keep && context_.basis != nullptr) {
+        if (auto present = open_present()) {
+            return present;
+        }
+    }
     if (context_.going_on) {
         if (keep) {
             return open_at(directory, entry_.name, kExisting);
@@ -115,26 +120,29 @@ bool RestoreFile::make(bool keep) {
         fd_ = create(keep);
     } else {
         const auto name = RestoreLinks::entry_name(entry_.ino);
-        const auto make = [this](int directory, const std::string& as) {
-            const int fd = try_open_long(directory, as, kNew, 0600);
-            fd_ = FileDescriptor(fd < 0 ? -1 : fd);
-            return fd < 0 ? -fd : 0;
-        };
+        const auto make = [this](int directory, const std::string& as) { return make_linked(directory, as); };
         bool mine = false;
         do {
             mine = context_.links.claim(entry_.ino, make);
             if (mine) {
                 context_.links.filling(entry_.ino);
             }
-            if (mine && !fd_) {
-                fd_ = open_at(context_.links.directory(), name, kExisting | O_TRUNC);
+            if (mine && !fd_) {  // an earlier run's
+                present_ = context_.has_basis(RestoreBasis::Kind::kInPlace);
+                fd_ = open_at(context_.links.directory(), name, present_ ? kExisting : kExisting | O_TRUNC);
             }
         } while (!add_name(context_, entry_, mine));
         if (!mine) {
             return false;
         }
     }
+    if (present_) {
+        context_.attributes.before_patch(fd_.get(), entry_.ino, inode_, [this] { return path(); });
+    }
     context_.attributes.before_data(fd_.get(), inode_, [this] { return path(); });
+    if (context_.basis != nullptr) {
+        use_basis(keep);
+    }
     const auto unread = [](const Run& run) { return run.flags == Run::kDamagedSource; };
     if (inode_.damaged && !inode_.map && std::none_of(inode_.runs.begin(), inode_.runs.end(), unread)) {
         context_.lost.add(path(), LostRange::Cause::kSource, 0, 0);
@@ -152,16 +160,14 @@ void RestoreFile::open_direct() {
                        : try_open_long(entry_.directory->fd.get(), entry_.name, O_WRONLY | O_DIRECT | O_NOFOLLOW);
     direct_fd_ = FileDescriptor(fd < 0 ? -1 : fd);
     // Blocks are laid out together, and out of the way of the writes. Holes must stay holes, so only where there are none.
-    if (direct_fd_ && context_.preallocates && inode_.size != 0 && data_bytes() == inode_.size) {
+    if (direct_fd_ && context_.preallocates && !held() && inode_.size != 0 && data_bytes() == inode_.size) {
         static_cast<void>(
             entry::allocate(fd_.get(), false, 0, inode_.size));  // a matter of speed only: too little space shows when writing
     }
 }
 
 void RestoreFile::set_size() {
-    if (const int error = entry::truncate(fd_.get(), inode_.size); error != 0) {
-        throw Error::system("set the size of", path(), error);
-    }
+    truncate_file(fd_.get(), inode_.size, path());
     size_set_ = true;
 }
 
@@ -174,10 +180,17 @@ void RestoreFile::allocate(const Run& run) const {
     }
 }
 
-void RestoreFile::write_inline() {
-    if (!inode_.content.empty()) {
-        pwrite_all(fd_.get(), inode_.content, 0, path());
+std::uint64_t RestoreFile::write_inline() {
+    if (present_) {
+        Bytes there(inode_.content.size() + 1);
+        there.resize(pread_some(fd_.get(), there, 0, path()));
+        if (there == inode_.content) {
+            return 0;
+        }
+        truncate_file(fd_.get(), 0, path());
     }
+    pwrite_all(fd_.get(), inode_.content, 0, path());
+    return inode_.content.size();
 }
 
 // Some file systems write zeros instead. Of small holes nothing is told: they may be smaller than a block.
@@ -195,7 +208,7 @@ void RestoreFile::check_holes() {
 
 void RestoreFile::finish(std::uint64_t written_end) {
     // Setting a size that is there already would take away what is allocated beyond it.
-    if (written_end > inode_.size || (written_end < inode_.size && !size_set_)) {
+    if (!held() && (written_end > inode_.size || (written_end < inode_.size && !size_set_))) {
         set_size();
     }
     check_holes();
@@ -216,7 +229,10 @@ void restore_other(RestoreContext& context, const RestoreEntry& entry, const Ino
         context.lost.add(entry.path(), LostRange::Cause::kSource, 0, 0);  // of which only the name is known: left out
         return;
     }
-    if (inode.links > 1) {
+    const bool by_number = context.has_basis(RestoreBasis::Kind::kSnapshot);
+    if (by_number && entry.name.front() == kHeldLetter) {
+        AttributeWriter::drop_xattrs_at(entry.directory->fd.get(), entry.name);
+    } else if (inode.links > 1 && !by_number) {
         const auto make = [&inode](int directory, const std::string& name) { return make_other(inode, directory, name); };
         bool mine = false;
         do {

@@ -4,11 +4,13 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "platform/file_descriptor.h"
 #include "snapshot/restore/context.h"
+#include "snapshot/restore/parts.h"
 
 namespace nodesnap {
 
@@ -22,12 +24,18 @@ public:
     const RestoreEntry& entry() const { return entry_; }
     std::string path() const { return entry_.path(); }
     std::uint64_t data_bytes() const;  // in runs of the inode record and inline content
-    bool linked() const { return inode_.links > 1; }
+    // Its inode has several names, and whoever comes first makes it. (Not where files get their names later.)
+    bool linked() const { return inode_.links > 1 && !context_.has_basis(RestoreBasis::Kind::kSnapshot); }
 
     // Makes the file, with the flags that must be there before the data. False if it is a further name of an inode that someone else fills:
     // then nothing is left to do. With `keep` what an earlier run has written stays.
     bool make(bool keep = false);
     bool made() const { return static_cast<bool>(fd_); }
+    // It holds something already: made() with its final size, and with the holes that it is to have. Data that isn't known is compared.
+    bool held() const { return held_ != Held::kNothing; }
+    bool to_be_compared() const { return held_ == Held::kUnknown; }
+    // What is to be written, from file offset `start` on.
+    RestoreParts parts(std::uint64_t start) const;
     int fd() const { return fd_.get(); }
     int direct_fd() const { return direct_fd_.get(); }  // -1: write through fd()
     void open_direct();                                 // where that is possible
@@ -35,12 +43,20 @@ public:
     void allocate(const Run& run) const;                // a range that is allocated but unwritten
 
     // Content kept in the metadata.
-    void write_inline();
+    std::uint64_t write_inline();  // returns the bytes written
     // Sets size, attributes and flags, and closes.
     void finish(std::uint64_t written_end);
 
 private:
+    enum class Held { kNothing, kUnknown, kKnown };
+
     FileDescriptor create(bool keep);
+    FileDescriptor open_present();
+    int make_linked(int directory, const std::string& as);
+    void use_basis(bool keep);
+    bool clone_old();
+    static void truncate_file(int fd, std::uint64_t size, const std::string& path);
+    bool changes_cow_of(const Inode& before) const;
     void check_holes();
 
     RestoreContext& context_;
@@ -49,6 +65,9 @@ private:
     std::vector<NamedXattr> xattrs_;
     bool xattrs_complete_;
     bool size_set_ = false;
+    bool present_ = false;  // in place, or of a snapshot: it was there
+    Held held_ = Held::kNothing;
+    std::optional<Inode> before_;  // kKnown: what it holds
     FileDescriptor fd_;
     FileDescriptor direct_fd_;
 };

@@ -103,6 +103,9 @@ void finish_directories(RestoreContext& context, const RestoreSelection& selecti
         Inode inode;
         std::vector<NamedXattr> xattrs;
         const bool complete = loader.load(ino, FileType::kDirectory, inode, xattrs);
+        if (context.has_basis(RestoreBasis::Kind::kInPlace)) {
+            context.attributes.before_patch(fd, ino, inode, path);
+        }
         context.attributes.apply(fd, ino, inode, complete ? &xattrs : nullptr, path);
         if (AttributeWriter::needs_seal(inode)) {
             context.sealed = true;

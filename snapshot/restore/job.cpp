@@ -8,7 +8,8 @@ SliceJob::SliceJob(RestoreContext& context, std::vector<std::unique_ptr<RestoreF
     : context_(context), files_(files), states_(files.size()) {}
 
 bool SliceJob::begin(std::uint32_t file) {
-    states_[file].foreign = files_[file]->linked() && !files_[file]->make();
+    const bool now = files_[file]->linked() || context_.basis != nullptr;
+    states_[file].foreign = now && !files_[file]->make();
     return !states_[file].foreign;
 }
 
@@ -50,19 +51,21 @@ void SliceJob::complete(std::uint32_t file) {
         sink(file);
         const auto& inode = files_[file]->inode();
         const auto unwritten = [](const Run& run) { return run.flags == Run::kUnwritten; };
-        if (std::any_of(inode.runs.begin(), inode.runs.end(), unwritten)) {
+        const bool held = files_[file]->held();
+        if (!held && std::any_of(inode.runs.begin(), inode.runs.end(), unwritten)) {
             files_[file]->set_size();
         }
         for (const auto& run : inode.runs) {
-            if (unwritten(run)) {
+            if (unwritten(run) && !held) {
                 files_[file]->allocate(run);
             }
         }
         if (!inode.content.empty()) {
-            files_[file]->write_inline();
+            const auto written = files_[file]->write_inline();
             state.written_end = inode.content.size();
-            bytes_ += inode.content.size();
-            context_.bytes += inode.content.size();
+            bytes_ += written;
+            context_.bytes += written;
+            context_.bytes_kept += inode.content.size() - written;
             context_.progress.bytes_done += inode.content.size();
         }
         files_[file]->finish(state.written_end);

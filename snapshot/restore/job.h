@@ -43,6 +43,7 @@ public:
     Sink sink(std::uint32_t file) override;
     void written(const Piece& piece) override;
     std::string path(std::uint32_t file) const override { return files_[file]->path(); }
+    const RestoreFile& file(std::uint32_t file) const { return *files_[file]; }
 
 private:
     void release(std::uint32_t file);

@@ -31,35 +31,36 @@ void RestoreLarge::begin() {
         return;
     }
     ino_ = stat_fd(file_->fd(), file_->path()).stx_ino;
-    file_->set_size();
+    if (!file_->held()) {
+        file_->set_size();
+    }
     file_->open_direct();
     handed_out_ = written_end_ = start;
-    cursor_.emplace(context_.repository.nodes(), file_->inode(), start);
-    have_run_ = cursor_->next(run_);
-    run_taken_ = have_run_ && run_.offset < start ? std::min(start - run_.offset, run_.length) : 0;
+    parts_ = file_->parts(start);
+    have_part_ = parts_->next(part_);
     begun_ = true;
 }
 
-// Moves a part of the present run into the window. False if it is full.
+// Moves the present part, or the beginning of it, into the window. False if it is full.
 bool RestoreLarge::cut(RestoreWindow& window, std::uint64_t& bytes) {
-    if (run_taken_ < run_.length) {
-        const bool data = run_.flags == Run::kNone;
+    if (part_.length != 0) {
+        const bool data = part_.run.flags == Run::kNone;
         const auto room = kWindowBytes - bytes;
         if (window.parts.size() == kWindowParts || (data && room == 0)) {
             return false;
         }
-        const auto length = data ? std::min(run_.length - run_taken_, room) : run_.length - run_taken_;
+        const auto length = data ? std::min(part_.length, room) : part_.length;
         if (window.parts.empty()) {
-            window.begin = run_.offset + run_taken_;
+            window.begin = part_.begin();
         }
-        window.parts.push_back({run_, run_taken_, length});
-        run_taken_ += length;
+        window.parts.push_back({part_.run, part_.from, length});
+        part_.from += length;
+        part_.length -= length;
         bytes += data ? length : 0;
-        window.end = run_.offset + run_taken_;
+        window.end = part_.begin();
     }
-    if (run_taken_ == run_.length) {
-        have_run_ = cursor_->next(run_);
-        run_taken_ = 0;
+    if (part_.length == 0) {
+        have_part_ = parts_->next(part_);
     }
     return true;
 }
@@ -75,11 +76,11 @@ std::optional<RestoreWindow> RestoreLarge::next_window() {
     }
     RestoreWindow window;
     std::uint64_t bytes = 0;
-    while (!exhausted_ && have_run_ && cut(window, bytes)) {
+    while (!exhausted_ && have_part_ && cut(window, bytes)) {
     }
-    if (!exhausted_ && !have_run_) {
+    if (!exhausted_ && !have_part_) {
         exhausted_ = true;
-        cursor_.reset();
+        parts_.reset();
     }
     if (window.parts.empty()) {
         finish();

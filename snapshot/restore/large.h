@@ -11,15 +11,9 @@
 #include <vector>
 
 #include "snapshot/restore/file.h"
+#include "snapshot/restore/parts.h"
 
 namespace nodesnap {
-
-// A part of a run.
-struct RunPart {
-    Run run;
-    std::uint64_t from = 0;  // from the run's beginning
-    std::uint64_t length = 0;
-};
 
 struct RestoreWindow {
     std::uint64_t number = 0;
@@ -57,10 +51,9 @@ private:
     std::uint64_t entry_number_;
     std::uint64_t ino_ = 0;  // of the file that was made
     mutable std::mutex mutex_;
-    std::optional<MapCursor> cursor_;
-    Run run_;                      // the one that is being handed out
-    std::uint64_t run_taken_ = 0;  // bytes of it that have been
-    bool have_run_ = false;
+    std::optional<RestoreParts> parts_;
+    RunPart part_;  // what is left of the one that is being handed out
+    bool have_part_ = false;
     bool begun_ = false;
     bool exhausted_ = false;
     bool finished_ = false;

@@ -70,6 +70,20 @@ bool RestoreLinks::claim(std::uint64_t ino, const Make& make) {
     return error == 0;
 }
 
+bool RestoreLinks::take_present(std::uint64_t present_ino) {
+    const auto name = "=" + std::to_string(present_ino);
+    for (const auto& earlier : earlier_) {
+        if (stat_at(earlier.get(), name)) {
+            return false;
+        }
+    }
+    const int error = entry::make_node(current_.get(), name, S_IFREG | 0600);
+    if (error != 0 && error != EEXIST) {
+        throw Error::system("make", name_ + "/" + name, error);
+    }
+    return error == 0;
+}
+
 void RestoreLinks::filling(std::uint64_t ino) {
     const auto mark = mark_name(ino);
     const int error = entry::make_node(current_.get(), mark, S_IFREG | 0600);

@@ -30,6 +30,9 @@ public:
     // Gives the inode another name. False if it has gone, because it couldn't have more names: claim() it again.
     bool link(std::uint64_t ino, int directory, const std::string& name, const std::function<std::string()>& path);
 
+    // For whoever makes an inode of a file that is there: false if that was taken for one already.
+    bool take_present(std::uint64_t present_ino);
+
     // Between the two the inode is known, also to later runs, as one that whoever claimed it hasn't filled.
     void filling(std::uint64_t ino);
     void filled(std::uint64_t ino);

@@ -70,7 +70,7 @@ void locate(RestorePlace& place, const std::string& destination) {
         const auto resolved = resolve_path(parent);
         place.destination = (resolved == "/" ? "" : resolved) + "/" + name;
     }
-    if (place.exists && is_mount_root(place.destination)) {
+    if (place.in_place || (place.exists && is_mount_root(place.destination))) {
         place.kind = RestorePlace::Kind::kMountRoot;
         place.parent = place.destination;
         place.staging = (place.destination == "/" ? "" : place.destination) + "/" + kInsideName;
@@ -137,6 +137,11 @@ bool is_empty_but_for_us(const RestorePlace& place) {
            first_entry(place.destination, [](const std::string& name) { return name == kLostAndFound || name == kInsideName; }).empty();
 }
 
+// A clone of a snapshot that was not finished is made again, since it costs nothing.
+bool begins_with_snapshot(const RestoreState& left) {
+    return left.basis == RestoreState::kSnapshot && left.phase == RestoreState::Phase::kWriting;
+}
+
 // Sets place.placed, and proves that what the state tells of is what lies there.
 void match_content(RestorePlace& place, const RestoreState& wanted) {
     if (!place.left) {
@@ -159,7 +164,7 @@ void match_content(RestorePlace& place, const RestoreState& wanted) {
         place.placed = true;
         return;
     }
-    const bool just_made = left.content.empty() && there && is_empty(place.content_path());
+    const bool just_made = left.content.empty() && there && (begins_with_snapshot(left) || is_empty(place.content_path()));
     if (!just_made && (there || (left.phase != RestoreState::Phase::kWriting && !is_empty_but_for_us(place)))) {
         throw Error::refused(
             (there ? place.content_path() : place.destination) + " isn't what the interrupted restore had made there: it was replaced",
@@ -192,6 +197,55 @@ void require_unused(const std::string& directory) {
     }
 }
 
+// Not for what isn't there: that is restored in full, beside.
+bool holds_something(const std::string& destination) {
+    const auto status = stat_path(destination);
+    return status && is_directory(*status) && !is_empty(destination);
+}
+
+void require_beside(const RestorePlace& place) {
+    if (place.kind == RestorePlace::Kind::kMountRoot) {
+        throw Error::refused(place.destination + " is the root of a mount: no clone of it can take its place",
+                             "--in-place writes what differs into the directory itself");
+    }
+}
+
+// Whether files can share data there.
+bool can_clone(const std::string& directory) {
+    const auto place = open_path(directory, kDirectory);
+    const auto unnamed = [&place] { return FileDescriptor(std::max(try_open_long(place.get(), ".", O_TMPFILE | O_RDWR, 0600), -1)); };
+    const auto from = unnamed();
+    const auto to = unnamed();
+    return from && to && entry::clone_file(from.get(), to.get()) == 0;
+}
+
+// What is to make room, or to be changed: nothing of it may be lost that the operator doesn't mean.
+void inspect_old(RestorePlace& place) {
+    const auto mounts = mounts_below(place.destination);
+    if (!mounts.empty()) {
+        throw Error::refused(place.destination + " holds a mount point: " + mounts.front().mount_point, "unmount it, then restore");
+    }
+    if (btrfs::is_btrfs(place.destination)) {
+        const auto nested = btrfs::nested_subvolumes_below(place.destination);
+        if (!nested.empty()) {
+            throw Error::refused(place.destination + " holds a subvolume, which isn't in the backup: " + nested.front(),
+                                 "move it away, then restore");
+        }
+    }
+    place.old = directory_identity(place.destination);
+    if (place.in_place) {
+        return;
+    }
+    if (!can_clone(place.parent)) {
+        throw Error::refused(place.parent + " is on a file system that can't clone files (" + file_system_of(place.parent).type + ")",
+                             "--in-place writes what differs into the directory itself");
+    }
+    if (!place.keep_old_as.empty() && stat_path(place.keep_old_as, AT_SYMLINK_NOFOLLOW)) {
+        throw Error::refused(place.keep_old_as + " is there already, where --keep-old would put what is replaced",
+                             "move it away or remove it");
+    }
+}
+
 void require_writable(const std::string& directory) {
     if (file_system_of(directory).read_only || mount_of(directory).read_only) {
         throw Error::refused(directory + " is on a read-only file system", "mount it for writing, or give another destination");
@@ -204,26 +258,50 @@ void require_writable(const std::string& directory) {
 }  // namespace
 
 std::string RestorePlace::placed_as() const {
-    return kind == Kind::kMountRoot ? "into the mount" : subvolume ? "subvolume" : "directory";
+    return in_place ? "in place" : kind == Kind::kMountRoot ? "into the mount" : subvolume ? "subvolume" : "directory";
 }
 
 RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options,
                            const RestoreState& wanted) {
     RestorePlace place;
+    place.in_place = options.delta && options.in_place && holds_something(options.destination);
     locate(place, options.destination);
+    place.delta = options.delta && place.exists && (place.in_place || !is_empty(place.destination));
+    if (place.delta && !place.in_place) {
+        require_beside(place);
+    }
     read_left(place, wanted);
+    place.discards_content = place.left && begins_with_snapshot(*place.left);
     match_content(place, wanted);
+    if (place.clones() && options.keep_old) {
+        place.keep_old_as = place.destination + RestoreOptions::kOldSuffix;
+    }
+    if (place.delta && !place.placed) {
+        inspect_old(place);
+    }
     if (place.exists && !place.placed) {
-        require_empty(place, repository, backup);
+        if (!place.delta) {
+            require_empty(place, repository, backup);
+        }
         require_unused(place.destination);
     }
     require_writable(place.parent);
     const auto content = stat_path(place.content_path(), AT_SYMLINK_NOFOLLOW);
-    if (place.kind == RestorePlace::Kind::kBeside) {
+    if (place.clones()) {
+        place.subvolume = btrfs::is_subvolume(open_path(place.destination, kDirectory).get());
+    } else if (place.kind == RestorePlace::Kind::kBeside) {
         const auto& shown = place.placed ? place.destination : content ? place.content_path() : place.parent;
         place.subvolume = shown == place.parent ? btrfs::is_btrfs(shown) : btrfs::is_subvolume(open_path(shown, kDirectory).get());
     }
     return place;
+}
+
+void require_still_unused(const RestorePlace& place) {
+    if (identity_if_there(place.destination) != place.old) {
+        throw Error::failed(place.destination + " isn't the directory any more that it was when the restore began",
+                            "remove " + place.staging + " and restore again");
+    }
+    require_unused(place.destination);
 }
 
 }  // namespace nodesnap

@@ -4,14 +4,19 @@
 // complete and durable. At the root of a mount there is no "beside": all is made in `.nodesnap-restore/content` inside, and moved entry by
 // entry, the gate files last. In either case `state` lies next to `content`, and what was staged stays when a restore is cut off, for the
 // next run to go on with.
+//
+// A delta restore lies beside too, and is exchanged for what is there. In place it is as at the root of a mount, but that only the gate
+// files are staged.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "platform/file_descriptor.h"
+#include "snapshot/restore/local_snapshot.h"
 #include "snapshot/restore/state.h"
 
 namespace nodesnap {
@@ -23,7 +28,13 @@ struct RestorePlace {
     std::string destination;  // absolute, without symlinks
     std::string parent;       // of the destination; for a mount root the destination itself
     std::string staging;
-    bool exists = false;  // the destination is there (and empty)
+    bool exists = false;  // the destination is there (and, unless `delta`, empty)
+    bool delta = false;
+    bool in_place = false;
+    bool discards_content = false;  // what an earlier run has staged is begun anew
+    LocalSnapshot snapshot;  // delta: what is staged begins as a clone of it, if there is one
+    std::string old;         // delta: the identity of what is at the destination, which is to go
+    std::string keep_old_as; // where that goes then; empty: it is removed
     bool subvolume = false;
     std::optional<RestoreState> left;      // by an earlier run of the same restore
     std::optional<std::string> left_text;  // as it was read
@@ -32,11 +43,16 @@ struct RestorePlace {
     std::string state_path() const { return staging + "/state"; }
     std::string content_path() const { return staging + "/content"; }
     std::string placed_as() const;
+    std::string staging_name() const { return staging.substr(staging.rfind('/') + 1); }
+    bool clones() const { return delta && !in_place; }
 };
 
 // Looks and touches nothing. Error::refused where a restore must not go: something is there already, it is in use, it can't be written, or
 // an interrupted restore of something else is in the way.
 RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options, const RestoreState& wanted);
+
+// Delta: once more before the exchange, since that may be hours later. Error if the destination is in use, or another directory, by now.
+void require_still_unused(const RestorePlace& place);
 
 // The staging directory in use. One process at a time: it is locked.
 class RestoreStaging {
@@ -44,16 +60,23 @@ public:
     // Makes it (`state` is stored before anything else), or goes on with what is there. Notes in `state` which directories they are.
     // Error::refused if another run has been there since inspect_place().
     RestoreStaging(const RestorePlace& place, RestoreState& state);
-    int root() const { return content_.get(); }  // of what is restored
+    int root() const { return destination_ ? destination_.get() : content_.get(); }  // of what is restored
+    int content() const { return content_.get(); }                                     // in place: where the gate files go
 
 private:
     FileDescriptor directory_;
     FileDescriptor content_;
+    FileDescriptor destination_;  // in place
 };
+
+// In place, before the first write: the gate files go where nothing takes them for gate files, durably.
+void take_gates_away(const RestorePlace& place, const std::vector<std::string>& gate_files);
 
 // What has been staged, complete and durable, comes to its place, durably. May be done again after it was cut off. At a mount's root
 // `prepare` is called with it before the first entry comes, to give it its attributes.
 void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files, const std::function<void(int root)>& prepare);
+// Delta: what was at the destination before is kept under another name, or removed. After put_in_place().
+void dispose_of_old(const RestorePlace& place);
 // Removes the staging directory with the state. The last step.
 void remove_staging(const RestorePlace& place);
 

@@ -73,7 +73,14 @@ bool RestorePlan::enter(RestoreTrail& trail, const std::string& name) {
     return true;
 }
 
-bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry) {
+bool RestorePlan::is_gate(const std::shared_ptr<OpenDirectory>& directory, const std::string& name) const {
+    const auto& gates = context_.gate_files;
+    return context_.gates_directory && directories_ == Directories::kMake && directory->place.path().empty() &&
+           std::find(gates.begin(), gates.end(), name) != gates.end();
+}
+
+bool RestorePlan::gather(const std::shared_ptr<OpenDirectory>& named, NamedEntry entry) {
+    const auto& directory = is_gate(named, entry.name) ? context_.gates_directory : named;
     const bool other_directory = gathered_.empty() || gathered_.back().directory != directory;
     if (gathered_bytes_ >= kGatherBytes || (other_directory && gathered_directories_ == kGatherDirectories)) {
         if (!flush()) {

@@ -34,7 +34,8 @@ public:
 private:
     bool run_part(const RestoreSelection::Part& part);
     bool enter(RestoreTrail& trail, const std::string& name);
-    bool gather(const std::shared_ptr<OpenDirectory>& directory, NamedEntry entry);
+    bool is_gate(const std::shared_ptr<OpenDirectory>& directory, const std::string& name) const;
+    bool gather(const std::shared_ptr<OpenDirectory>& named, NamedEntry entry);
     bool flush();
 
     RestoreContext& context_;

@@ -20,9 +20,10 @@ constexpr std::uint64_t kStatBlock = 512;
 class StagedSpace {
 public:
     StagedSpace(const Repository& repository, const Manifest& backup, const RestorePlace& place)
-        : repository_(repository), backup_(backup), root_(open_path(place.content_path(), kDirectory)) {
-        own_names_ = stat_at(root_.get(), place.left->links) ? 1 : 0;
-    }
+        : repository_(repository),
+          backup_(backup),
+          root_(open_path(place.in_place ? place.destination : place.content_path(), kDirectory)),
+          own_names_(place.left && stat_at(root_.get(), place.left->links) ? 1 : 0) {}
 
     std::uint64_t of(const RestoreSelection& selection) {
         for (const auto& part : selection.parts) {
@@ -39,7 +40,7 @@ private:
     const Repository& repository_;
     const Manifest& backup_;
     FileDescriptor root_;
-    std::uint64_t own_names_ = 0;  // of each inode with several: the one in the directory of links
+    std::uint64_t own_names_;  // of each inode with several: the one in the directory of links
     std::uint64_t bytes_ = 0;
 };
 
@@ -98,7 +99,7 @@ void StagedSpace::add(const RestoreSelection::Part& part) {
 
 std::uint64_t staged_space(const Repository& repository, const Manifest& backup, const RestoreSelection& selection,
                            const RestorePlace& place) {
-    if (!place.left || !stat_path(place.content_path(), AT_SYMLINK_NOFOLLOW)) {
+    if (!place.in_place && (!place.left || !stat_path(place.content_path(), AT_SYMLINK_NOFOLLOW))) {
         return 0;
     }
     return StagedSpace(repository, backup, place).of(selection);
@@ -109,6 +110,10 @@ std::uint64_t staged_space(const Repository& repository, const Manifest& backup,
 void require_space(const Repository& repository, const Manifest& backup, const RestoreSelection& selection, const RestorePlace& place,
                    const RestoreNeeds& needs) {
     const auto file_system = file_system_of(place.parent);
+    if (place.clones()) {
+        // How much differs nobody knows yet. A clone that finds no room leaves what is there as it is.
+        return;
+    }
     const auto lacking = [&](std::uint64_t there) {
         const auto missing = needs.required_bytes - std::min(needs.required_bytes, there);
         return missing > file_system.free_bytes ? missing : 0;

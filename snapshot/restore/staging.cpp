@@ -1,4 +1,6 @@
 // The part of place.h that changes something.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <vector>
@@ -10,8 +12,10 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/xattr.h"
+#include "snapshot/restore/attributes.h"
 #include "snapshot/restore/identity.h"
 #include "snapshot/restore/place.h"
+#include "snapshot/restore/remove_tree.h"
 
 namespace nodesnap {
 namespace {
@@ -19,6 +23,7 @@ namespace {
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 constexpr const char* kContent = "content";
 constexpr const char* kLostAndFound = "lost+found";
+constexpr const char* kOldGate = "gate.";  // and a number
 constexpr std::size_t kMovesAtOnce = 1000;
 
 // Up to `limit` names in a directory, without those that `except` knows: collected first, since they are about to go.
@@ -64,11 +69,41 @@ void drop_inherited(int directory, const std::string& path) {
     xattr::remove(directory, "btrfs.compression", path);
 }
 
+// A directory or subvolume, with all that is in it.
+void remove_whole(int parent, const std::string& name, const std::string& path) {
+    bool subvolume = false;
+    {
+        const auto opened = open_at(parent, name, kDirectory);
+        subvolume = btrfs::is_subvolume(opened.get());
+        AttributeWriter::unseal(opened.get());
+    }
+    if (subvolume) {
+        btrfs::delete_subvolume(parent, name);
+    } else {
+        remove_tree(parent, name, path);
+    }
+}
+
+void clone_snapshot(int staging, const RestorePlace& place) {
+    btrfs::create_snapshot(place.snapshot.root.get(), staging, kContent, false);
+    if (!place.snapshot.proved()) {
+        throw Error::failed("the snapshot of backup " + place.snapshot.backup->id.hex() + " was changed while it was cloned",
+                            "run the restore again: it does without it");
+    }
+}
+
 void make_content(int staging, const RestorePlace& place) {
     if (stat_at(staging, kContent)) {
-        return;
+        if (!place.discards_content) {
+            return;
+        }
+        remove_whole(staging, kContent, place.content_path());
     }
     drop_inherited(staging, place.staging);
+    if (place.snapshot) {
+        clone_snapshot(staging, place);
+        return;
+    }
     if (place.subvolume) {
         btrfs::create_subvolume(staging, kContent);
         return;
@@ -156,6 +191,20 @@ void discard_empty(int directory, const std::string& name, const std::string& pa
     }
 }
 
+// What was there is staged now, and known there by its identity.
+void exchange_content(const RestorePlace& place) {
+    require_still_unused(place);
+    const auto parent = open_path(place.parent, kDirectory);
+    const auto staging = open_path(place.staging, kDirectory);
+    const auto name = place.destination.substr(place.destination.rfind('/') + 1);
+    AttributeWriter::unseal(open_at(parent.get(), name, kDirectory).get());
+    rename_exchange(staging.get(), kContent, parent.get(), name);
+    fault::step("restore.exchanged");
+    sync_directory(parent.get(), place.parent);
+    sync_directory(staging.get(), place.staging);
+    sync_file_system(parent.get(), place.parent);
+}
+
 void rename_content(const RestorePlace& place) {
     const auto parent = open_path(place.parent, kDirectory);
     const auto staging = open_path(place.staging, kDirectory);
@@ -189,7 +238,12 @@ RestoreStaging::RestoreStaging(const RestorePlace& place, RestoreState& state) :
     }
     make_content(directory_.get(), place);
     content_ = open_at(directory_.get(), kContent, kDirectory);
-    drop_inherited(content_.get(), place.content_path());  // and what a run before had given it already
+    if (!place.snapshot) {
+        drop_inherited(content_.get(), place.content_path());  // and what a run before had given it already
+    }
+    if (place.in_place) {
+        destination_ = open_path(place.destination, kDirectory);
+    }
     sync_directory(directory_.get(), place.staging);
     state.content = directory_identity(place.content_path());
     store_state(place.state_path(), state);
@@ -201,9 +255,51 @@ void put_in_place(const RestorePlace& place, const std::vector<std::string>& gat
     }
     if (place.kind == RestorePlace::Kind::kMountRoot) {
         move_entries(place, gate_files, prepare);
+    } else if (place.delta) {
+        exchange_content(place);
     } else {
         rename_content(place);
     }
+}
+
+void take_gates_away(const RestorePlace& place, const std::vector<std::string>& gate_files) {
+    const auto staging = open_path(place.staging, kDirectory);
+    const auto destination = open_path(place.destination, kDirectory);
+    AttributeWriter::unseal(destination.get());
+    for (std::size_t i = 0; i < gate_files.size(); ++i) {
+        const auto status = stat_at(destination.get(), gate_files[i]);
+        if (!status || S_ISDIR(status->stx_mode)) {
+            continue;
+        }
+        const int opened = try_open_long(destination.get(), gate_files[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+        const FileDescriptor gate(std::max(opened, -1));
+        if (gate) {
+            AttributeWriter::unseal(gate.get());
+        }
+        const int error = entry::rename(destination.get(), gate_files[i], staging.get(), kOldGate + std::to_string(i));
+        if (error != 0) {
+            throw Error::system("move away", place.destination + "/" + gate_files[i], error);
+        }
+    }
+    sync_moves(staging.get(), destination.get(), place);
+    fault::step("restore.gates-away");
+}
+
+void dispose_of_old(const RestorePlace& place) {
+    const auto staging = open_path(place.staging, kDirectory);
+    if (!place.clones() || !stat_at(staging.get(), kContent)) {
+        return;
+    }
+    const auto parent = open_path(place.parent, kDirectory);
+    if (place.keep_old_as.empty()) {
+        remove_whole(staging.get(), kContent, place.content_path());
+    } else if (!rename_no_replace(staging.get(), kContent, parent.get(), place.keep_old_as.substr(place.keep_old_as.rfind('/') + 1))) {
+        throw in_the_way(place.parent, place.keep_old_as);
+    }
+    sync_directory(parent.get(), place.parent);
+    sync_directory(staging.get(), place.staging);
+    sync_file_system(parent.get(), place.parent);
+    fault::step("restore.old-disposed");
 }
 
 void remove_staging(const RestorePlace& place) {

@@ -49,6 +49,9 @@ std::string options_checksum(const RestoreOptions& options) {
     for (const auto& gate : options.gate_files) {
         add(gate);
     }
+    if (options.delta) {
+        add(options.in_place ? "delta in place" : options.keep_old ? "delta, the old kept" : "delta");
+    }
     return Hasher(0)(std::as_bytes(std::span(text))).hex();
 }
 
@@ -77,6 +80,8 @@ nlohmann::json to_json(const RestoreState& state) {
             {"options", state.options},
             {"staging", state.staging},
             {"content", state.content},
+            {"basis", state.basis},
+            {"old", state.old},
             {"phase", static_cast<int>(state.phase)},
             {"run", state.run},
             {"links", state.links},
@@ -106,6 +111,8 @@ RestoreState from_json(const nlohmann::json& json) {
     state.options = json.at("options").get<std::string>();
     state.staging = json.at("staging").get<std::string>();
     state.content = json.at("content").get<std::string>();
+    state.basis = json.value("basis", std::string());
+    state.old = json.value("old", std::string());
     state.phase = phase_of(json.at("phase").get<int>());
     state.run = json.at("run").get<std::uint32_t>();
     state.links = json.at("links").get<std::string>();

@@ -25,6 +25,12 @@ struct RestoreState {
     // made). A state that was copied somewhere else, or lies beside something else than what it tells of, proves nothing.
     std::string staging;
     std::string content;
+    // Of a delta restore: what it begins with (kClone ...), and which directory it takes the place of; empty otherwise.
+    std::string basis;
+    std::string old;
+    static constexpr const char* kSnapshot = "snapshot";
+    static constexpr const char* kClone = "clone";
+    static constexpr const char* kInPlace = "in place";
 
     Phase phase = Phase::kWriting;
     std::uint32_t run = 0;      // how often it was begun or gone on with

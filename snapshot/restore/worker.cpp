@@ -1,11 +1,15 @@
 #include "snapshot/restore/worker.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "io/transfer.h"
 #include "platform/error.h"
+#include "platform/extent_map.h"
 #include "platform/file.h"
+#include "snapshot/drain/stored_comparison.h"
 
 namespace nodesnap {
 namespace {
@@ -161,8 +165,10 @@ Task<void> RestoreWorker::restore_window(std::shared_ptr<RestoreLarge> large, Re
     while (next < window.parts.size()) {
         for (; next < window.parts.size() && !plan.full(); ++next) {
             const auto& part = window.parts[next];
-            if (part.run.flags == Run::kUnwritten) {
+            if (part.run.flags == Run::kUnwritten && !large->file().held()) {
                 large->file().allocate(part.run);
+            } else if (large->file().to_be_compared()) {
+                co_await add_differing(plan, part, 0, large->file(), job);
             } else {
                 add(plan, part.run, part.from, part.length, 0, job);
             }
@@ -182,17 +188,22 @@ Task<void> RestoreWorker::restore_slice(std::unique_ptr<RestoreSlice> slice) {
     SliceJob job(context_, slice->files);
     ReadPlan plan(context_.repository, options_.pack_budget);
     for (std::uint32_t i = 0; i < slice->files.size(); ++i) {
-        const auto& runs = slice->files[i]->inode().runs;
         context_.lost.forget([&job, i] { return job.path(i); }, 0);
         const bool wanted = job.begin(i);
-        for (std::size_t run = 0; wanted && run < runs.size(); ++run) {
+        auto parts = slice->files[i]->parts(0);
+        RunPart part;
+        while (wanted && parts.next(part)) {
             if (plan.full()) {
                 const bool good = co_await execute(plan, job);
                 if (!good) {
                     co_return;
                 }
             }
-            add(plan, runs[run], 0, runs[run].length, i, job);
+            if (job.file(i).to_be_compared()) {
+                co_await add_differing(plan, part, i, job.file(i), job);
+            } else {
+                add(plan, part.run, part.from, part.length, i, job);
+            }
         }
         job.all_planned(i);
         if (plan.full() || i + 1 == slice->files.size()) {
@@ -221,6 +232,55 @@ void RestoreWorker::add(ReadPlan& plan, const Run& run, std::uint64_t from, std:
         }
         lost_sink(job)(file, run.offset + from, length);
         plan.add_lost(run.offset + from, length, file);
+    }
+}
+
+// Where the file has no data, all of it is written, also zeros: they are allocated in the backup.
+Task<void> RestoreWorker::add_differing(ReadPlan& plan, RunPart part, std::uint32_t file, const RestoreFile& to, RestoreJob& job) {
+    if (part.run.flags != Run::kNone) {
+        add(plan, part.run, part.from, part.length, file, job);
+        co_return;
+    }
+    const auto end = part.begin() + part.length;
+    while (part.length != 0) {
+        const auto data = next_data(to.fd(), part.begin(), end, to.path());
+        if (data.begin > part.begin()) {
+            const auto hole = data.begin - part.begin();
+            add(plan, part.run, part.from, hole, file, job);
+            part.from += hole;
+            part.length -= hole;
+        }
+        if (part.length != 0) {
+            RunPart chunk = part;
+            chunk.length = std::min<std::uint64_t>(data.end - data.begin, kReadLimit - data.begin % kReadLimit);
+            co_await compare(plan, chunk, file, to, job);
+            part.from += chunk.length;
+            part.length -= chunk.length;
+        }
+    }
+}
+
+// What can't be read counts as different.
+Task<void> RestoreWorker::compare(ReadPlan& plan, RunPart part, std::uint32_t file, const RestoreFile& to, RestoreJob& job) {
+    Buffer buffer = co_await buffers_.acquire();
+    if (context_.throttle.limited()) {
+        co_await pace(ring_, context_.throttle, part.length);
+    }
+    const auto data = buffer.span().first(part.length);
+    const auto read = co_await read_full(ring_, to.fd(), data, part.begin());
+    static_cast<void>(co_await ring_.advise(to.fd(), part.begin(), part.length, POSIX_FADV_DONTNEED));
+    if (read != static_cast<std::int64_t>(part.length)) {
+        add(plan, part.run, part.from, part.length, file, job);
+        co_return;
+    }
+    StoredComparison stored(context_.repository, to.inode());
+    for (const auto& piece : stored.compare(data, part.begin())) {
+        if (!piece.stored) {
+            add(plan, part.run, part.from + piece.from, piece.length, file, job);
+        } else {
+            context_.bytes_kept += piece.length;
+            context_.progress.bytes_done += piece.length;
+        }
     }
 }
 

@@ -43,6 +43,9 @@ private:
     Task<void> restore_slice(std::unique_ptr<RestoreSlice> slice);
     // What the backup hasn't got of the run becomes zeros, if that is accepted.
     void add(ReadPlan& plan, const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const RestoreJob& job);
+    // The same of a file that holds something, only where that differs.
+    Task<void> add_differing(ReadPlan& plan, RunPart part, std::uint32_t file, const RestoreFile& to, RestoreJob& job);
+    Task<void> compare(ReadPlan& plan, RunPart part, std::uint32_t file, const RestoreFile& to, RestoreJob& job);
     LossSink lost_sink(const RestoreJob& job);
     // False if it was given up, because of an error that the ring reports.
     Task<bool> execute(ReadPlan& plan, RestoreJob& job);
