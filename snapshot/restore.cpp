@@ -279,6 +279,10 @@ void Restoring::restore() {
             check_placed(context, selection_, root.get(), state_,
                          "if it is to be as it is now, remove " + place_.staging + "; if not, also move " + place_.destination + " away");
         }
+        if (place_.clones()) {
+            finish_root(context, root.get());  // to some file systems an exchange is a change of what is exchanged
+            sync_file_system(root.get(), place_.destination);
+        }
         if (context.sealed) {
             seal_tree(context, selection_, root.get());
         }

@@ -2,6 +2,7 @@
 #include <linux/fs.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "platform/entry.h"
@@ -14,6 +15,7 @@
 namespace nodesnap {
 namespace {
 
+constexpr std::uint64_t kBlock = 4096;
 constexpr int kPresent = O_RDWR | O_NOFOLLOW | O_NONBLOCK;
 constexpr int kOld = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME;
 
@@ -29,6 +31,11 @@ int open_to_write(int directory, const std::string& name) {
         fd = try_open_long(directory, name, kPresent);
     }
     return fd;
+}
+
+bool allocated_beyond(int fd, std::uint64_t size, const std::string& path) {
+    constexpr std::uint64_t kStatBlock = 512;
+    return stat_fd(fd, path).stx_blocks * kStatBlock > (size + kBlock - 1) / kBlock * kBlock;
 }
 
 bool changes_cow(int fd, const Inode& wanted) {
@@ -117,6 +124,9 @@ void RestoreFile::use_basis(bool keep) {
     held_ = known ? Held::kKnown : Held::kUnknown;
     const bool resized = !known || before_->size != inode_.size;
     if (resized) {
+        if (present_ && !known && allocated_beyond(fd_.get(), inode_.size, path())) {
+            truncate_file(fd_.get(), inode_.size + kBlock, path());  // some file systems keep it where the size stays
+        }
         set_size();
     }
     size_set_ = true;

@@ -23,14 +23,14 @@ def random_seed():
 class Delta(harness.Case):
     def full(self, repository, backup, place):
         self.ok("restore", repository, backup, place)
-        return compare.snapshot_of(place)
+        return compare.snapshot_of(place, with_allocation=False)
 
     def delta(self, repository, backup, node, *options, expect=harness.DONE):
         result = self.run_program("restore", repository, backup, node, "--delta", "--json", *options, expect=expect)
         return result.json if result.status == harness.DONE else result
 
     def assert_same(self, wanted, node, message=""):
-        lines = compare.differences(wanted, compare.snapshot_of(node))
+        lines = compare.differences(wanted, compare.snapshot_of(node, with_allocation=False))
         self.assertEqual(lines, [], message + "\n".join(lines[:40]))
 
     def assert_tidy(self, node):
@@ -87,6 +87,170 @@ class Delta(harness.Case):
 
     def test_model_in_place_on_btrfs(self):
         self.model("btrfs", "subvolume", "--in-place", basis="in place")
+
+    # --- what is written
+
+    def node_with_files(self, place):
+        place.mkdir(exist_ok=True)
+        (place / "files").mkdir()
+        for number in range(20):
+            (place / "files" / f"sst{number}").write_bytes(os.urandom(1 << 20))
+        with open(place / "pages", "wb") as file:
+            file.write(os.urandom(16 << 20))
+            file.truncate(64 << 20)
+        (place / "CURRENT").write_bytes(b"MANIFEST-1\n")
+        return place
+
+    def spoil(self, node):
+        with open(node / "pages", "r+b") as file:
+            for page in range(100):
+                file.seek(page * 160 * 1024)
+                file.write(os.urandom(4096))
+            file.seek(40 << 20)
+            file.write(os.urandom(1 << 20))  # to be a hole again
+        (node / "files" / "sst3").unlink()
+        (node / "files" / "sst4").write_bytes(b"short")
+        (node / "files" / "new").mkdir()
+        (node / "files" / "new" / "file").write_bytes(os.urandom(100_000))
+        os.rename(node / "files" / "sst5", node / "files" / "sst5.moved")
+        os.link(node / "files" / "sst6", node / "files" / "link")
+        (node / "CURRENT").write_bytes(b"MANIFEST-2\n")
+
+    DIFFERS = 100 * 4096 + 3 * (1 << 20) + 20
+
+    def writes_little(self, kind, layout, *options, most=DIFFERS + (1 << 20)):
+        mount = self.file_system(kind, 1024)
+        node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
+        repository = self.repository()
+        self.ok("backup", node, repository, *(() if kind == "btrfs" else ("--snapshot", "none")))
+        wanted = compare.snapshot_of(node)
+        blocks = os.stat(node / "pages").st_blocks
+        self.spoil(node)
+        result = self.delta(repository, "latest", node, *options)
+        self.assertLess(result["bytes"], most)
+        self.assert_same(wanted, node)
+        self.assertEqual(os.stat(node / "pages").st_blocks, blocks, "a hole was filled")
+        return node, repository, result, wanted
+
+    def test_writes_little_from_a_snapshot(self):
+        node, repository, result, _ = self.writes_little("btrfs", "subvolume", most=1)
+        self.assertEqual(result["basis"], "snapshot")
+        # The snapshot is still the parent of the next backup.
+        again = self.ok("backup", node, repository, "--json").json
+        self.assertEqual(again["parent_missing"], "")
+
+    def test_writes_little_compared(self):
+        self.writes_little("btrfs", "subvolume", "--no-snapshot")
+
+    def test_writes_little_on_xfs(self):
+        self.writes_little("xfs", "folder")
+
+    def test_writes_little_in_place(self):
+        _, _, result, _ = self.writes_little("ext4", "folder", "--in-place", most=self.DIFFERS + (2 << 20))
+        self.assertGreater(result["kept_bytes"], 30 << 20)
+
+    def test_keeps_the_old(self):
+        for kind, layout in (("btrfs", "subvolume"), ("xfs", "folder")):
+            with self.subTest(kind=kind):
+                mount = self.file_system(kind, 1024)
+                node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
+                repository = self.repository(kind)
+                self.ok("backup", node, repository, *(() if kind == "btrfs" else ("--snapshot", "none")))
+                self.spoil(node)
+                spoiled = compare.snapshot_of(node, with_allocation=False)
+                result = self.delta(repository, "latest", node, "--keep-old")
+                self.assertEqual(result["old_kept_as"], str(node) + ".before-restore")
+                old = compare.snapshot_of(result["old_kept_as"], with_allocation=False)
+                old.pop(b"."), spoiled.pop(b".")
+                self.assertEqual(compare.differences(spoiled, old), [])
+                self.delta(repository, "latest", node, "--keep-old", expect=harness.REFUSED)
+
+    def test_refused(self):
+        mount = self.file_system("ext4", 512)
+        node = self.node_with_files(mount / "node")
+        repository = self.repository()
+        self.ok("backup", node, repository, "--snapshot", "none")
+        before = compare.snapshot_of(node)
+        self.assertIn("--in-place", self.delta(repository, "latest", node, expect=harness.REFUSED).err)
+        with open(node / "pages", "rb"):
+            self.assertIn("in use", self.delta(repository, "latest", node, "--in-place", expect=harness.REFUSED).err)
+        self.delta(repository, "latest", node, "--in-place", "--path", "pages", expect=harness.USAGE)
+        self.delta(repository, "latest", mount / "node", "--in-place", "--keep-old", expect=harness.USAGE)
+        self.run_program("restore", repository, "latest", node, "--in-place", expect=harness.USAGE)
+        self.assertEqual(compare.differences(before, compare.snapshot_of(node)), [])
+        self.assertEqual(self.delta(repository, "latest", mount / "elsewhere")["basis"], "")  # in full
+        self.assert_same(compare.snapshot_of(node, with_allocation=False), mount / "elsewhere")
+
+    # --- everything that a file system can hold
+
+    def torture(self, kind, layout, *options, backup_options=()):
+        mount = self.file_system(kind, 3072)
+        node = self.subvolume(mount / "node") if layout == "subvolume" else mount / "node"
+        node.mkdir(exist_ok=True)
+        Torture(node, kind).make()
+        repository = self.repository()
+        self.ok("backup", node, repository, *backup_options)
+        full = self.full(repository, "latest", mount / "full")
+        Changes(str(node), None, random_seed()).make(100)
+        self.delta(repository, "latest", node, *options)
+        self.assert_same(full, node)
+
+    def test_torture_from_a_snapshot(self):
+        self.torture("btrfs", "subvolume")
+
+    def test_torture_compared(self):
+        self.torture("btrfs", "subvolume", "--no-snapshot")
+
+    def test_torture_in_place(self):
+        self.torture("ext4", "folder", "--in-place", backup_options=("--snapshot", "none"))
+
+    # --- killed
+
+    def steps_of(self, *arguments):
+        listing = self.scratch / "steps"
+        listing.unlink(missing_ok=True)
+        self.ok("restore", *arguments, program=harness.FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
+        return collections.Counter(listing.read_text().split())
+
+    def killed_at_each_step(self, kind, layout, *options):
+        mount = self.file_system(kind, 2048)
+        node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
+        repository = self.repository()
+        backup_options = () if kind == "btrfs" else ("--snapshot", "none")
+        self.ok("backup", node, repository, *backup_options)
+        wanted = self.backups(repository)[0]["id"]
+        full = compare.snapshot_of(node, with_allocation=False)
+        self.spoil(node)
+        self.ok("backup", node, repository, *backup_options)
+        steps = self.steps_of(repository, wanted, node, "--delta", *options)
+        self.assert_same(full, node)
+        self.assertGreater(len(steps), 4)
+        for step in steps:
+            with self.subTest(step=step):
+                self.ok("restore", repository, "latest", node, "--delta", *options)
+                result = self.run_program("restore", repository, wanted, node, "--delta", *options, program=harness.FAULTS,
+                                          environment={"NODESNAP_SIGNAL_AT": f"{step}:1"})
+                self.assertEqual(result.status, -9, str(result))
+                if "--in-place" not in options:
+                    found = (node / "CURRENT").read_bytes()  # the one or the other, whole
+                    self.assertEqual(len(os.listdir(node / "files")), 20 if found.endswith(b"1\n") else 22)
+                elif step not in ("restore.placed", "restore.staged"):
+                    self.assertFalse((node / "CURRENT").exists(), f"{step}: a gate file is there")
+                self.ok("restore", repository, wanted, node, "--delta", *options)
+                self.assert_same(full, node)
+                self.assert_tidy(node)
+
+    def test_killed_from_a_snapshot(self):
+        self.killed_at_each_step("btrfs", "subvolume")
+
+    def test_killed_compared(self):
+        self.killed_at_each_step("btrfs", "subvolume", "--no-snapshot")
+
+    def test_killed_on_xfs(self):
+        self.killed_at_each_step("xfs", "folder")
+
+    def test_killed_in_place(self):
+        self.killed_at_each_step("ext4", "folder", "--in-place")
 
 
 if __name__ == "__main__":
