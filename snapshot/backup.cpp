@@ -16,6 +16,7 @@
 #include "snapshot/drain/earlier_drain.h"
 #include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
+#include "snapshot/restore/place.h"
 #include "snapshot/scratch.h"
 
 namespace nodesnap {
@@ -66,6 +67,7 @@ private:
         repository.target().check_writable();
         auto backend = choose_backend(options.node_directory, excludes, options.backend);
         refuse_overlap(repository.target(), options.node_directory, excludes);
+        refuse_unfinished(options.node_directory);
         return backend;
     }
 

@@ -18,6 +18,7 @@
 #include "platform/inode_flags.h"
 #include "snapshot/restore/check.h"
 #include "snapshot/restore/checkpoint.h"
+#include "snapshot/restore/delta_estimate.h"
 #include "snapshot/restore/estimate.h"
 #include "snapshot/restore/finish.h"
 #include "snapshot/restore/place.h"
@@ -57,6 +58,7 @@ private:
     void inspect();
     void require_accepted() const;
     void choose_basis();
+    std::uint64_t bytes_to_write() const;
     RestoreBasis basis_of(int old_root) const;
     void take_over();
     Error unfinished(const Error& error) const;
@@ -93,14 +95,27 @@ RestoreResult Restoring::run() {
     progress_.phase = "checking";
     inspect();
     if (options_.dry_run) {
-        result_.bytes = needs_.data_bytes;
-        result_.estimate = estimate_restore(repository_, backup_, place_, selection_, needs_, options_);
+        result_.bytes = bytes_to_write();
+        result_.kept_bytes = place_.delta ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : 0;
+        auto needs = needs_;
+        needs.data_bytes = result_.bytes;
+        result_.estimate = estimate_restore(repository_, backup_, place_, selection_, needs, options_);
     } else {
         restore();
     }
     result_.placed_as = place_.placed_as();
     result_.elapsed = std::chrono::steady_clock::now() - start;
     return result_;
+}
+
+std::uint64_t Restoring::bytes_to_write() const {
+    if (!place_.delta || place_.placed) {
+        return needs_.data_bytes;
+    }
+    if (place_.snapshot) {
+        return bytes_that_differ(repository_, backup_, *place_.snapshot.backup);
+    }
+    return bytes_that_differ(repository_, backup_, open_path(place_.destination, O_RDONLY | O_DIRECTORY).get());
 }
 
 // All that can be refused; nothing is touched.
@@ -150,8 +165,8 @@ void Restoring::choose_basis() {
     if (place_.in_place) {
         state_.basis = RestoreState::kInPlace;
     } else if (state_.basis.empty()) {
-        const bool possible = options_.use_snapshots && !options_.accept_incomplete && place_.subvolume && !place_.placed && options_.owners.users.empty() &&
-                              options_.owners.groups.empty();
+        const bool possible = options_.use_snapshots && !options_.accept_incomplete && place_.subvolume && !place_.placed &&
+                              options_.owners.users.empty() && options_.owners.groups.empty();
         if (possible && (options_.owners.numeric_ids || owners_stay(repository_, backup_, owners_))) {
             place_.snapshot = find_local_snapshot(repository_, backup_, place_.parent);
         }

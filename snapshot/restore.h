@@ -27,8 +27,8 @@ struct RestoreOptions {
     std::vector<std::string> paths;  // --path, bytes, relative to the node directory; empty: everything
     OwnerOptions owners;
     std::vector<std::string> gate_files = {"CURRENT", "PG_VERSION"};
-    // Makes a directory that holds something already what the backup says, writing only what differs: in a clone beside it that is exchanged
-    // for it, or, with `in_place`, in the directory itself. One that is empty or isn't there is restored in full.
+    // Makes a directory that holds something already what the backup says, writing only what differs: in a clone beside it that is
+    // exchanged for it, or, with `in_place`, in the directory itself. One that is empty or isn't there is restored in full.
     bool delta = false;
     bool in_place = false;
     bool keep_old = false;      // of a clone: what was there stays, beside it, with kOldSuffix
@@ -66,8 +66,8 @@ struct RestoreResult {
     std::string basis_backup;
     std::uint64_t kept_bytes = 0;
     std::string old_kept_as;
-    std::vector<LostRange> lost;       // each is a warning too
-    std::uint64_t lost_further = 0;    // ranges that were too many to be in `lost`
+    std::vector<LostRange> lost;     // each is a warning too
+    std::uint64_t lost_further = 0;  // ranges that were too many to be in `lost`
     bool resumed = false;
     std::string placed_as;  // "subvolume", "directory", "into the mount", "in place"
     std::chrono::nanoseconds elapsed{0};

@@ -114,7 +114,8 @@ void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOpt
     out << "restored backup " << manifest.id.hex() << " of " << utc(manifest.snapshot_time_ns) << " UTC to "
         << printable_name(options.destination) << " (" << printable_text(result.placed_as) << ")\n";
     print_counts(out, result);
-    out << "  " << human_bytes(result.bytes) << (result.basis.empty() ? " in " : " written in ") << human_duration(result.elapsed) << ", " << human_rate(rate_of(result)) << '\n';
+    out << "  " << human_bytes(result.bytes) << (result.basis.empty() ? " in " : " written in ") << human_duration(result.elapsed) << ", "
+        << human_rate(rate_of(result)) << '\n';
     print_delta(out, result);
     if (!result.lost.empty()) {
         out << "  incomplete: zeros stand for what the backup hasn't got\n";

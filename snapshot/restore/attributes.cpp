@@ -21,7 +21,7 @@ constexpr std::uint32_t kSeal = FS_IMMUTABLE_FL | FS_APPEND_FL;
 // The others would slow the restore down (FS_SYNC_FL) or are of no matter until it is done.
 constexpr std::uint32_t kAfterData =
     FS_SECRM_FL | FS_UNRM_FL | FS_SYNC_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_DIRSYNC_FL | FS_NOTAIL_FL | FS_TOPDIR_FL;
-constexpr const char* kLabel = "security.selinux";  // every file has one there
+constexpr const char* kLabel = "security.selinux";    // every file has one there
 constexpr std::uint64_t kXattrValueLimit = 1U << 20;  // the kernel's own is 64 KiB
 
 struct FlagName {

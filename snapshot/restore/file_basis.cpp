@@ -153,8 +153,7 @@ bool RestoreFile::clone_old() {
 }
 
 RestoreParts RestoreFile::parts(std::uint64_t start) const {
-    return held_ == Held::kKnown ? RestoreParts(context_.repository, inode_, *before_)
-                                 : RestoreParts(context_.repository, inode_, start);
+    return held_ == Held::kKnown ? RestoreParts(context_.repository, inode_, *before_) : RestoreParts(context_.repository, inode_, start);
 }
 
 }  // namespace nodesnap

@@ -17,8 +17,8 @@ namespace {
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
 bool serves(const Manifest& backup, const Manifest& wanted) {
-    return !backup.proof.path.empty() && backup.proof.backend == "btrfs" && !backup.damaged &&
-           backup.root_ino == btrfs::kFirstIno && wanted.root_ino == btrfs::kFirstIno;
+    return !backup.proof.path.empty() && backup.proof.backend == "btrfs" && !backup.damaged && backup.root_ino == btrfs::kFirstIno &&
+           wanted.root_ino == btrfs::kFirstIno;
 }
 
 // The folders that may hold the snapshot: where it was, and where it would be found from here if the file system is mounted elsewhere.
@@ -73,7 +73,8 @@ private:
 
 LocalSnapshot find_among(const Repository& repository, const Manifest& wanted, Folders& folders) {
     const auto look_at = [&](const Manifest& backup) {
-        return serves(backup, wanted) && backup.proof.file_system_uuid == folders.file_system_uuid() ? folders.find(backup) : LocalSnapshot();
+        return serves(backup, wanted) && backup.proof.file_system_uuid == folders.file_system_uuid() ? folders.find(backup)
+                                                                                                     : LocalSnapshot();
     };
     auto found = look_at(wanted);
     int left = kBackupsLookedAt;

@@ -296,6 +296,13 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
     return place;
 }
 
+void refuse_unfinished(const std::string& directory) {
+    if (stat_path(directory + "/" + kInsideName + "/state")) {
+        throw Error::refused(directory + " holds an unfinished restore", "finish it with the same command, or remove " + directory + "/" +
+                                                                             kInsideName + " if the directory is good as it is");
+    }
+}
+
 void require_still_unused(const RestorePlace& place) {
     if (identity_if_there(place.destination) != place.old) {
         throw Error::failed(place.destination + " isn't the directory any more that it was when the restore began",

@@ -32,9 +32,9 @@ struct RestorePlace {
     bool delta = false;
     bool in_place = false;
     bool discards_content = false;  // what an earlier run has staged is begun anew
-    LocalSnapshot snapshot;  // delta: what is staged begins as a clone of it, if there is one
-    std::string old;         // delta: the identity of what is at the destination, which is to go
-    std::string keep_old_as; // where that goes then; empty: it is removed
+    LocalSnapshot snapshot;         // delta: what is staged begins as a clone of it, if there is one
+    std::string old;                // delta: the identity of what is at the destination, which is to go
+    std::string keep_old_as;        // where that goes then; empty: it is removed
     bool subvolume = false;
     std::optional<RestoreState> left;      // by an earlier run of the same restore
     std::optional<std::string> left_text;  // as it was read
@@ -51,6 +51,9 @@ struct RestorePlace {
 // an interrupted restore of something else is in the way.
 RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options, const RestoreState& wanted);
 
+// Error::refused if the directory is what a restore that was cut off has left half done.
+void refuse_unfinished(const std::string& directory);
+
 // Delta: once more before the exchange, since that may be hours later. Error if the destination is in use, or another directory, by now.
 void require_still_unused(const RestorePlace& place);
 
@@ -61,7 +64,7 @@ public:
     // Error::refused if another run has been there since inspect_place().
     RestoreStaging(const RestorePlace& place, RestoreState& state);
     int root() const { return destination_ ? destination_.get() : content_.get(); }  // of what is restored
-    int content() const { return content_.get(); }                                     // in place: where the gate files go
+    int content() const { return content_.get(); }                                   // in place: where the gate files go
 
 private:
     FileDescriptor directory_;

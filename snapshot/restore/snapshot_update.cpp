@@ -89,8 +89,8 @@ private:
 SnapshotUpdate::SnapshotUpdate(RestoreContext& context, const Manifest& before, int root)
     : context_(context), before_(before), root_(root), subvolume_(btrfs::subvolume_id(root)), limbo_name_(".nodesnap-limbo") {
     AttributeWriter::unseal(root);
-    while (stat_at(root, limbo_name_) || tree_find(context.repository.nodes(), context.backup.tree,
-                                                   key::dirent(context.backup.root_ino, limbo_name_))) {
+    while (stat_at(root, limbo_name_) ||
+           tree_find(context.repository.nodes(), context.backup.tree, key::dirent(context.backup.root_ino, limbo_name_))) {
         limbo_name_ += "-";
     }
     if (const int error = entry::make_directory(root, limbo_name_, 0700); error != 0) {
@@ -111,9 +111,7 @@ void SnapshotUpdate::for_each_name(
         if (parts.kind != key::Kind::kDirent) {
             continue;
         }
-        const auto entry_of = [](const std::optional<Bytes>& value) {
-            return value ? std::optional(decode_dirent(*value)) : std::nullopt;
-        };
+        const auto entry_of = [](const std::optional<Bytes>& value) { return value ? std::optional(decode_dirent(*value)) : std::nullopt; };
         const auto before = entry_of(change.before);
         const auto after = entry_of(change.after);
         if (before != after) {
@@ -162,9 +160,7 @@ void SnapshotUpdate::take_name(int directory, const std::string& name, const Dir
     if (!status || status->stx_ino != entry.ino || (status->stx_mode & S_IFMT) != type_bits(entry.type)) {
         throw not_as_stored(name + " isn't " + shown(entry.ino));
     }
-    const auto take = [&] {
-        return stat_at(limbo, taken) ? entry::remove(directory, name) : entry::rename(directory, name, limbo, taken);
-    };
+    const auto take = [&] { return stat_at(limbo, taken) ? entry::remove(directory, name) : entry::rename(directory, name, limbo, taken); };
     int error = take();
     if (error == EPERM && (entry.type == FileType::kRegular || entry.type == FileType::kDirectory)) {
         context_.sealed = AttributeWriter::unseal(open_held(entry.ino, O_RDONLY | O_NOFOLLOW).get()) || context_.sealed;
@@ -182,8 +178,7 @@ void SnapshotUpdate::require_changeable(const Touched& touched) const {
     const auto& after = *touched.after;
     const bool symlink = after.type == FileType::kSymlink && before.content != after.content;
     if (symlink || before.device_major != after.device_major || before.device_minor != after.device_minor) {
-        throw Error::failed(shown(touched.ino) + " was given anew since the local snapshot was taken",
-                            "restore with --no-snapshot");
+        throw Error::failed(shown(touched.ino) + " was given anew since the local snapshot was taken", "restore with --no-snapshot");
     }
 }
 
@@ -280,9 +275,8 @@ void SnapshotUpdate::finish_directory(int fd, std::uint64_t ino, const PathSourc
 
 void SnapshotUpdate::finish() {
     if (!before_.excludes.empty()) {
-        remove_foreign(context_, root_, {limbo_name_}, [this](int fd, std::uint64_t ino, const PathSource& path) {
-            finish_directory(fd, ino, path);
-        });
+        remove_foreign(context_, root_, {limbo_name_},
+                       [this](int fd, std::uint64_t ino, const PathSource& path) { finish_directory(fd, ino, path); });
     }
     TouchedInodes inodes(context_.repository.nodes(), before_, context_.backup);
     Touched touched;

@@ -1,8 +1,8 @@
 // SnapshotUpdate: makes of a writable clone of one backup's snapshot what another backup says. What is done follows what differs between
 // the two backups' trees, however large the node is.
 //
-// A clone has the inode numbers of the snapshot, which are those of its backup's tree. So nothing is looked for by its path: directories and
-// files are opened by number. What is changed goes through a directory of its own in the clone's root, the limbo:
+// A clone has the inode numbers of the snapshot, which are those of its backup's tree. So nothing is looked for by its path: directories
+// and files are opened by number. What is changed goes through a directory of its own in the clone's root, the limbo:
 //
 //   take_names    every name that the wanted backup doesn't have is taken away; what it led to waits in the limbo
 //   make_files    what is new or changed gets a name in the limbo, under which the restore's workers make or change it
@@ -10,8 +10,8 @@
 //   finish        what is left in the limbo is removed, and what the snapshot held beyond its backup (excluded names); then directories get
 //                 their attributes
 //
-// Not to be gone on with: one that was cut off is begun anew, with a new clone. Needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH. One thread, but
-// for what the sink of make_files() does. Memory: as TreeDiff, and one gathering of RestorePlan::kGatherBytes.
+// Not to be gone on with: one that was cut off is begun anew, with a new clone. Needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH. One thread,
+// but for what the sink of make_files() does. Memory: as TreeDiff, and one gathering of RestorePlan::kGatherBytes.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 #include "snapshot/restore/surroundings.h"
 
+#include "platform/error.h"
 #include "platform/file.h"
 #include "platform/path_below.h"
 #include "snapshot/overlap.h"
@@ -8,6 +9,11 @@ namespace nodesnap {
 
 void look_around(const Repository& repository, const RestorePlace& place, Report& report) {
     refuse_inside(repository.target(), place.parent);
+    const auto own = repository.target().local_directory();
+    if (place.delta && own && path_below(*own, place.destination)) {
+        throw Error::refused("the repository lies inside " + place.destination + ", of which nothing stays that isn't in the backup",
+                             "move the repository elsewhere");
+    }
     const std::string& node = repository.info().node.path;
     if (place.kind == RestorePlace::Kind::kMountRoot || node.empty() || !stat_path(node)) {
         return;

@@ -118,15 +118,9 @@ class Delta(harness.Case):
 
     @staticmethod
     def data_bytes(path):
-        total, position = 0, 0
         with open(path, "rb") as file:
-            while True:
-                try:
-                    begin = os.lseek(file.fileno(), position, os.SEEK_DATA)
-                except OSError:
-                    return total
-                position = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
-                total += position - begin
+            os.fsync(file.fileno())
+            return sum(end - begin for begin, end in compare.allocation(file.fileno(), os.path.getsize(path))[0])
 
     DIFFERS = 100 * 4096 + 3 * (1 << 20) + 20
 
@@ -138,8 +132,11 @@ class Delta(harness.Case):
         wanted = compare.snapshot_of(node, with_allocation=False)
         held = self.data_bytes(node / "pages")
         self.spoil(node)
+        planned = self.delta(repository, "latest", node, "--dry-run", *options)
         result = self.delta(repository, "latest", node, *options)
         self.assertLess(result["bytes"], most)
+        self.assertEqual(planned["basis"], result["basis"])
+        self.assertLess(abs(planned["bytes"] - result["bytes"]), 2 << 20)
         self.assert_same(wanted, node)
         self.assertEqual(self.data_bytes(node / "pages"), held, "a hole was filled")
         return node, repository, result, wanted
@@ -247,6 +244,7 @@ class Delta(harness.Case):
                     found = (node / "CURRENT").read_bytes()  # the one or the other, whole
                     self.assertEqual(len(os.listdir(node / "files")), 20 if found.endswith(b"1\n") else 21)
                 elif step not in ("restore.placed", "restore.staged", "file.synced", "file.renamed"):
+                    self.run_program("backup", node, repository, "--snapshot", "none", expect=harness.REFUSED)
                     self.assertFalse((node / "CURRENT").exists(), f"{step}: a gate file is there")
                 self.ok("restore", repository, wanted, node, "--delta", *options)
                 self.assert_same(full, node)
