@@ -86,14 +86,6 @@ void print_counts(std::ostream& out, const RestoreResult& result) {
     out << "  " << counts_of(result.files, result.directories, result.others) << '\n';
 }
 
-void print_plan(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
-    out << "would restore backup " << manifest.id.hex() << " of " << utc(manifest.snapshot_time_ns) << " UTC to "
-        << printable_name(options.destination) << '\n';
-    print_counts(out, result);
-    out << "  bytes to write: " << human_bytes(result.bytes) << "; space needed: " << human_bytes(result.required_bytes) << '\n'
-        << "  estimated time: " << human_duration(result.estimate) << '\n';
-}
-
 std::string basis_of(const RestoreResult& result) {
     return result.basis == "snapshot" ? "the local snapshot of backup " + result.basis_backup
            : result.basis == "clone"  ? "a clone of what was there, compared block by block"
@@ -104,10 +96,19 @@ void print_delta(std::ostream& out, const RestoreResult& result) {
     if (result.basis.empty()) {
         return;
     }
-    out << "  began with " << basis_of(result) << "\n";
+    out << "  beginning with " << basis_of(result) << "\n";
     if (!result.old_kept_as.empty()) {
         out << "  what was there before: " << printable_name(result.old_kept_as) << '\n';
     }
+}
+
+void print_plan(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
+    out << "would restore backup " << manifest.id.hex() << " of " << utc(manifest.snapshot_time_ns) << " UTC to "
+        << printable_name(options.destination) << '\n';
+    print_counts(out, result);
+    print_delta(out, result);
+    out << "  bytes to write: " << human_bytes(result.bytes) << "; space needed: " << human_bytes(result.required_bytes) << '\n'
+        << "  estimated time: " << human_duration(result.estimate) << '\n';
 }
 
 void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOptions& options, const RestoreResult& result) {
@@ -206,14 +207,18 @@ const Command kRestore = {
     "cut off is never mistaken for a finished one, and goes on when the same command is run again. At damaged data it stops; with\n"
     "--accept-incomplete it goes on, puts zeros for the blocks that are lost, and names each file and range. On btrfs the result is a\n"
     "subvolume. Owners are found by name first; what the destination can't hold is reported. Needs no lock and no write access\n"
-    "to the repository.\n",
+    "to the repository.\n"
+    "With --delta DESTINATION may hold something: it becomes what the backup says, and only what differs is written, into a clone\n"
+    "that is exchanged for it when it is complete (the old directory is then removed, or kept with --keep-old), or, with --in-place,\n"
+    "into the directory itself, its gate files moved away first and put back last.\n",
     "nodesnap restore /backup/node1 latest /var/lib/qdb/db\n"
     "nodesnap restore /backup/node1 --as-of 2024-05-31 /tmp/old --path data/conf --dry-run\n"
+    "nodesnap restore /backup/node1 latest /var/lib/qdb/db --delta --keep-old\n"
     "nodesnap restore /backup/node1 0a1b2c /srv/test/db --owner-map user:qdb=tester --owner-map group:qdb=tester\n",
     "0  restored\n"
     "1  failed or interrupted; run it again to go on\n"
     "2  wrong usage\n"
-    "3  refused, nothing was touched: destination not empty, in use or too small, --path names\n"
+    "3  refused, nothing was touched: destination not empty (without --delta), in use or too small, --path names\n"
     "   what the backup doesn't hold, or something of it could not be read when the backup was made\n"
     "4  restored, with warnings: zeros stand for what is lost (--accept-incomplete), something the destination can't hold,\n"
     "   something stored twice has lost a copy, a newer backup's manifest can't be read, or the destination lies inside the\n"
