@@ -52,7 +52,7 @@ void AttributeWriter::before_entries(int directory, const PathSource& path) {
     xattr::remove(directory, "system.posix_acl_default", path());
     xattr::remove(directory, "system.posix_acl_access", path());
     xattr::remove(directory, "btrfs.compression", path());
-    set_flags(directory, kBeforeData, inherited_flags_, path);
+    set_flags(directory, kBeforeData | kAfterData, inherited_flags_, path);
 }
 
 void AttributeWriter::before_data(int fd, const Inode& inode, const PathSource& path) {

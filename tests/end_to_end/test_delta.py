@@ -55,11 +55,15 @@ class Delta(harness.Case):
         repository = self.repository()
         changes = Changes(str(node), None, seed)
         log = changes.make(2 * CHANGES)
+        nodes = {}  # by the id of the backup
         for number in range(ROUNDS):
-            self.ok("backup", node, repository, *backup_options)
+            made = self.ok("backup", node, repository, *backup_options, "--json").json["backup"]["id"]
+            nodes[made] = compare.snapshot_of(node, with_allocation=False)
             log += changes.make(changes.random.choice((1, 5, CHANGES)))
             wanted = changes.random.choice(self.backups(repository))["id"]
             full = self.full(repository, wanted, mount / "full")
+            if "--exclude" not in backup_options:  # a backup of what a delta restore made is as good as any
+                self.assertEqual(compare.differences(nodes[wanted], full), [], f"seed {seed}")
             result = self.delta(repository, wanted, node, *options)
             self.assertEqual(result["basis"], basis, result)
             self.assert_same(full, node, f"seed {seed}, round {number}:\n" + "\n".join(log) + "\n")
