@@ -137,6 +137,10 @@ int lock_exclusive(int fd) noexcept {
     return attempt("lock", [&] { return ::flock(fd, LOCK_EX | LOCK_NB); });
 }
 
+int lock_shared(int fd) noexcept {
+    return attempt("lock", [&] { return ::flock(fd, LOCK_SH | LOCK_NB); });
+}
+
 std::uint64_t raise_descriptor_limit() noexcept {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {

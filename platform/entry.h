@@ -51,6 +51,7 @@ bool may_write(const std::string& directory) noexcept;
 
 // Takes an advisory lock (flock) on what `fd` is open on, for as long as it is open; EWOULDBLOCK while another holds it.
 int lock_exclusive(int fd) noexcept;
+int lock_shared(int fd) noexcept;  // the same; several may hold it
 
 // Lets this process open as many descriptors as the hard limit allows. Returns how many that is.
 std::uint64_t raise_descriptor_limit() noexcept;

@@ -45,18 +45,26 @@ std::uint64_t file_size(int fd, const std::string& path) {
 
 }  // namespace
 
-ExtentReader::ExtentReader(int fd, std::string path, std::uint64_t start)
-    : fd_(fd), path_(std::move(path)), position_(start), buffer_((sizeof(fiemap) + kBatch * sizeof(fiemap_extent)) / 8) {
+ExtentReader::ExtentReader(int fd, std::string path, std::uint64_t start, std::uint64_t end)
+    : fd_(fd),
+      path_(std::move(path)),
+      position_(start),
+      end_(std::min<std::uint64_t>(end, FIEMAP_MAX_OFFSET)),
+      buffer_((sizeof(fiemap) + kBatch * sizeof(fiemap_extent)) / 8) {
     static_assert(sizeof(fiemap) % 8 == 0 && sizeof(fiemap_extent) % 8 == 0);
 }
 
 bool ExtentReader::fill() {
     batch_.clear();
     taken_ = 0;
+    if (position_ >= end_) {
+        last_ = true;
+        return true;
+    }
     std::memset(buffer_.data(), 0, sizeof(fiemap));
     auto* const map = reinterpret_cast<fiemap*>(buffer_.data());
     map->fm_start = position_;
-    map->fm_length = FIEMAP_MAX_OFFSET - position_;
+    map->fm_length = end_ - position_;
     map->fm_extent_count = kBatch;
     map->fm_flags = synced_ ? 0 : FIEMAP_FLAG_SYNC;  // else data that was never synced looks unwritten
     synced_ = true;

@@ -32,8 +32,9 @@ struct Extent {
 
 class ExtentReader {
 public:
-    // `fd` must stay open and, for the SEEK_DATA way, its file position is used. Extents that end at or before `start` are left out.
-    ExtentReader(int fd, std::string path, std::uint64_t start = 0);
+    // `fd` must stay open and, for the SEEK_DATA way, its file position is used. Extents that end at or before `start` are left out,
+    // and such as begin at or after `end` need not come.
+    ExtentReader(int fd, std::string path, std::uint64_t start = 0, std::uint64_t end = UINT64_MAX);
     bool next(Extent& extent);                                          // false at the end; throws Error
     bool exact() const noexcept { return method_ == Method::kFiemap; }  // physical places and unwritten extents are told
 
@@ -48,6 +49,7 @@ private:
     int fd_;
     std::string path_;
     std::uint64_t position_;
+    std::uint64_t end_;
     Method method_ = Method::kFiemap;
     bool last_ = false;
     bool synced_ = false;

@@ -24,6 +24,7 @@ struct SnapshotEntry {
     std::string path;  // where an operator finds it; in the file system's top level: "btrfs:UUID/.nodesnap/NAME"
     std::int64_t created_ns = 0;
     bool temporary = false;  // made by a backup, not by `snapshot create`
+    bool in_use = false;     // list(): a running program has it as a Snapshot
 };
 
 // A snapshot in use. Removed by the destructor unless keep() was called (errors of that removal go nowhere: call remove() to hear of them).
@@ -57,7 +58,14 @@ public:
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
     virtual std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) = 0;
     virtual std::vector<SnapshotEntry> list() = 0;
+    // Error::refused if there is none of that name, or if it is in use.
     virtual void remove(const std::string& name) = 0;
+    // About what would come free were it removed alone.
+    virtual std::uint64_t held_bytes(const SnapshotEntry& entry) = 0;
+    // Removes a backup's snapshot, durably; false if it is in use, or gone.
+    virtual bool drop(const SnapshotEntry& entry) = 0;
+    // Until the space of all that was dropped has come free.
+    virtual void wait_for_space() = 0;
     // Of a dead backup, if there is one. May be called again, also to make an earlier removal durable.
     virtual void remove_temporary(const std::string& name) = 0;
 };

@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "platform/btrfs.h"
+#include "platform/btrfs_space.h"
 #include "platform/clock.h"
 #include "platform/directory_stream.h"
+#include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/file.h"
@@ -50,6 +54,24 @@ void remove_durably(int folder, const std::string& name, const std::string& show
     }
 }
 
+// Whether the name still is that of the opened snapshot.
+bool is_still_there(int folder, const std::string& name, int snapshot) {
+    const auto status = stat_at(folder, name);
+    return status && device_of(*status) == device_of(stat_fd(snapshot, name));
+}
+
+// A snapshot is in use while somebody has its root locked. A program that dies lets go of it. Who looks whether it is in use, or removes
+// it, has it locked for itself for a moment.
+bool hold(int folder, const std::string& name, int snapshot) {
+    constexpr std::chrono::milliseconds kBetween(10);
+    int failed = entry::lock_shared(snapshot);
+    for (int attempts = 100; failed == EWOULDBLOCK && attempts > 0; --attempts) {
+        std::this_thread::sleep_for(kBetween);
+        failed = entry::lock_shared(snapshot);
+    }
+    return failed == 0 && is_still_there(folder, name, snapshot);
+}
+
 class BtrfsSnapshot : public Snapshot {
 public:
     // From here on the snapshot on storage belongs to this object.
@@ -67,15 +89,21 @@ public:
         }
     }
 
-    // False if the node directory isn't in it.
+    // False if the node directory isn't in it, or if it is being removed.
     bool try_open() {
         subvolume_ = open_at(folder_.get(), on_disk_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        if (!hold(folder_.get(), on_disk_, subvolume_.get())) {
+            return false;
+        }
         root_.reset(std::max(try_open_long(subvolume_.get(), place_->inside(), O_RDONLY | O_DIRECTORY), -1));
         return static_cast<bool>(root_);
     }
 
     void open(std::int64_t taken_ns, std::int64_t duration_ns, Consistency consistency) {
         subvolume_ = open_at(folder_.get(), on_disk_, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        if (!hold(folder_.get(), on_disk_, subvolume_.get())) {
+            throw Error::failed("the snapshot " + entry_.path + " was removed by another program as soon as it was taken", "try again");
+        }
         root_ = open_long(subvolume_.get(), place_->inside(), O_RDONLY | O_DIRECTORY);
         entry_.created_ns = btrfs::subvolume_info(subvolume_.get()).created_ns;
         taken_ns_ = taken_ns;
@@ -206,8 +234,8 @@ public:
                 continue;
             }
             if (const FileDescriptor snapshot = open_snapshot(folder.get(), found.name)) {
-                entries.push_back(
-                    {name->given, place_->folder() + "/" + found.name, btrfs::subvolume_info(snapshot.get()).created_ns, name->temporary});
+                entries.push_back({name->given, place_->folder() + "/" + found.name, btrfs::subvolume_info(snapshot.get()).created_ns,
+                                   name->temporary, entry::lock_exclusive(snapshot.get()) == EWOULDBLOCK});
             }
         }
         std::sort(entries.begin(), entries.end(), [](const SnapshotEntry& a, const SnapshotEntry& b) {
@@ -220,7 +248,12 @@ public:
         if (const FileDescriptor folder = place_->open_folder(false)) {
             for (const bool temporary : {false, true}) {
                 const std::string on_disk = naming_.on_disk(name, temporary);
-                if (open_snapshot(folder.get(), on_disk)) {
+                if (const FileDescriptor snapshot = open_snapshot(folder.get(), on_disk)) {
+                    if (entry::lock_exclusive(snapshot.get()) == EWOULDBLOCK) {
+                        throw Error::refused(
+                            "the snapshot \"" + name + "\" of " + place_->node_directory() + " is in use by a running backup",
+                            "wait until that backup has ended");
+                    }
                     return remove_durably(folder.get(), on_disk, place_->folder() + "/" + on_disk);
                 }
             }
@@ -228,6 +261,34 @@ public:
         throw Error::refused(
             "there is no snapshot named \"" + name + "\" of " + place_->node_directory() + " in " + place_->describe_folder(),
             "see nodesnap snapshot list");
+    }
+
+    std::uint64_t held_bytes(const SnapshotEntry& entry) override {
+        const FileDescriptor folder = place_->open_folder(false);
+        const FileDescriptor snapshot =
+            folder ? open_snapshot(folder.get(), naming_.on_disk(entry.name, entry.temporary)) : FileDescriptor();
+        return snapshot ? btrfs::held_bytes(snapshot.get(), place_->subvolume(), entry.path) : 0;
+    }
+
+    bool drop(const SnapshotEntry& entry) override {
+        const std::string on_disk = naming_.on_disk(entry.name, true);
+        const FileDescriptor folder = place_->open_folder(false);
+        const FileDescriptor snapshot = folder ? open_snapshot(folder.get(), on_disk) : FileDescriptor();
+        // From the lock to the removal nobody begins to use it: who opened it meanwhile sees afterwards that it has gone.
+        if (!snapshot || entry::lock_exclusive(snapshot.get()) != 0 || !is_still_there(folder.get(), on_disk, snapshot.get())) {
+            return false;
+        }
+        const std::uint64_t id = btrfs::subvolume_info(snapshot.get()).id;
+        remove_durably(folder.get(), on_disk, entry.path);
+        dropped_.push_back(id);
+        return true;
+    }
+
+    void wait_for_space() override {
+        for (const std::uint64_t id : dropped_) {
+            btrfs::wait_until_cleaned(place_->subvolume(), id, place_->node_directory());
+        }
+        dropped_.clear();
     }
 
     void remove_temporary(const std::string& name) override {
@@ -258,6 +319,7 @@ private:
     ExcludeRules excludes_;
     SnapshotNaming naming_;
     std::string reason_;
+    std::vector<std::uint64_t> dropped_;  // ids of subvolumes whose space wasn't waited for yet
 };
 
 }  // namespace

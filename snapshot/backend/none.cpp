@@ -117,6 +117,9 @@ public:
     void remove(const std::string& name) override {
         throw Error::refused("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");
     }
+    std::uint64_t held_bytes(const SnapshotEntry&) override { return 0; }
+    bool drop(const SnapshotEntry&) override { return false; }
+    void wait_for_space() override {}
     void remove_temporary(const std::string&) override {}
 
 private:

@@ -1,10 +1,15 @@
-// nodesnap snapshot: makes, lists and removes snapshots of a node directory on its own storage.
+// nodesnap snapshot: makes, lists, removes and bounds snapshots of a node directory on its own storage.
 #include <algorithm>
+#include <chrono>
+#include <optional>
 
 #include "io/units.h"
+#include "platform/interrupt.h"
 #include "snapshot/backend/backend.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/command/snapshot_trim.h"
+#include "snapshot/trim.h"
 
 namespace nodesnap::command {
 namespace {
@@ -13,6 +18,7 @@ void declare(OptionSet& options) {
     options.value("snapshot", "KIND", "what takes it: auto or btrfs (default: auto)");
     options.value("snapshot-dir", "DIR", "where snapshots are kept (default: a place beside the node's subvolume, see the guide)");
     options.list("exclude", "PATTERN", "with create: a nested subvolume or mount that may be missing in the snapshot (may be repeated)");
+    declare_trim(options);
     options.flag("json", "print a JSON document");
 }
 
@@ -67,25 +73,47 @@ ExitStatus create(Call& call, SnapshotBackend& backend, const std::string& name)
     return ExitStatus::kDone;
 }
 
+// Who may not read the file system's trees can list all the same.
+std::optional<std::uint64_t> held_by(SnapshotBackend& backend, const SnapshotEntry& entry) {
+    try {
+        return backend.held_bytes(entry);
+    } catch (const Error&) {
+        throw_if_interrupted();
+        return std::nullopt;
+    }
+}
+
 ExitStatus list(Call& call, SnapshotBackend& backend) {
-    const auto entries = backend.list();
+    const auto snapshots = classify(backend.list());
+    const std::int64_t now = utc_now();
     if (call.json()) {
+        call.document().name("location", backend.describe_location());
+        call.document().begin_array("snapshots");
+    }
+    for (const ClassifiedSnapshot& snapshot : snapshots) {
+        const auto held = held_by(backend, snapshot.entry);
+        const std::chrono::nanoseconds age(std::max<std::int64_t>(0, now - snapshot.entry.created_ns));
+        if (!call.json()) {
+            call.out() << utc(snapshot.entry.created_ns) << "  " << printable_name(snapshot.entry.name) << "  "
+                       << printable_name(snapshot.entry.path) << "  (" << describe_role(snapshot) << ", " << human_duration(age)
+                       << " old, holds " << (held ? "about " + human_bytes(*held) : "an unknown amount")
+                       << (snapshot.entry.in_use ? ", in use" : "") << ")\n";
+            continue;
+        }
         JsonWriter& document = call.document();
-        document.name("location", backend.describe_location());
-        document.begin_array("snapshots");
-        for (const SnapshotEntry& entry : entries) {
-            document.begin_object();
-            write_entry(document, entry);
-            document.end();
+        document.begin_object();
+        write_snapshot(document, snapshot);
+        document.member("age_seconds", std::chrono::duration_cast<std::chrono::seconds>(age).count());
+        if (held) {
+            document.member("held_bytes", *held);
+        } else {
+            document.null("held_bytes");
         }
         document.end();
-        return ExitStatus::kDone;
     }
-    for (const SnapshotEntry& entry : entries) {
-        call.out() << utc(entry.created_ns) << "  " << printable_name(entry.name) << "  " << printable_name(entry.path)
-                   << (entry.temporary ? "  (made by a backup)" : "") << '\n';
-    }
-    if (entries.empty()) {
+    if (call.json()) {
+        call.document().end();
+    } else if (snapshots.empty()) {
         call.out() << "no snapshots in " << printable_name(backend.describe_location()) << '\n';
     }
     return ExitStatus::kDone;
@@ -103,15 +131,23 @@ ExitStatus remove(Call& call, SnapshotBackend& backend, const std::string& name)
 }
 
 ExitStatus run(Call& call) {
-    const std::string action = call.positional("ACTION (create, list or remove)");
-    const std::vector<std::string> actions = {"create", "list", "remove"};
+    const std::string action = call.positional("ACTION (create, list, remove or trim)");
+    const std::vector<std::string> actions = {"create", "list", "remove", "trim"};
     if (std::find(actions.begin(), actions.end(), action) == actions.end()) {
         throw Error::usage("unknown action \"" + printable_name(action) + "\"", suggestion(action, actions));
     }
     const std::string directory = call.positional("NODE_DIR");
-    const std::string name = action == "list" ? "" : action == "remove" ? call.positional("NAME") : call.optional_positional("NAME");
+    const std::string name = action == "list" || action == "trim" ? ""
+                             : action == "remove"                 ? call.positional("NAME")
+                                                                  : call.optional_positional("NAME");
     call.end_of_positionals();
     check_name(name);
+    TrimOptions trim_options;
+    if (action == "trim") {
+        trim_options = read_trim_options(call.options(), directory);
+    } else {
+        refuse_trim_options(call.options(), action);
+    }
     BackendOptions options;
     options.kind = call.options().text("snapshot", "auto");
     if (options.kind != "auto" && options.kind != "btrfs") {
@@ -125,6 +161,9 @@ ExitStatus run(Call& call) {
     if (action == "create") {
         return create(call, *backend, name);
     }
+    if (action == "trim") {
+        return trim(call, *backend, trim_options, directory);
+    }
     return action == "list" ? list(call, *backend) : remove(call, *backend, name);
 }
 
@@ -132,20 +171,26 @@ ExitStatus run(Call& call) {
 
 const Command kSnapshot = {
     "snapshot",
-    "make, list and remove snapshots on the node's own storage",
+    "make, list, remove and bound snapshots on the node's own storage",
     "nodesnap snapshot create NODE_DIR [NAME] [OPTION]...\n"
     "nodesnap snapshot list NODE_DIR [OPTION]...\n"
-    "nodesnap snapshot remove NODE_DIR NAME [OPTION]...\n",
+    "nodesnap snapshot remove NODE_DIR NAME [OPTION]...\n"
+    "nodesnap snapshot trim NODE_DIR [--min-free SIZE|PERCENT] [--max-age AGE] [--max-count N] [OPTION]...\n",
     "Such a snapshot is taken in milliseconds and takes no space at first, but it lies on the node's own disk and is lost with it:\n"
     "it is no backup. A NAME is made from the time if none is given. Those that backups make for themselves are listed too; what a\n"
-    "dead backup left is removed by the next one.\n",
+    "dead backup left is removed by the next one. list tells what each one is, how old, and about how much would come free without it.\n"
+    "trim is made for a timer: it drops parents, the snapshots that backups keep to tell the next ones what has changed, the oldest\n"
+    "first, until the bounds are kept, and says what each costs: the next backup reads the whole node, and stores what differs. What\n"
+    "an operator made or kept is never dropped, nor what a running backup uses; what an unfinished backup left only at last.\n",
     "nodesnap snapshot create /var/lib/qdb/db before-upgrade\n"
-    "nodesnap snapshot list /var/lib/qdb/db\n",
+    "nodesnap snapshot list /var/lib/qdb/db\n"
+    "nodesnap snapshot trim /var/lib/qdb/db --min-free 10% --max-age 7d\n",
     "0  done\n"
     "1  failed\n"
     "2  wrong usage\n"
     "3  refused: the storage has no snapshots, the directory holds a nested subvolume or mount, a snapshot of that name is there\n"
-    "   already (create) or none is (remove)\n",
+    "   already (create), none is, or a backup uses it (remove)\n"
+    "4  trim: done, but --min-free could not be reached, or the snapshot of an unfinished backup was dropped\n",
     declare,
     run,
 };

@@ -1,0 +1,173 @@
+#include "snapshot/trim.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "io/units.h"
+#include "platform/error.h"
+#include "platform/interrupt.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr std::size_t kRepositoryDigits = 8;
+
+// "<session>-<first digits of the repository's uuid>", as a backup names its snapshot. Empty if it isn't that.
+std::string repository_of(const std::string& name) {
+    if (name.size() <= kRepositoryDigits || name[name.size() - kRepositoryDigits - 1] != '-') {
+        return "";
+    }
+    std::string digits = name.substr(name.size() - kRepositoryDigits);
+    return digits.find_first_not_of("0123456789abcdef") == std::string::npos ? digits : "";
+}
+
+class Trim {
+public:
+    Trim(SnapshotBackend& backend, const TrimOptions& options, const FreeSpaceProbe& probe,
+         const std::function<void(const DroppedSnapshot&, const FreeSpace&)>& dropped, Report& report)
+        : backend_(backend), options_(options), probe_(probe), tell_(dropped), report_(report) {}
+
+    TrimResult run() {
+        left_ = classify(backend_.list());
+        std::erase_if(left_, [](const ClassifiedSnapshot& snapshot) { return snapshot.role == SnapshotRole::kOperators; });
+        space_ = probe_();
+        // The oldest first. What an unfinished backup may go on from, only when nothing else is left to drop.
+        std::stable_partition(left_.begin(), left_.end(),
+                              [](const ClassifiedSnapshot& snapshot) { return snapshot.role != SnapshotRole::kUnfinished; });
+        count_ = left_.size();
+        for (const ClassifiedSnapshot& snapshot : left_) {
+            throw_if_interrupted();
+            const std::string reason = reason_to_drop(snapshot);
+            if (!reason.empty()) {
+                drop(snapshot, reason);
+            }
+        }
+        result_.free_bytes = space_.free_bytes;
+        result_.used_bytes = space_.used_bytes;
+        result_.enough = !lacks_space();
+        return std::move(result_);
+    }
+
+private:
+    std::chrono::nanoseconds age_of(const ClassifiedSnapshot& snapshot) const {
+        // A clock that was set back makes nothing old.
+        return std::chrono::nanoseconds(std::max<std::int64_t>(0, options_.now_ns - snapshot.entry.created_ns));
+    }
+    bool lacks_space() const { return options_.min_free_bytes && space_.free_bytes < *options_.min_free_bytes; }
+
+    std::string reason_to_drop(const ClassifiedSnapshot& snapshot) const {
+        if (options_.max_age && age_of(snapshot) > *options_.max_age) {
+            return "age";
+        }
+        if (options_.max_count && count_ > *options_.max_count) {
+            return "count";
+        }
+        return lacks_space() ? "free" : "";
+    }
+
+    void drop(const ClassifiedSnapshot& snapshot, const std::string& reason) {
+        if (snapshot.entry.in_use) {
+            result_.in_use.push_back(snapshot);
+            return;
+        }
+        DroppedSnapshot dropped{snapshot, age_of(snapshot), held_by(snapshot), reason};
+        if (options_.dry_run) {
+            space_.free_bytes += dropped.held_bytes;
+        } else {
+            if (!backend_.drop(snapshot.entry)) {
+                result_.in_use.push_back(snapshot);
+                return;
+            }
+        }
+        --count_;
+        result_.dropped.push_back(dropped);
+        tell_(dropped, space_);  // before anything can fail
+        if (!options_.dry_run) {
+            backend_.wait_for_space();
+            space_ = probe_();
+        }
+        if (snapshot.role == SnapshotRole::kUnfinished) {
+            report_.warn("the snapshot " + snapshot.entry.name + (options_.dry_run ? " may be" : " may have been") +
+                         " that of an unfinished backup: what that backup has read can't be gone on from, the next one begins anew");
+        }
+    }
+
+    // To know is no condition of dropping it: on a full or damaged file system it may not be told.
+    std::uint64_t held_by(const ClassifiedSnapshot& snapshot) {
+        try {
+            return backend_.held_bytes(snapshot.entry);
+        } catch (const Error& error) {
+            throw_if_interrupted();
+            report_.warn("cannot tell what the snapshot " + snapshot.entry.name + " holds: " + error.message());
+            return 0;
+        }
+    }
+
+    SnapshotBackend& backend_;
+    const TrimOptions& options_;
+    const FreeSpaceProbe& probe_;
+    const std::function<void(const DroppedSnapshot&, const FreeSpace&)>& tell_;
+    Report& report_;
+    std::vector<ClassifiedSnapshot> left_;
+    std::size_t count_ = 0;
+    FreeSpace space_;
+    TrimResult result_;
+};
+
+}  // namespace
+
+std::string to_string(SnapshotRole role) {
+    switch (role) {
+        case SnapshotRole::kOperators:
+            return "operator's";
+        case SnapshotRole::kParent:
+            return "parent";
+        case SnapshotRole::kUnfinished:
+            return "unfinished";
+        case SnapshotRole::kUnknown:
+            break;
+    }
+    return "unknown";
+}
+
+std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entries) {
+    std::map<std::string, std::size_t> number_of;  // snapshots by repository
+    std::vector<ClassifiedSnapshot> classified;
+    for (const SnapshotEntry& entry : entries) {
+        ClassifiedSnapshot snapshot{entry, SnapshotRole::kOperators, ""};
+        if (entry.temporary) {
+            snapshot.repository = repository_of(entry.name);
+            snapshot.role = snapshot.repository.empty() ? SnapshotRole::kUnknown : SnapshotRole::kParent;
+            ++number_of[snapshot.repository];
+        }
+        classified.push_back(std::move(snapshot));
+    }
+    // A backup that ends well leaves one of its repository. Of several, the newest belongs to one that didn't.
+    std::map<std::string, std::size_t> seen;
+    for (ClassifiedSnapshot& snapshot : classified) {
+        if (snapshot.role == SnapshotRole::kParent && number_of[snapshot.repository] > 1 &&
+            ++seen[snapshot.repository] == number_of[snapshot.repository]) {
+            snapshot.role = SnapshotRole::kUnfinished;
+        }
+    }
+    return classified;
+}
+
+TrimResult trim_snapshots(SnapshotBackend& backend, const TrimOptions& options, const FreeSpaceProbe& probe,
+                          const std::function<void(const DroppedSnapshot&, const FreeSpace&)>& dropped, Report& report) {
+    return Trim(backend, options, probe, dropped, report).run();
+}
+
+std::string describe(const DroppedSnapshot& dropped, std::uint64_t used_bytes, bool dry_run) {
+    const ClassifiedSnapshot& snapshot = dropped.snapshot;
+    const std::string of = snapshot.repository.empty()                  ? "the snapshot " + snapshot.entry.name + " of a backup"
+                           : snapshot.role == SnapshotRole::kUnfinished ? "the newest snapshot of repository " + snapshot.repository
+                                                                        : "the parent snapshot of repository " + snapshot.repository;
+    return (dry_run ? "would drop " : "dropped ") + of + ", " + human_duration(dropped.age) + " old, which " +
+           (dry_run ? "holds" : "held") + " about " + human_bytes(dropped.held_bytes) +
+           ": the next backup into that repository reads the whole node (up to about " + human_bytes(used_bytes) +
+           " of data) and compares, and stores only what differs";
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,124 @@
+"""Parents that fill the node's file system are dropped before its daemon can't write any more; and the next backup goes on without them."""
+
+import errno
+import os
+import signal
+
+import harness
+
+MIB = 1 << 20
+
+
+class Trim(harness.Case):
+    def setUp(self):
+        super().setUp()
+        self.mount_point = self.file_system("btrfs", 768)
+        self.node = self.subvolume(self.mount_point / "node")
+
+    def write(self, name, mib):
+        with open(self.node / name, "wb") as file:
+            for _ in range(mib):
+                file.write(os.urandom(MIB))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def snapshots(self):
+        return self.ok("snapshot", "list", self.node, "--json").json["snapshots"]
+
+    def free(self):
+        status = os.statvfs(self.node)
+        return status.f_bavail * status.f_frsize
+
+    def test_daemon_can_write_again(self):
+        """Two repositories' parents hold what the daemon has replaced since; trim drops as many as are needed, and the operator's own never."""
+        first, second = self.repository("first"), self.repository("second")
+        prefixes = [self.ok("list", repository, "--json").json["uuid"][:8] for repository in (first, second)]
+        self.write("old", 100)
+        self.ok("backup", self.node, first)
+        (self.node / "old").unlink()
+        self.write("newer", 100)
+        self.ok("backup", self.node, second)
+        (self.node / "newer").unlink()
+        self.ok("snapshot", "create", self.node, "mine")
+        listed = self.snapshots()
+        self.assertEqual([entry["role"] for entry in listed], ["parent", "parent", "operator's"])
+        self.assertEqual([entry["repository_prefix"] for entry in listed], prefixes + [""])
+        self.assertEqual([entry["held_bytes"] for entry in listed], [100 * MIB, 100 * MIB, 0])
+        # The daemon writes until it can't.
+        with self.assertRaises(OSError) as failed:
+            for number in range(1000):
+                self.write(f"fill{number}", 8)
+        self.assertEqual(failed.exception.errno, errno.ENOSPC)
+        os.unlink(self.node / f"fill{number}")
+        os.sync()
+        wanted = self.free() + 60 * MIB
+        dry = self.ok("snapshot", "trim", self.node, "--min-free", wanted, "--dry-run", "--json").json
+        self.assertEqual([entry["repository_prefix"] for entry in dry["dropped"]], prefixes[:1])
+        self.assertEqual(len(self.snapshots()), 3)
+
+        result = self.ok("snapshot", "trim", self.node, "--min-free", str(wanted))
+        self.assertIn(f"dropped the parent snapshot of repository {prefixes[0]}, ", result.out)
+        self.assertIn("held about 100.0 MiB: the next backup into that repository reads the whole node", result.out)
+        self.assertGreaterEqual(self.free(), wanted)
+        self.write("again", 50)
+        self.assertEqual([entry["role"] for entry in self.snapshots()], ["parent", "operator's"])
+
+        # More than there is: it says so, and leaves the operator's.
+        result = self.run_program("snapshot", "trim", self.node, "--min-free", "99%", "--json", expect=harness.WARNINGS).json
+        self.assertFalse(result["enough"])
+        self.assertEqual([(entry["repository_prefix"], entry["reason"]) for entry in result["dropped"]], [(prefixes[1], "free")])
+        self.assertEqual([entry["name"] for entry in self.snapshots()], ["mine"])
+
+        for number in range(1000):
+            (self.node / f"fill{number}").unlink(missing_ok=True)
+        made = self.ok("backup", self.node, first, "--json").json
+        self.assertIn("no earlier backup's snapshot is there", made["parent_missing"])
+        self.assertIn("snapshot trim", made["parent_missing"])
+        self.assertEqual(len(self.snapshots()), 2)
+
+    def test_age_and_count(self):
+        for name in ("first", "second"):
+            self.ok("backup", self.node, self.repository(name))
+        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-age", "7d", "--json").json["dropped"], [])
+        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-count", "2", "--json").json["dropped"], [])
+        newest = self.snapshots()[1]["name"]
+        self.assertEqual(len(self.ok("snapshot", "trim", self.node, "--max-count", "1", "--json").json["dropped"]), 1)
+        self.assertEqual([entry["name"] for entry in self.snapshots()], [newest])
+        dropped = self.ok("snapshot", "trim", self.node, "--max-age", "0", "--json").json["dropped"]
+        self.assertEqual([entry["reason"] for entry in dropped], ["age"])
+        self.assertEqual(self.snapshots(), [])
+
+    def test_running_backup_keeps_its_snapshots(self):
+        repository = self.repository()
+        self.write("file", 1)
+        self.ok("backup", self.node, repository)
+        self.write("file", 1)
+        child = self.start_program("backup", self.node, repository, program=harness.FAULTS, environment={"NODESNAP_STOP_AT": "backup.drained"})
+        self.wait_until_stopped(child)
+        result = self.ok("snapshot", "trim", self.node, "--max-count", "0", "--max-age", "0", "--json").json
+        self.assertEqual(result["dropped"], [])
+        self.assertEqual(len(result["in_use"]), 2)
+        name = self.snapshots()[0]["name"]
+        self.run_program("snapshot", "remove", self.node, name, expect=harness.REFUSED)
+        child.send_signal(signal.SIGCONT)
+        self.assertEqual(self.finish(child).status, harness.DONE)
+        self.assertEqual([entry["in_use"] for entry in self.snapshots()], [False])
+        self.ok("verify", repository, "--data")
+
+    def wait_until_stopped(self, child):
+        _, status = os.waitpid(child.pid, os.WUNTRACED)
+        self.assertTrue(os.WIFSTOPPED(status), status)
+
+    def test_wrong_usage(self):
+        for arguments in ([], ["--min-free", "x"], ["--min-free", "100%"], ["--min-free", "-1%"], ["--min-free", "%"], ["--max-age", "soon"],
+                          ["--max-count", "-1"], ["--max-count", "x"]):
+            result = self.run_program("snapshot", "trim", self.node, *arguments, expect=harness.USAGE)
+            self.assertIn("nodesnap: ", result.err)
+        self.run_program("snapshot", "list", self.node, "--max-count", "1", expect=harness.USAGE)
+        self.run_program("snapshot", "list", self.node, "--dry-run", expect=harness.USAGE)
+        self.run_program("snapshot", "trim", self.scratch, "--max-count", "1", expect=harness.REFUSED)
+        self.run_program("snapshot", "trim", self.scratch / "none", "--min-free", "1%", expect=harness.REFUSED)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,214 @@
+// Trimming the snapshots of a real node directory on btrfs, at whatever time the test says it is.
+#include "snapshot/trim.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+
+#include "platform/btrfs.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "tests/support/loop_mount.h"
+
+namespace nodesnap {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::hours;
+using std::chrono::nanoseconds;
+using Names = std::vector<std::string>;
+
+std::string session(char digit) {
+    return std::string(32, digit);
+}
+
+class TrimTest : public testing::Test {
+protected:
+    void SetUp() override {
+        NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+        mount_ = std::make_unique<test::LoopMount>("btrfs");
+        btrfs::create_subvolume(open_path(mount_->path(), O_RDONLY).get(), "node");
+        backend_ = choose();
+    }
+    std::unique_ptr<SnapshotBackend> choose() const { return choose_backend(*mount_ / "node", ExcludeRules({}), {}); }
+    std::unique_ptr<Snapshot> use(const std::string& name, bool temporary = true) { return backend_->create(name, temporary); }
+    void keep(const std::string& name, bool temporary = true) { use(name, temporary)->keep(); }
+    void write(const std::string& name) { write_file_durably(*mount_ / ("node/" + name), std::string(1 << 20, 'x')); }
+    std::int64_t created(const std::string& name) const {
+        for (const SnapshotEntry& entry : backend_->list()) {
+            if (entry.name == name) {
+                return entry.created_ns;
+            }
+        }
+        throw Error::failed("no snapshot " + name);
+    }
+    Names names() const {
+        Names found;
+        for (const SnapshotEntry& entry : backend_->list()) {
+            found.push_back(entry.name);
+        }
+        return found;
+    }
+    TrimResult trim(TrimOptions options) {
+        if (options.now_ns == 0) {
+            options.now_ns = created(names().back()) + 1;
+        }
+        const FreeSpaceProbe probe = [this] { return FreeSpace{free_.at(std::min(probed_++, free_.size() - 1)), 1000}; };
+        return trim_snapshots(
+            *choose(), options, probe,
+            [this](const DroppedSnapshot& dropped, const FreeSpace&) {
+                told_.push_back(dropped.snapshot.entry.name + " " + dropped.reason);
+            },
+            report_);
+    }
+
+    const std::string a1_ = session('a') + "-11111111";
+    const std::string b1_ = session('b') + "-11111111";
+    const std::string a2_ = session('a') + "-22222222";
+    const std::string a3_ = session('a') + "-33333333";
+    std::unique_ptr<test::LoopMount> mount_;
+    std::unique_ptr<SnapshotBackend> backend_;
+    std::vector<std::uint64_t> free_{1000};  // what each look finds
+    std::size_t probed_ = 0;
+    Names told_;
+    Report report_;
+};
+
+TEST_F(TrimTest, SaysWhatEachSnapshotIs) {
+    keep("before-upgrade", false);
+    keep(a1_);
+    keep(a2_);
+    keep(b1_);
+    keep("odd");
+    std::vector<std::pair<SnapshotRole, std::string>> roles;
+    for (const ClassifiedSnapshot& snapshot : classify(backend_->list())) {
+        roles.emplace_back(snapshot.role, snapshot.repository);
+    }
+    const std::vector<std::pair<SnapshotRole, std::string>> expected = {{SnapshotRole::kOperators, ""},
+                                                                        {SnapshotRole::kParent, "11111111"},
+                                                                        {SnapshotRole::kParent, "22222222"},
+                                                                        {SnapshotRole::kUnfinished, "11111111"},
+                                                                        {SnapshotRole::kUnknown, ""}};
+    EXPECT_EQ(roles, expected);
+}
+
+TEST_F(TrimTest, DropsWhatIsOlderThanTheBound) {
+    keep(a1_);
+    keep("mine", false);
+    keep(a2_);
+    const std::int64_t now = created(a1_) + nanoseconds(hours(2)).count();
+    EXPECT_TRUE(trim({{}, hours(2), {}, false, now}).dropped.empty());
+    EXPECT_TRUE(trim({{}, hours(2), {}, false, created(a1_) - 5}).dropped.empty()) << "a clock that was set back";
+    const TrimResult result = trim({{}, hours(2), {}, false, now + 1});
+    ASSERT_EQ(result.dropped.size(), 1U);
+    EXPECT_EQ(result.dropped[0].age, nanoseconds(hours(2)) + nanoseconds(1));
+    EXPECT_EQ(told_, Names{a1_ + " age"});
+    EXPECT_EQ(names(), (Names{"mine", a2_}));
+    trim({{}, hours(2), {}, false, now + nanoseconds(hours(1000)).count()});
+    EXPECT_EQ(names(), Names{"mine"});
+}
+
+TEST_F(TrimTest, BoundsTheNumberOverAllRepositories) {
+    keep(a1_);
+    keep("mine", false);
+    keep(a2_);
+    keep(a3_);
+    EXPECT_TRUE(trim({{}, {}, 3, false, 0}).dropped.empty());
+    trim({{}, {}, 1, false, 0});
+    EXPECT_EQ(told_, (Names{a1_ + " count", a2_ + " count"}));
+    EXPECT_EQ(names(), (Names{"mine", a3_}));
+    EXPECT_EQ(report_.count(), 0U);
+}
+
+TEST_F(TrimTest, DropsForSpaceUntilThereIsEnough) {
+    keep(a1_);
+    keep(a2_);
+    keep(a3_);
+    free_ = {10, 20, 30, 40};
+    const TrimResult result = trim({30, {}, {}, false, 0});
+    EXPECT_EQ(told_, (Names{a1_ + " free", a2_ + " free"}));
+    EXPECT_TRUE(result.enough);
+    EXPECT_EQ(result.free_bytes, 30U);
+    EXPECT_EQ(names(), Names{a3_});
+}
+
+TEST_F(TrimTest, AnUnfinishedBackupsSnapshotGoesLastWithAWarning) {
+    keep(a1_);
+    keep(b1_);
+    keep(a2_);
+    free_ = {10, 20, 30, 40};
+    EXPECT_TRUE(trim({30, {}, {}, false, 0}).enough);
+    EXPECT_EQ(names(), Names{b1_});
+    // Alone it looks like a parent.
+    keep(session('c') + "-11111111");
+    probed_ = 0;
+    free_ = {10};
+    EXPECT_FALSE(trim({30, {}, {}, false, 0}).enough);
+    EXPECT_TRUE(names().empty());
+    ASSERT_EQ(report_.count(), 1U);
+    EXPECT_NE(report_.warnings()[0].find("unfinished backup"), std::string::npos);
+}
+
+TEST_F(TrimTest, ADryRunCountsWhatIsHeldAndDropsNothing) {
+    write("file");
+    keep(a1_);
+    fs::remove(*mount_ / "node/file");
+    sync_file_system(open_path(*mount_ / "node", O_RDONLY).get(), "node");
+    keep(a2_);
+    free_ = {1000};
+    const TrimResult result = trim({1 << 20, {}, {}, true, 0});
+    ASSERT_EQ(result.dropped.size(), 1U);
+    EXPECT_EQ(result.dropped[0].held_bytes, 1U << 20);
+    EXPECT_EQ(result.free_bytes, 1000U + (1 << 20));
+    EXPECT_TRUE(result.enough);
+    EXPECT_EQ(names(), (Names{a1_, a2_}));
+}
+
+TEST_F(TrimTest, WhatIsInUseStays) {
+    keep(a1_);
+    const SnapshotProof proof = [&] {
+        auto snapshot = use(a2_);
+        snapshot->keep();
+        return snapshot->proof();
+    }();
+    {
+        const auto used = backend_->find(a2_, proof);
+        ASSERT_TRUE(used);
+        const auto also_used = choose()->find(a2_, proof);
+        EXPECT_TRUE(also_used) << "two backups can use one";
+        const TrimResult result = trim({{}, {}, 0, false, 0});
+        ASSERT_EQ(result.in_use.size(), 1U);
+        EXPECT_EQ(result.in_use[0].entry.name, a2_);
+        EXPECT_EQ(names(), Names{a2_});
+        EXPECT_TRUE(backend_->list()[0].in_use);
+        EXPECT_FALSE(choose()->drop(SnapshotEntry{a2_, "", 0, true}));  // without a look before
+        try {
+            backend_->remove(a2_);
+            ADD_FAILURE() << "removed";
+        } catch (const Error& error) {
+            EXPECT_EQ(error.status(), ExitStatus::kRefused);
+            EXPECT_NE(error.message().find("in use by a running backup"), std::string::npos) << error.message();
+        }
+    }
+    EXPECT_FALSE(backend_->list()[0].in_use);
+    EXPECT_EQ(trim({{}, {}, 0, false, 0}).dropped.size(), 1U);
+    EXPECT_EQ(backend_->find(a2_, proof), nullptr);
+}
+
+TEST_F(TrimTest, ANewOneIsInUseFromTheBeginning) {
+    const auto used = use(a1_);
+    EXPECT_TRUE(trim({{}, {}, 0, false, 0}).dropped.empty());
+    EXPECT_EQ(names(), Names{a1_});
+}
+
+TEST(TrimTextTest, SaysWhatItCosts) {
+    DroppedSnapshot dropped{{SnapshotEntry{"n", "p", 0, true}, SnapshotRole::kParent, "0a1b2c3d"}, hours(50), 3u << 30, "free"};
+    EXPECT_EQ(describe(dropped, std::uint64_t{40} << 30, false),
+              "dropped the parent snapshot of repository 0a1b2c3d, 2d 02h old, which held about 3.0 GiB: the next backup into that "
+              "repository reads the whole node (up to about 40.0 GiB of data) and compares, and stores only what differs");
+}
+
+}  // namespace
+}  // namespace nodesnap
