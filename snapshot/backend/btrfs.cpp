@@ -42,11 +42,13 @@ FileDescriptor open_snapshot(int folder, const std::string& name) {
 }
 
 // After it no power cut brings the snapshot back. It may be gone already: who deleted it may have died before that was durable.
-void remove_durably(int folder, const std::string& name, const std::string& shown) {
+// `locked` is closed in between: the kernel gives the space back when nobody has it open, and a commit after that makes it begin at once.
+void remove_durably(int folder, const std::string& name, const std::string& shown, FileDescriptor locked = {}) {
     try {
         if (stat_at(folder, name)) {
             btrfs::delete_subvolume(folder, name);
         }
+        locked.reset();
         fault::step("snapshot.deleted");
         btrfs::commit(folder, shown);
     } catch (const Error& error) {
@@ -248,13 +250,13 @@ public:
         if (const FileDescriptor folder = place_->open_folder(false)) {
             for (const bool temporary : {false, true}) {
                 const std::string on_disk = naming_.on_disk(name, temporary);
-                if (const FileDescriptor snapshot = open_snapshot(folder.get(), on_disk)) {
+                if (FileDescriptor snapshot = open_snapshot(folder.get(), on_disk)) {
                     if (entry::lock_exclusive(snapshot.get()) == EWOULDBLOCK) {
                         throw Error::refused(
                             "the snapshot \"" + name + "\" of " + place_->node_directory() + " is in use by a running backup",
                             "wait until that backup has ended");
                     }
-                    return remove_durably(folder.get(), on_disk, place_->folder() + "/" + on_disk);
+                    return remove_durably(folder.get(), on_disk, place_->folder() + "/" + on_disk, std::move(snapshot));
                 }
             }
         }
@@ -273,13 +275,13 @@ public:
     bool drop(const SnapshotEntry& entry) override {
         const std::string on_disk = naming_.on_disk(entry.name, true);
         const FileDescriptor folder = place_->open_folder(false);
-        const FileDescriptor snapshot = folder ? open_snapshot(folder.get(), on_disk) : FileDescriptor();
+        FileDescriptor snapshot = folder ? open_snapshot(folder.get(), on_disk) : FileDescriptor();
         // From the lock to the removal nobody begins to use it: who opened it meanwhile sees afterwards that it has gone.
         if (!snapshot || entry::lock_exclusive(snapshot.get()) != 0 || !is_still_there(folder.get(), on_disk, snapshot.get())) {
             return false;
         }
         const std::uint64_t id = btrfs::subvolume_info(snapshot.get()).id;
-        remove_durably(folder.get(), on_disk, entry.path);
+        remove_durably(folder.get(), on_disk, entry.path, std::move(snapshot));
         dropped_.push_back(id);
         return true;
     }

@@ -142,10 +142,7 @@ ExitStatus run(Call& call) {
                                                                   : call.optional_positional("NAME");
     call.end_of_positionals();
     check_name(name);
-    TrimOptions trim_options;
-    if (action == "trim") {
-        trim_options = read_trim_options(call.options(), directory);
-    } else {
+    if (action != "trim") {
         refuse_trim_options(call.options(), action);
     }
     BackendOptions options;
@@ -162,7 +159,7 @@ ExitStatus run(Call& call) {
         return create(call, *backend, name);
     }
     if (action == "trim") {
-        return trim(call, *backend, trim_options, directory);
+        return trim(call, *backend, read_trim_options(call.options(), directory), directory);
     }
     return action == "list" ? list(call, *backend) : remove(call, *backend, name);
 }

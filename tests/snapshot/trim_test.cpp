@@ -32,7 +32,9 @@ protected:
         btrfs::create_subvolume(open_path(mount_->path(), O_RDONLY).get(), "node");
         backend_ = choose();
     }
-    std::unique_ptr<SnapshotBackend> choose() const { return choose_backend(*mount_ / "node", ExcludeRules({}), {}); }
+    std::unique_ptr<SnapshotBackend> choose() const {
+        return choose_backend(*mount_ / "node", ExcludeRules(std::vector<std::string>{}), {});
+    }
     std::unique_ptr<Snapshot> use(const std::string& name, bool temporary = true) { return backend_->create(name, temporary); }
     void keep(const std::string& name, bool temporary = true) { use(name, temporary)->keep(); }
     void write(const std::string& name) { write_file_durably(*mount_ / ("node/" + name), std::string(1 << 20, 'x')); }
