@@ -78,7 +78,7 @@ layout::ManifestName replace_revisions(const Repository& repository, const Lease
     Target& target = repository.target();
     const std::string object = layout::manifest(changed.name);
     lease.check();
-    fault::step("revision.checked");
+    fault::step("publish.revision-checked");
     if (!target.create(object, encode_manifest(repository.info().uuid, changed))) {
         throw Error::locked("another has written " + target.describe(object), "run it again");
     }

@@ -153,7 +153,7 @@ class Prune(harness.Case):
         repository = self.aged(12, mib=2, pages=300)
         kept = self.keep(repository, 6)
         for step in ("session.begun:1", "target.part-durable:1", "merge.data-durable:1", "target.part-durable:2", "merge.packs-durable:1",
-                     "revision.checked:1", "revision.written:1", "revision.removed:1", "merge.published:1", "prune.marked:1"):
+                     "publish.revision-checked:1", "revision.written:1", "revision.removed:1", "merge.published:1", "prune.marked:1"):
             with self.subTest(step=step):
                 result = self.run_program("prune", repository, "--merge", program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": step})
                 self.assertEqual(result.status, -9, str(result))
@@ -186,7 +186,7 @@ class Prune(harness.Case):
         repository = self.aged(12, mib=2, pages=300)
         kept = self.keep(repository, 2)
         child = self.start_program("prune", repository, "--merge", "--lock-lease", "1s", program=harness.FAULTS,
-                                   environment={"NODESNAP_SIGNAL_AT": "revision.checked", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
+                                   environment={"NODESNAP_SIGNAL_AT": "publish.revision-checked", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
         harness.wait_for(lambda: harness.is_stopped(child.pid), "the merge to stop")
         self.assertEqual(self.ok("prune", repository, "--wait-lock", "2m", "--json").json["cleared_sessions"], 1)
         child.send_signal(signal.SIGCONT)

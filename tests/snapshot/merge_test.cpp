@@ -219,9 +219,9 @@ TEST_F(MergeTest, AtEachStepTheBackupIsWhole) {
         EXPECT_EQ(content(), before) << step;
     });
     prune();
-    const std::vector<std::string> wanted = {"session.begun",       "merge.data-durable", "nodes.pack-written",
-                                             "merge.packs-durable", "revision.checked",   "revision.written",
-                                             "revision.removed",    "merge.published",    "prune.marked"};
+    const std::vector<std::string> wanted = {"session.begun",       "merge.data-durable",       "nodes.pack-written",
+                                             "merge.packs-durable", "publish.revision-checked", "revision.written",
+                                             "revision.removed",    "merge.published",          "prune.marked"};
     ASSERT_GE(steps.size(), wanted.size());
     EXPECT_EQ(std::vector<std::string>(steps.begin(), steps.begin() + static_cast<std::ptrdiff_t>(wanted.size())), wanted);
 }
