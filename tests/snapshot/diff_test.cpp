@@ -17,7 +17,6 @@ using FileRun = nodesnap::Run;
 using Kind = PathChange::Kind;
 
 constexpr std::uint64_t kRoot = MadeBackup::kRoot;
-constexpr std::uint64_t kBlock = kChecksumBlock;
 
 Inode small_file(const std::string& content) {
     Inode inode;
