@@ -306,7 +306,7 @@ void Restoring::restore() {
         }
         clean_up(context, root.get());
         result_.bytes = context.bytes + bytes_at_start_;
-        result_.kept_bytes = context.bytes_kept;
+        result_.kept_bytes = place_.snapshot ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : context.bytes_kept.load();
         result_.old_kept_as = place_.keep_old_as;
     } catch (const Error& error) {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
