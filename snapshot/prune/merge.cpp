@@ -96,6 +96,12 @@ public:
         if (!revisions) {
             return {};
         }
+        // It may refer to segments that the newest backup wouldn't refer to any more.
+        if (!repository_.drafts().empty()) {
+            report_.warn(
+                "fragmented files of the newest backup aren't merged while a backup that was cut off builds on it: run that again first");
+            return {};
+        }
         // What a replacement that was killed has left: from here on only the newest is known to be whole.
         remove_revisions(repository_, lease_, revisions->others);
         const Manifest& backup = *revisions->best->manifest;
