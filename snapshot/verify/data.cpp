@@ -130,6 +130,7 @@ private:
             if (pack_ != nullptr && window_of_pack(window)) {
                 return true;
             }
+            pack_.reset();  // before the wait: who brings the next may wait for its room
             pack_ = check_.take(in_flight_ == 0, ended_);
             next_ = 0;
             if (pack_ == nullptr && !ended_) {

@@ -427,7 +427,11 @@ TEST_F(BtrfsBackendTest, RemovedSnapshotStaysRemovedAfterAPowerCut) {
         EXPECT_TRUE(backend->list().empty());
     };
     removed_for_good("own", [](Snapshot& snapshot) { snapshot.remove(); });
-    removed_for_good("by-name", [&](Snapshot&) { backend->remove("by-name"); });
+    {
+        backend->create("by-name", true)->keep();
+        backend->remove("by-name");
+        EXPECT_FALSE(survives(".by-name.tmp"));
+    }
     removed_for_good("temporary", [&](Snapshot&) { backend->remove_temporary("temporary"); });
     removed_for_good("by-path", [](Snapshot& snapshot) { EXPECT_TRUE(remove_left_snapshot("btrfs", snapshot.entry().path)); });
     // Who deleted it failed or died before that was durable: whoever looks next makes it so.
