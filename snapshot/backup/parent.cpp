@@ -42,8 +42,9 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         return false;
     });
     if (!parent.changed_since) {
-        parent.missing = any ? "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)"
-                             : "it is the first backup";
+        parent.missing =
+            any ? "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)"
+                : "it is the first backup";
     }
     return parent;
 }
