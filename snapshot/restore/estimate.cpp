@@ -29,7 +29,8 @@ double seconds_since(Clock::time_point start) {
 
 // A file that vanishes when it is closed. None where the file system can't make one: then writing isn't measured.
 FileDescriptor unnamed_file(const std::string& directory) {
-    const int fd = try_open_long(AT_FDCWD, directory, O_TMPFILE | O_RDWR, 0600);
+    const FileDescriptor parent = open_path(directory, O_PATH | O_DIRECTORY);
+    const int fd = try_open_long(parent.get(), ".", O_TMPFILE | O_RDWR, 0600);
     return FileDescriptor(fd < 0 ? -1 : fd);
 }
 
