@@ -34,7 +34,18 @@ FileDescriptor unnamed_file(const std::string& directory) {
     return FileDescriptor(fd < 0 ? -1 : fd);
 }
 
-void sample_file(const Repository& repository, const Inode& inode, int out, const LossSink& lost, Sample& sample) {
+// Where there is no room for a sample (what an interrupted restore has written may have taken it), writing isn't measured.
+void write_sample(FileDescriptor& out, std::span<const std::byte> part, std::uint64_t offset) {
+    try {
+        if (out) {
+            pwrite_all(out.get(), part, offset, "a sample");
+        }
+    } catch (const Error&) {
+        out.reset();
+    }
+}
+
+void sample_file(const Repository& repository, const Inode& inode, FileDescriptor& out, const LossSink& lost, Sample& sample) {
     std::vector<std::byte> chunk(kChunk);
     MapReader reader(repository, inode, "a sample", lost);
     MapCursor cursor(repository.nodes(), inode);
@@ -46,9 +57,7 @@ void sample_file(const Repository& repository, const Inode& inode, int out, cons
             reader.read(part, at);
             sample.read_seconds += seconds_since(start);
             start = Clock::now();
-            if (out >= 0) {
-                pwrite_all(out, part, sample.bytes, "a sample");
-            }
+            write_sample(out, part, sample.bytes);
             sample.write_seconds += seconds_since(start);
             sample.bytes += part.size();
         }
@@ -59,11 +68,11 @@ Sample take_sample(const Repository& repository, const Manifest& backup, const R
                    bool accept_incomplete) {
     Sample sample;
     const LossSink lost = accept_incomplete ? [](std::uint32_t, std::uint64_t, std::uint64_t) {} : LossSink();
-    const auto out = unnamed_file(place.parent);
+    auto out = unnamed_file(place.parent);
     std::uint64_t entries = 0;
     for (const auto& part : selection.parts) {
         if (part.type == FileType::kRegular) {
-            sample_file(repository, load_inode(repository, backup, part.ino), out.get(), lost, sample);
+            sample_file(repository, load_inode(repository, backup, part.ino), out, lost, sample);
         }
         if (part.type != FileType::kDirectory) {
             continue;
@@ -73,7 +82,7 @@ Sample take_sample(const Repository& repository, const Manifest& backup, const R
         while (sample.bytes < kSampleBytes && entries < kSampleEntries && walker.next(step)) {
             if (step.kind == TreeStep::Kind::kEntry && step.entry.type == FileType::kRegular) {
                 ++entries;
-                sample_file(repository, load_inode(repository, backup, step.entry.ino), out.get(), lost, sample);
+                sample_file(repository, load_inode(repository, backup, step.entry.ino), out, lost, sample);
             }
         }
     }
