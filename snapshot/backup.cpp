@@ -133,7 +133,7 @@ private:
         session_ = session;
         if (session.mode == DrainMode::kWhole) {
             parent_.missing = "there was no backup to build on when it began";
-            return flaw_of_logs(session);
+            return flaw_of_logs(repository_, session);
         }
         if (draft.parent) {
             parent_ = find_parent(repository_, *backend_, draft.parent);
@@ -146,21 +146,7 @@ private:
         } else if (!parent_.changed_since) {
             session_.mode = DrainMode::kCompared;  // what is logged is what has changed, and right whoever goes on
         }
-        return flaw_of_logs(session);
-    }
-
-    std::string flaw_of_logs(const SessionRecord& session) const {
-        try {
-            PackLogSink ignored{[](std::uint64_t, const Inode&) {}, [](std::uint64_t, std::string_view, const Xattr&) {},
-                                [](std::uint64_t, const Run&) {}};
-            read_logs(repository_, session, ignored);
-        } catch (const Error& error) {
-            if (error.status() != ExitStatus::kDamaged) {
-                throw;
-            }
-            return error.message();
-        }
-        return {};
+        return flaw_of_logs(repository_, session);
     }
 
     void take_over_unfinished() {
@@ -426,7 +412,6 @@ private:
         }
     }
 
-    // After a failure: gives the space back at once. What this can't do, the next backup does: it finds the session object.
     // Leaves what is stored for the next backup to go on with. False if there is nothing of the kind.
     bool suspend() noexcept {
         if (!journal_begun_ || !snapshot_) {
@@ -447,6 +432,7 @@ private:
         return true;
     }
 
+    // After a failure: gives the space back at once. What this can't do, the next backup does: it finds the session object.
     void abandon() noexcept {
         try {
             const bool given_up =

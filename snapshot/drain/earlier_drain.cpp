@@ -11,6 +11,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/repository/external_sorter.h"
 #include "snapshot/repository/external_sorter_file.h"
+#include "snapshot/repository/pack_log.h"
 
 namespace nodesnap {
 namespace {
@@ -33,6 +34,28 @@ struct Gathered {
     std::uint64_t ino = 0;
     Run run;
 };
+
+// Throws Error::damaged if a log, its pack or the log before it is missing or damaged; then `sink` may have been told a part. Returns the
+// packs.
+std::vector<PackId> read_logs(const Repository& repository, const SessionRecord& session, const PackLogSink& sink) {
+    std::vector<PackId> packs = repository.logged_packs(session);
+    const std::set<PackId> known(packs.begin(), packs.end());
+    for (const PackId& pack : packs) {
+        interrupt::throw_if_interrupted();
+        const std::string object = layout::pack_log(pack);
+        const std::string shown = repository.target().describe(object);
+        const auto stored = repository.target().load(object, kPackLogLimit);
+        if (!stored) {
+            throw Error::damaged(shown, "it is missing");
+        }
+        const PackLogHead head = read_pack_log(stored->content, shown, repository.info().uuid, pack, sink);
+        if (head.before && !known.contains(*head.before)) {
+            throw Error::damaged(shown, "the log before it is missing");
+        }
+        repository.packs().get(layout::PackKind::kData, pack);
+    }
+    return packs;
+}
 
 }  // namespace
 
@@ -94,26 +117,6 @@ private:
     std::vector<Place> block_;
 };
 
-std::vector<PackId> read_logs(const Repository& repository, const SessionRecord& session, const PackLogSink& sink) {
-    std::vector<PackId> packs = repository.logged_packs(session);
-    const std::set<PackId> known(packs.begin(), packs.end());
-    for (const PackId& pack : packs) {
-        interrupt::throw_if_interrupted();
-        const std::string object = layout::pack_log(pack);
-        const std::string shown = repository.target().describe(object);
-        const auto stored = repository.target().load(object, kPackLogLimit);
-        if (!stored) {
-            throw Error::damaged(shown, "it is missing");
-        }
-        const PackLogHead head = read_pack_log(stored->content, shown, repository.info().uuid, pack, sink);
-        if (head.before && !known.contains(*head.before)) {
-            throw Error::damaged(shown, "the log before it is missing");
-        }
-        repository.packs().get(layout::PackKind::kData, pack);
-    }
-    return packs;
-}
-
 EarlierDrain::EarlierDrain(const Repository& repository, const SessionRecord& session, const std::string& scratch_directory,
                            Catalog& catalog, const std::function<void(const Inode&)>& whole_file)
     : directory_(scratch_directory), file_(open_unnamed(scratch_directory)) {
@@ -147,6 +150,22 @@ EarlierDrain::EarlierDrain(const Repository& repository, const SessionRecord& se
         filler.add(gathered);
     }
     filler.finish();
+}
+
+std::string flaw_of_logs(const Repository& repository, const SessionRecord& session) {
+    PackLogSink nowhere;
+    nowhere.inode = [](std::uint64_t, const Inode&) {};
+    nowhere.xattr = [](std::uint64_t, std::string_view, const Xattr&) {};
+    nowhere.run = [](std::uint64_t, const Run&) {};
+    try {
+        read_logs(repository, session, nowhere);
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged) {
+            throw;
+        }
+        return error.message();
+    }
+    return {};
 }
 
 const std::vector<EarlierDrain::Place>& EarlierDrain::block(std::size_t number) const {

@@ -13,7 +13,6 @@
 
 #include "platform/file_descriptor.h"
 #include "snapshot/drain/catalog.h"
-#include "snapshot/repository/pack_log.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
@@ -59,8 +58,8 @@ private:
     std::uint64_t stored_bytes_ = 0;
 };
 
-// That all logs of a session and their packs are there and whole, and each log's predecessor too. Throws Error::damaged otherwise. Returns
-// the packs. `sink` may have been told part of it by then.
-std::vector<PackId> read_logs(const Repository& repository, const SessionRecord& session, const PackLogSink& sink);
+// Why nobody can go on from the logs of a session: one of them, its pack, or the log before it is missing or damaged. Empty if all are
+// whole.
+std::string flaw_of_logs(const Repository& repository, const SessionRecord& session);
 
 }  // namespace nodesnap

@@ -3,19 +3,8 @@
 #include <algorithm>
 
 namespace nodesnap {
-namespace {
-
-Ring::Options blocking() {
-    Ring::Options options;
-    options.entries = 8;
-    options.force_blocking = true;
-    return options;
-}
-
-}  // namespace
-
 DataPackWriter::DataPackWriter(const Repository& repository, const Lease& lease, std::function<PackId()> ids, Throttle& throttle)
-    : repository_(repository), lease_(lease), ids_(std::move(ids)), throttle_(throttle), ring_(blocking()) {}
+    : repository_(repository), lease_(lease), ids_(std::move(ids)), throttle_(throttle), ring_(blocking_ring()) {}
 
 DataPackWriter::~DataPackWriter() = default;
 

@@ -11,7 +11,7 @@
 #include "io/ring.h"
 #include "io/throttle.h"
 #include "snapshot/repository/repository.h"
-#include "snapshot/verify/sequential_writer.h"
+#include "snapshot/repository/sequential_writer.h"
 
 namespace nodesnap {
 

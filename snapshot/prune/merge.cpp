@@ -88,7 +88,7 @@ public:
           throttle_(throttle),
           report_(report),
           progress_(progress),
-          ring_(blocking()),
+          ring_(blocking_ring()),
           edits_(scratch_directory, kSorterBytes) {}
 
     MergeResult run() {
@@ -131,13 +131,6 @@ public:
     }
 
 private:
-    static Ring::Options blocking() {
-        Ring::Options options;
-        options.entries = 8;
-        options.force_blocking = true;
-        return options;
-    }
-
     PackId next_pack() { return PackId::of(session_.id, counter_++); }
 
     void begin_session(const BackupRevisions& revisions) {

@@ -5,20 +5,9 @@
 #include "platform/interrupt.h"
 #include "platform/random.h"
 #include "snapshot/repository/json_object.h"
-#include "snapshot/verify/sequential_writer.h"
+#include "snapshot/repository/sequential_writer.h"
 
 namespace nodesnap {
-namespace {
-
-Ring::Options blocking() {
-    Ring::Options options;
-    options.entries = 8;
-    options.force_blocking = true;
-    return options;
-}
-
-}  // namespace
-
 std::size_t places_of(const PackIndex& index) {
     return index.kind() == layout::PackKind::kNodes ? 2 : 1;
 }
@@ -28,7 +17,7 @@ std::uint64_t offset_of(const Segment& segment, std::size_t place) {
 }
 
 PackRewrite::PackRewrite(const Repository& repository, const Lease& lease, Throttle& throttle)
-    : repository_(repository), target_(repository.target()), lease_(lease), throttle_(throttle), ring_(blocking()) {}
+    : repository_(repository), target_(repository.target()), lease_(lease), throttle_(throttle), ring_(blocking_ring()) {}
 
 void PackRewrite::pace(std::uint64_t bytes) {
     ring_.wait(nodesnap::pace(ring_, throttle_, bytes));

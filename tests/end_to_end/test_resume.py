@@ -120,14 +120,17 @@ class Resume(harness.Case):
                 self.assertEqual(compare.differences(compare.snapshot_of(node), compare.snapshot_of(mount / "later")), [])
                 shutil.rmtree(mount / "later")
 
-    def test_interrupted_incremental(self):
-        """What it builds on is kept from forget and prune until it is done."""
+    def backed_up_and_changed(self):
         mount = self.file_system("btrfs", 3072)
         node = self.node_of(mount)
         repository = self.repository()
         parent = self.ok("backup", node, repository, *WORKERS, "--json").json["backup"]["id"]
         self.change(node, 5)
-        wanted = compare.snapshot_of(node)
+        return mount, node, repository, parent, compare.snapshot_of(node)
+
+    def test_interrupted_incremental(self):
+        """What it builds on is kept from forget and prune until it is done."""
+        mount, node, repository, parent, wanted = self.backed_up_and_changed()
         result = self.killed("drain.pack-logged", node, repository, signal="2")
         self.assertIn("goes on from there", result.err)
         self.change(node, 6)
@@ -145,12 +148,7 @@ class Resume(harness.Case):
 
     def test_parent_snapshot_lost(self):
         """Then contents are compared, but for what is stored."""
-        mount = self.file_system("btrfs", 3072)
-        node = self.node_of(mount)
-        repository = self.repository()
-        parent = self.ok("backup", node, repository, *WORKERS, "--json").json["backup"]["id"]
-        self.change(node, 5)
-        wanted = compare.snapshot_of(node)
+        mount, node, repository, parent, wanted = self.backed_up_and_changed()
         self.killed("drain.pack-logged", node, repository)
         names = [entry["name"] for entry in self.ok("snapshot", "list", node, "--json").json["snapshots"]]
         self.ok("snapshot", "remove", node, next(name for name in names if name.startswith(parent)))

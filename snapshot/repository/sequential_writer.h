@@ -12,6 +12,8 @@
 
 namespace nodesnap {
 
+Ring::Options blocking_ring();  // for one that writes alone, and waits for each write
+
 class SequentialWriter {
 public:
     SequentialWriter(Ring& ring, ObjectWriter& object, Throttle& throttle);

@@ -1,4 +1,4 @@
-#include "snapshot/verify/sequential_writer.h"
+#include "snapshot/repository/sequential_writer.h"
 
 #include <algorithm>
 #include <cstring>
@@ -8,6 +8,13 @@
 #include "snapshot/repository/pack.h"
 
 namespace nodesnap {
+
+Ring::Options blocking_ring() {
+    Ring::Options options;
+    options.entries = 8;
+    options.force_blocking = true;
+    return options;
+}
 
 void SequentialWriter::Free::operator()(std::byte* bytes) const {
     ::operator delete (bytes, std::align_val_t{kPackAlignment});
