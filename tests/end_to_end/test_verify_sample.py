@@ -67,8 +67,8 @@ class VerifySample(harness.Case):
         self.assertEqual(self.coverage("--config", configuration, "--data")["now_packs"], 1)
 
     def test_damage_that_a_sample_finds_is_told_of_all_backups(self):
-        self.add_backup("third")
         victim = self.packs()[1]
+        self.add_backup("third")
         flip(victim, 4096 + 70_000)
         found = None
         for _ in range(self.count):
