@@ -141,10 +141,21 @@ int lock_shared(int fd) noexcept {
     return attempt("lock", [&] { return ::flock(fd, LOCK_SH | LOCK_NB); });
 }
 
+namespace {
+
+constexpr rlim_t kUsualDescriptors = 1024;  // when the kernel doesn't tell
+
+}  // namespace
+
+std::uint64_t descriptor_limit() noexcept {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : kUsualDescriptors;
+}
+
 std::uint64_t raise_descriptor_limit() noexcept {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return 1024;
+        return kUsualDescriptors;
     }
     if (limit.rlim_cur < limit.rlim_max) {
         rlimit raised = limit;

@@ -55,5 +55,6 @@ int lock_shared(int fd) noexcept;  // the same; several may hold it
 
 // Lets this process open as many descriptors as the hard limit allows. Returns how many that is.
 std::uint64_t raise_descriptor_limit() noexcept;
+std::uint64_t descriptor_limit() noexcept;  // as it is
 
 }  // namespace nodesnap::entry

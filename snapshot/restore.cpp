@@ -37,8 +37,16 @@ constexpr unsigned kDefaultWorkers = 4;
 constexpr std::size_t kBuffers = 24;  // of 1 MiB, over all workers
 constexpr std::size_t kBuffersPerWorker = 12;
 constexpr std::size_t kPackBytes = 16U << 20;  // of packs' indexes that plans hold, over all workers
+constexpr std::size_t kAssemblyPacks = 64;     // for one plan
 constexpr std::size_t kWorks = 3;
+constexpr std::size_t kWindowBytes = 32U << 20;  // of large files, over all workers
+constexpr std::size_t kSmallestWindow = 1U << 20, kLargestWindow = 16U << 20;
 constexpr std::uint64_t kSpareDescriptors = 256;
+
+unsigned workers_of(const RestoreOptions& options) {
+    const unsigned wanted = options.workers != 0 ? options.workers : std::min(cpu_count(), kDefaultWorkers);
+    return std::clamp(wanted, 1U, RestoreOptions::kWorkersLimit);
+}
 
 // Everything about one restore, from its preconditions to its end.
 class Restoring {
@@ -50,7 +58,8 @@ public:
           progress_(progress),
           report_(report),
           lost_(options.accept_incomplete),
-          owners_(repository, backup, options.owners, report) {}
+          owners_(repository, backup, options.owners, report),
+          workers_(workers_of(options)) {}
 
     RestoreResult run();
 
@@ -68,7 +77,7 @@ private:
     void place(RestoreContext& context);
     void work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason);
     void clean_up(RestoreContext& context, int root);
-    RestoreWorker::Options worker_options();
+    RestoreWorker::Options worker_options() const;
     std::string links_name() const;
     void tell_totals();
 
@@ -84,7 +93,7 @@ private:
     RestoreNeeds needs_;
     RestorePlace place_;
     RestoreState state_;
-    unsigned workers_ = 1;
+    const unsigned workers_;
     std::uint64_t descriptors_ = 1024;
     std::uint64_t bytes_at_start_ = 0;
     RestoreResult result_;
@@ -213,14 +222,13 @@ std::string Restoring::links_name() const {
     return name;
 }
 
-RestoreWorker::Options Restoring::worker_options() {
-    workers_ = options_.workers != 0 ? options_.workers : std::min(cpu_count(), kDefaultWorkers);
-    workers_ = std::clamp(workers_, 1U, RestoreOptions::kWorkersLimit);
+RestoreWorker::Options Restoring::worker_options() const {
     RestoreWorker::Options options;
     options.force_blocking = options_.force_blocking;
     options.buffers = std::min(kBuffers / workers_, kBuffersPerWorker);
     options.works = kWorks;
-    options.pack_budget = kPackBytes / workers_ / kWorks;
+    options.plan.index_bytes = kPackBytes / workers_ / kWorks;
+    options.assembly_plan = {.index_bytes = kPackBytes / workers_, .packs = kAssemblyPacks};
     const auto half = descriptors_ / 2 > kSpareDescriptors ? descriptors_ / 2 - kSpareDescriptors : kSpareDescriptors;
     options.slice_files = std::clamp<std::size_t>(half / workers_ / kWorks, 8, 256);
     return options;
@@ -264,6 +272,7 @@ void Restoring::restore() {
                                .report = report_,
                                .direct_writes = file_system.type == "ext4" || file_system.type == "xfs",
                                .preallocates = file_system.type == "ext4" || file_system.type == "xfs",
+                               .window_bytes = std::clamp(kWindowBytes / workers_, kSmallestWindow, kLargestWindow),
                                .going_on = result_.resumed || place_.in_place,
                                .basis = place_.delta ? &basis : nullptr,
                                .gates_directory = {},

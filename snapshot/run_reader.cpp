@@ -100,22 +100,19 @@ bool is_loss(const Error& error) {
     return error.status() == ExitStatus::kDamaged || is_media_error(error.error_number());
 }
 
-ReadPlan::ReadPlan(const Repository& repository, std::size_t pack_budget_bytes, std::size_t piece_limit)
-    : repository_(repository), pack_budget_(pack_budget_bytes), piece_limit_(piece_limit) {}
-
 bool ReadPlan::full() const {
-    return pack_bytes_ >= pack_budget_ || packs_.size() >= kPackLimit || pieces_.size() + lost_.size() >= piece_limit_;
+    return index_bytes_ >= limits_.index_bytes || packs_.size() >= limits_.packs || pieces_.size() + lost_.size() >= limits_.pieces;
 }
 
 std::uint32_t ReadPlan::pack_number(const PackId& id) {
-    for (std::size_t i = packs_.size(); i-- > 0;) {
-        if (packs_[i]->index().id() == id) {
-            return static_cast<std::uint32_t>(i);
-        }
+    if (const auto found = numbers_.find(id); found != numbers_.end()) {
+        return found->second;
     }
     packs_.push_back(repository_.packs().get(layout::PackKind::kData, id));
-    pack_bytes_ += packs_.back()->index().memory_bytes();
-    return static_cast<std::uint32_t>(packs_.size() - 1);
+    index_bytes_ += packs_.back()->index().memory_bytes();
+    const auto number = static_cast<std::uint32_t>(packs_.size() - 1);
+    numbers_.emplace(id, number);
+    return number;
 }
 
 void ReadPlan::add(const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const FileNamer& name) {
@@ -147,7 +144,7 @@ void ReadPlan::add_pieces(const Run& run, std::uint64_t from, std::uint64_t leng
         return damaged_range(packs_[pack]->object(), segment, what, name(file), run.offset + from, length);
     };
     for_each_segment(index, run, from, length, broken, [&](const SegmentRange& range) {
-        const auto& segment = index.segment(range.number);
+        const auto segment = index.segment(range.number);
         const Piece piece{range.number, range.from, range.length, file, at};
         auto begin = segment.offset;
         auto end = segment.offset + segment.stored_length;
@@ -183,7 +180,8 @@ std::vector<PlannedRead> ReadPlan::finish() {
     lost_.clear();
     pieces_.clear();
     packs_.clear();
-    pack_bytes_ = 0;
+    numbers_.clear();
+    index_bytes_ = 0;
     bytes_ = 0;
     return reads;
 }
@@ -199,7 +197,7 @@ void verify_read(const PlannedRead& read, std::span<const std::byte> data, const
             segment_number = piece.segment;
             verified = 0;
         }
-        const auto& segment = index.segment(piece.segment);
+        const auto segment = index.segment(piece.segment);
         if (segment.codec != Codec::kNone) {
             if (verified == 0 &&
                 hasher(data.subspan(segment.offset - read.offset, segment.stored_length)) != index.stored_checksum(piece.segment)) {
@@ -222,7 +220,7 @@ void salvage_read(const PlannedRead& read, std::span<std::byte> data, const Hash
     const auto& index = read.pack->index();
     std::fill(data.begin(), data.end(), std::byte{0});
     for (const auto& piece : read.pieces) {
-        const auto& segment = index.segment(piece.segment);
+        const auto segment = index.segment(piece.segment);
         if (segment.codec != Codec::kNone) {
             read_or_zero(read, data, segment.offset, segment.stored_length);
             continue;
@@ -244,7 +242,7 @@ namespace {
 
 std::span<const std::byte> decoded(const PlannedRead& read, const Piece& piece, std::span<const std::byte> data,
                                    std::vector<std::byte>& scratch, const Hasher& hasher, const FileNamer& name) {
-    const auto& segment = read.pack->index().segment(piece.segment);
+    const auto segment = read.pack->index().segment(piece.segment);
     scratch.resize(segment.plain_length);
     if (!decompress(data.subspan(segment.offset - read.offset, segment.stored_length), scratch)) {
         throw damaged_piece(read, piece, "it can't be decompressed", name);
@@ -259,7 +257,7 @@ std::span<const std::byte> decoded(const PlannedRead& read, const Piece& piece, 
 
 std::span<const std::byte> piece_data(const PlannedRead& read, const Piece& piece, std::span<const std::byte> data,
                                       std::vector<std::byte>& scratch, const Hasher& hasher, const FileNamer& name, const LossSink& lost) {
-    const auto& segment = read.pack->index().segment(piece.segment);
+    const auto segment = read.pack->index().segment(piece.segment);
     if (segment.codec == Codec::kNone) {
         return data.subspan(segment.offset - read.offset + piece.from, piece.length);
     }

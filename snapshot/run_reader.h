@@ -12,6 +12,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "io/ring.h"
@@ -50,17 +51,23 @@ using LossSink = std::function<void(std::uint32_t file, std::uint64_t offset, st
 bool is_loss(const Error& error);
 
 // Collects runs and turns them into few large reads, in order of packs and of offsets in them. Memory: what was added, plus the indexes of
-// the packs (up to pack_budget() of them: then full() says to go on with another plan).
+// the packs, up to the limits: then full() says to go on with another plan.
 class ReadPlan {
 public:
-    explicit ReadPlan(const Repository& repository, std::size_t pack_budget_bytes = 4U << 20, std::size_t piece_limit = 16384);
+    struct Limits {
+        std::size_t index_bytes = 4U << 20;  // of the packs
+        std::size_t packs = 16;              // open at once
+        std::size_t pieces = 16384;
+    };
+    explicit ReadPlan(const Repository& repository) : ReadPlan(repository, Limits()) {}
+    ReadPlan(const Repository& repository, const Limits& limits) : repository_(repository), limits_(limits) {}
     // Adds [from, from + length) of a run with data (flags == 0); `from` counts from the run's beginning. `file` comes back in its pieces,
     // and `name` tells its name for messages. Adds nothing when it throws.
     void add(const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const FileNamer& name);
     void add(const Run& run, std::uint32_t file, const FileNamer& name) { add(run, 0, run.length, file, name); }
     // Asks for zeros in the place of a range that is lost: reads without a pack.
     void add_lost(std::uint64_t offset, std::uint64_t length, std::uint32_t file);
-    bool full() const;  // packs or pieces have reached their limit
+    bool full() const;  // a limit is reached
     bool empty() const { return pieces_.empty() && lost_.empty(); }
     std::uint64_t bytes() const { return bytes_; }
     std::vector<PlannedRead> finish();  // the plan is empty afterwards
@@ -72,16 +79,15 @@ private:
         std::uint64_t end;
         Piece piece;
     };
-    static constexpr std::size_t kPackLimit = 16;
     std::uint32_t pack_number(const PackId& id);
     void add_pieces(const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const FileNamer& name);
 
     const Repository& repository_;
-    std::size_t pack_budget_;
-    std::size_t piece_limit_;
-    std::size_t pack_bytes_ = 0;
+    const Limits limits_;
+    std::size_t index_bytes_ = 0;
     std::uint64_t bytes_ = 0;
     std::vector<std::shared_ptr<const PackReader>> packs_;
+    std::unordered_map<PackId, std::uint32_t, PackIdHash> numbers_;  // in packs_
     std::vector<Placed> pieces_;
     std::vector<PlannedRead> lost_;
 };

@@ -71,7 +71,7 @@ private:
     }
 
     void compare_segment(const PackReader& pack, const Run& run, const SegmentRange& range, std::uint64_t at) {
-        const Segment& segment = pack.index().segment(range.number);
+        const Segment segment = pack.index().segment(range.number);
         const std::uint32_t stop = range.from + range.length;
         for (std::uint32_t from = range.from; from < stop;) {
             const std::uint32_t block = from / kChecksumBlock;

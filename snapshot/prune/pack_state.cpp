@@ -14,7 +14,7 @@ constexpr std::uint64_t round_up(std::uint64_t value, std::uint64_t alignment) {
 std::uint64_t segments_end(const PackIndex& index) {
     std::uint64_t end = kPackAlignment;
     for (std::uint32_t number = 0; number < index.size(); ++number) {
-        const Segment& segment = index.segment(number);
+        const Segment segment = index.segment(number);
         if (segment.plain_length != 0) {
             end = std::max(end, offset_of(segment, places_of(index) - 1) + segment.stored_length);
         }

@@ -1,6 +1,7 @@
 #include "snapshot/repository/ids.h"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 #include "platform/random.h"
@@ -121,6 +122,14 @@ PackId PackId::of(const SessionId& session, std::uint32_t counter) noexcept {
 std::optional<PackId> PackId::parse(std::string_view hex) {
     PackId id;
     return from_hex(hex, id.bytes) ? std::optional(id) : std::nullopt;
+}
+
+std::size_t PackIdHash::operator()(const PackId& id) const noexcept {
+    std::uint64_t low = 0;
+    std::uint64_t high = 0;
+    std::memcpy(&low, id.bytes.data(), 8);
+    std::memcpy(&high, id.bytes.data() + 8, 8);
+    return (low ^ high * 0x9e37'79b9'7f4a'7c15ULL) * 0xff51'afd7'ed55'8ccdULL >> 16;
 }
 
 }  // namespace nodesnap

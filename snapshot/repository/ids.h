@@ -41,6 +41,10 @@ struct PackId {
     static std::optional<PackId> parse(std::string_view hex);
 };
 
+struct PackIdHash {
+    std::size_t operator()(const PackId& id) const noexcept;
+};
+
 // One segment of a data pack, or one node of a metadata pack.
 struct SegmentRef {
     PackId pack;

@@ -50,14 +50,6 @@ std::string offset_key(std::uint64_t offset) {
     return key;
 }
 
-std::size_t PackIdHash::operator()(const PackId& id) const noexcept {
-    std::uint64_t low = 0;
-    std::uint64_t high = 0;
-    std::memcpy(&low, id.bytes.data(), 8);
-    std::memcpy(&high, id.bytes.data() + 8, 8);
-    return (low ^ high * 0x9e37'79b9'7f4a'7c15ULL) * 0xff51'afd7'ed55'8ccdULL >> 16;
-}
-
 // ---- Packs
 
 std::size_t NodePacks::cost(const PackId& id) const {

@@ -19,10 +19,6 @@ namespace nodesnap {
 inline constexpr std::uint8_t kHeightLimit = 16;         // levels of a tree
 inline constexpr std::size_t kNodeContentLimit = 65000;  // bytes in a node's columns; tables and lengths take less than the rest of 64 KiB
 
-struct PackIdHash {
-    std::size_t operator()(const PackId& id) const noexcept;
-};
-
 // The packs that a node refers to, each once.
 class NodePacks {
 public:

@@ -27,7 +27,7 @@ std::string describe(const SegmentRef& at, int copy) {
 
 // Whether the bytes are what the pack's footer says they are.
 Copy check_copy(Bytes stored, const PackIndex& index, std::uint32_t number, const Hasher& hasher) {
-    const Segment& segment = index.segment(number);
+    const Segment segment = index.segment(number);
     Bytes plain;
     if (segment.codec == Codec::kNone) {
         plain = std::move(stored);
@@ -52,7 +52,7 @@ Copy check_copy(Bytes stored, const PackIndex& index, std::uint32_t number, cons
 }
 
 Copy read_copy(const PackReader& pack, std::uint32_t number, int copy, const Hasher& hasher) {
-    const Segment& segment = pack.index().segment(number);
+    const Segment segment = pack.index().segment(number);
     Bytes stored(segment.stored_length);
     try {
         pack.read_stored(stored, copy == 0 ? segment.offset : segment.second_offset);

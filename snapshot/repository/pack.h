@@ -67,9 +67,9 @@ public:
     layout::PackKind kind() const { return kind_; }
     const PackId& id() const { return id_; }
     std::uint32_t generation() const { return generation_; }
-    std::uint32_t size() const { return static_cast<std::uint32_t>(segments_.size()); }
+    std::uint32_t size() const { return static_cast<std::uint32_t>(plain_lengths_.size()); }
     // `number` must be below size(). A plain length of 0 means that it was dropped.
-    const Segment& segment(std::uint32_t number) const { return segments_[number]; }
+    Segment segment(std::uint32_t number) const;
     std::span<const Checksum> blocks(std::uint32_t number) const;
     const Checksum& stored_checksum(std::uint32_t number) const;
     std::size_t memory_bytes() const;
@@ -79,10 +79,19 @@ private:
     layout::PackKind kind_;
     PackId id_;
     std::uint32_t generation_;
-    std::vector<Segment> segments_;
-    std::vector<std::uint32_t> first_block_;
+    void append(const Segment& segment, std::uint32_t first_block);
+    void fit();
+    std::uint32_t first_block(std::uint32_t number) const { return first_blocks_.empty() ? number : first_blocks_[number]; }
+
+    // A list each, since hundreds of indexes may have to be at hand, of packs of pages with nothing but an offset, a length and a checksum.
+    std::vector<std::uint64_t> offsets_;
+    std::vector<std::uint32_t> plain_lengths_;
+    std::vector<std::uint32_t> stored_lengths_;  // empty while they are the plain ones
+    std::vector<std::uint64_t> second_offsets_;  // empty while there are none
+    std::vector<Codec> codecs_;                  // empty while no segment is encoded
+    std::vector<Checksum> stored_;               // the same
+    std::vector<std::uint32_t> first_blocks_;    // empty while each segment has one block
     std::vector<Checksum> blocks_;
-    std::vector<Checksum> stored_;  // empty while no segment is encoded
     std::uint64_t end_ = kPackAlignment;
 };
 
@@ -129,11 +138,16 @@ private:
     mutable std::mutex mutex_;
 };
 
-// Open packs of one repository, least recently used ones closed when their indexes pass `budget_bytes` or there are many. Thread-safe.
+// Open packs of one repository, least recently used ones closed when there are too many, by their indexes' memory or by their number; more
+// are open while callers hold them. Thread-safe.
 class PackCache {
 public:
-    static constexpr std::size_t kOpenLimit = 128;  // packs kept open; more are while callers hold them
-    PackCache(Target& target, const Uuid& repository, DamageSink sink, std::size_t budget_bytes = 16U << 20);
+    struct Limits {
+        std::size_t index_bytes = 32U << 20;
+        std::size_t packs = 0;  // 0: an eighth of the descriptors that this process may open, at most 1024
+    };
+    PackCache(Target& target, const Uuid& repository, DamageSink sink) : PackCache(target, repository, std::move(sink), Limits()) {}
+    PackCache(Target& target, const Uuid& repository, DamageSink sink, const Limits& limits);
     ~PackCache();
     std::shared_ptr<const PackReader> get(layout::PackKind kind, const PackId& id);
     // Opens it anew: for a reader that finds that the generation it has open is gone.

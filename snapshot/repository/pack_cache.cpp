@@ -1,11 +1,20 @@
+#include <algorithm>
 #include <list>
 #include <map>
 #include <mutex>
 #include <utility>
 
+#include "platform/entry.h"
 #include "snapshot/repository/pack.h"
 
 namespace nodesnap {
+namespace {
+
+constexpr std::uint64_t kDescriptorsForEach = 8;
+constexpr std::uint64_t kFewestOpen = 32;
+constexpr std::uint64_t kMostOpen = 1024;
+
+}  // namespace
 
 struct PackCache::Impl {
     using Key = std::pair<layout::PackKind, PackId>;
@@ -14,8 +23,13 @@ struct PackCache::Impl {
         std::shared_ptr<const PackReader> pack;
     };
 
-    Impl(Target& target_, const Uuid& repository_, DamageSink sink_, std::size_t budget_)
-        : target(target_), repository(repository_), sink(std::move(sink_)), budget(budget_) {}
+    Impl(Target& target_, const Uuid& repository_, DamageSink sink_, const Limits& limits_)
+        : target(target_), repository(repository_), sink(std::move(sink_)), limits(limits_) {}
+
+    // Asked for each time: commands raise what they may open after they have opened the repository.
+    std::size_t most_open() const {
+        return limits.packs != 0 ? limits.packs : std::clamp(entry::descriptor_limit() / kDescriptorsForEach, kFewestOpen, kMostOpen);
+    }
 
     void erase(std::list<Entry>::iterator entry) {
         used -= entry->pack->index().memory_bytes();
@@ -41,7 +55,7 @@ struct PackCache::Impl {
         entries.push_front({key, pack});
         places[key] = entries.begin();
         used += pack->index().memory_bytes();
-        while (entries.size() > 1 && (used > budget || entries.size() > kOpenLimit)) {
+        while (entries.size() > 1 && (used > limits.index_bytes || entries.size() > most_open())) {
             erase(std::prev(entries.end()));
         }
     }
@@ -49,15 +63,15 @@ struct PackCache::Impl {
     Target& target;
     const Uuid repository;
     const DamageSink sink;
-    const std::size_t budget;
+    const Limits limits;
     std::mutex mutex;
     std::list<Entry> entries;  // most recently used first
     std::map<Key, std::list<Entry>::iterator> places;
     std::size_t used = 0;
 };
 
-PackCache::PackCache(Target& target, const Uuid& repository, DamageSink sink, std::size_t budget_bytes)
-    : impl_(std::make_unique<Impl>(target, repository, std::move(sink), budget_bytes)) {}
+PackCache::PackCache(Target& target, const Uuid& repository, DamageSink sink, const Limits& limits)
+    : impl_(std::make_unique<Impl>(target, repository, std::move(sink), limits)) {}
 
 PackCache::~PackCache() = default;
 

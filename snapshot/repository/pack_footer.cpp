@@ -108,7 +108,7 @@ Bytes PackFooter::encode(const PackIndex& index) {
     std::vector<Checksum> blocks;
     blocks.reserve(index.blocks_.size());
     for (std::uint32_t i = 0; i < size; ++i) {
-        const Segment& segment = index.segment(i);
+        const Segment segment = index.segment(i);
         offsets[i] = segment.offset;
         second_offsets[i] = segment.second_offset;
         stored_lengths[i] = segment.stored_length;
@@ -156,8 +156,6 @@ Parsed<PackIndex> PackFooter::parse(std::span<const std::byte> inner, layout::Pa
         return Result::bad("its lists don't agree, or are too long");
     }
     PackIndex index(kind, id, generation);
-    index.segments_.reserve(size);
-    index.first_block_.reserve(size);
     std::uint64_t end = kPackAlignment, second_end = kPackAlignment, blocks = 0;
     for (std::uint32_t i = 0; i < size; ++i) {
         const Segment segment = segment_at(footer, i);
@@ -167,8 +165,7 @@ Parsed<PackIndex> PackFooter::parse(std::span<const std::byte> inner, layout::Pa
         if (segment.codec != Codec::kNone && footer.stored() == nullptr) {
             return Result::bad("a segment has no checksum");
         }
-        index.segments_.push_back(segment);
-        index.first_block_.push_back(static_cast<std::uint32_t>(blocks));
+        index.append(segment, static_cast<std::uint32_t>(blocks));
         blocks += block_count(segment.plain_length);
     }
     if (blocks != block_total) {
@@ -183,6 +180,7 @@ Parsed<PackIndex> PackFooter::parse(std::span<const std::byte> inner, layout::Pa
         index.stored_.assign(first, first + size);
     }
     index.end_ = end;
+    index.fit();
     return Result::good(std::move(index));
 }
 

@@ -22,7 +22,7 @@ void for_each_segment(const PackIndex& index, const Run& run, std::uint64_t from
     }
     std::uint64_t skip = run.skip + from;  // bytes still to be passed over
     for (std::uint32_t number = run.first; number < run.first + run.count && length != 0; ++number) {
-        const Segment& segment = index.segment(number);
+        const Segment segment = index.segment(number);
         if (!is_possible(segment)) {
             throw broken(number, "its entry in the footer is impossible");
         }

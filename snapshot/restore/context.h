@@ -33,10 +33,11 @@ struct RestoreContext {
     Throttle& throttle;
     Progress& progress;
     Report& report;
-    bool direct_writes = false;           // O_DIRECT pays here
-    bool preallocates = false;            // so does fallocate()
-    bool going_on = false;                // what an earlier run left may be in the way
-    const RestoreBasis* basis = nullptr;  // of a delta restore
+    bool direct_writes = false;            // O_DIRECT pays here
+    bool preallocates = false;             // so does fallocate()
+    std::size_t window_bytes = 16U << 20;  // of a large file, which one worker restores at a time
+    bool going_on = false;                 // what an earlier run left may be in the way
+    const RestoreBasis* basis = nullptr;   // of a delta restore
     // In place: the root's entries of these names are made in another directory.
     std::shared_ptr<OpenDirectory> gates_directory;
     std::vector<std::string> gate_files;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "snapshot/restore/assembly.h"
 #include "snapshot/restore/file.h"
 #include "snapshot/run_reader.h"
 
@@ -17,7 +18,8 @@ public:
     virtual ~RestoreJob() = default;
     struct Sink {
         int fd = -1;
-        int direct_fd = -1;  // for what is aligned, if there is one
+        int direct_fd = -1;                   // for what is aligned, if there is one
+        RestoreAssembly* assembly = nullptr;  // if there is one, all goes there
     };
     virtual void planned(const std::vector<PlannedRead>& reads) = 0;  // before any of them is begun
     virtual Sink sink(std::uint32_t file) = 0;
@@ -62,14 +64,16 @@ private:
 
 class WindowJob final : public RestoreJob {
 public:
-    explicit WindowJob(const RestoreFile& file) : file_(file) {}
+    WindowJob(const RestoreFile& file, RestoreAssembly* assembly) : file_(file), assembly_(assembly) {}
     void planned(const std::vector<PlannedRead>&) override {}
-    Sink sink(std::uint32_t) override { return {file_.fd(), file_.direct_fd()}; }
+    Sink sink(std::uint32_t) override { return {file_.fd(), file_.direct_fd(), assembly_}; }
     void written(const Piece& piece) override { bytes_ += piece.length; }
+    bool assembled() const { return assembly_ != nullptr; }
     std::string path(std::uint32_t) const override { return file_.path(); }
 
 private:
     const RestoreFile& file_;
+    RestoreAssembly* const assembly_;
 };
 
 }  // namespace nodesnap

@@ -45,7 +45,7 @@ void RestoreLarge::begin() {
 bool RestoreLarge::cut(RestoreWindow& window, std::uint64_t& bytes) {
     if (part_.length != 0) {
         const bool data = part_.run.flags == Run::kNone;
-        const auto room = kWindowBytes - bytes;
+        const auto room = context_.window_bytes - bytes;
         if (window.parts.size() == kWindowParts || (data && room == 0)) {
             return false;
         }

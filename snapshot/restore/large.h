@@ -24,8 +24,7 @@ struct RestoreWindow {
 
 class RestoreLarge {
 public:
-    static constexpr std::uint64_t kWindowBytes = 16ULL << 20;
-    static constexpr std::size_t kWindowParts = 2048;
+    static constexpr std::size_t kWindowParts = 4096;
     static constexpr std::uint64_t kThreshold = 4ULL << 20;  // files with more data than this are worth sharing
 
     // Whether a file is filled in this way.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "io/transfer.h"
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::uint64_t kSliceBytes = 16ULL << 20;
 constexpr std::size_t kKeptXattrBytes = 256U << 10;  // of one batch; inline content and runs are bounded for each file
+constexpr std::uint64_t kAssemblies = 1;             // of one worker at once
 constexpr std::size_t kPlainWrite = 32U << 10;       // up to this length a plain call into the page cache is faster than a ring
 
 std::size_t memory_of(const std::vector<NamedXattr>& xattrs) {
@@ -24,6 +26,11 @@ std::size_t memory_of(const std::vector<NamedXattr>& xattrs) {
         bytes += sizeof xattr + xattr.name.size() + xattr.value.value.size() + xattr.value.runs.size() * sizeof(Run);
     }
     return bytes;
+}
+
+// So that all that a window has in a pack is read by one plan.
+void sort_by_pack(std::vector<RunPart>& parts) {
+    std::stable_sort(parts.begin(), parts.end(), [](const RunPart& a, const RunPart& b) { return a.run.pack < b.run.pack; });
 }
 
 // Counts something for as long as it lives.
@@ -39,6 +46,27 @@ private:
 };
 
 }  // namespace
+
+// One of the worker's rooms, for as long as it lives.
+class RestoreWorker::RoomHold {
+public:
+    RoomHold(RestoreWorker& worker, AsyncSemaphore::Hold turn) : worker_(worker), turn_(std::move(turn)) {
+        if (worker_.rooms_.empty()) {
+            worker_.rooms_.emplace_back(worker_.context_.window_bytes);
+        }
+        room_.emplace(std::move(worker_.rooms_.back()));
+        worker_.rooms_.pop_back();
+    }
+    RoomHold(const RoomHold&) = delete;
+    RoomHold& operator=(const RoomHold&) = delete;
+    ~RoomHold() { worker_.rooms_.push_back(std::move(*room_)); }
+    std::span<std::byte> span() const { return room_->span(); }
+
+private:
+    RestoreWorker& worker_;
+    AsyncSemaphore::Hold turn_;
+    std::optional<AssemblyRoom> room_;
+};
 
 // The reads of one plan that are in flight.
 struct RestoreWorker::Reads {
@@ -74,7 +102,8 @@ RestoreWorker::RestoreWorker(RestoreContext& context, RestoreQueue& queue, const
       options_(options),
       ring_({.entries = 256, .force_blocking = options.force_blocking}),
       buffers_(ring_, {.count = options.buffers, .buffer_bytes = kReadLimit}),
-      loader_(context.repository, context.backup) {}
+      loader_(context.repository, context.backup),
+      assembling_(ring_, kAssemblies) {}
 
 void RestoreWorker::run() {
     while (true) {
@@ -159,34 +188,64 @@ void RestoreWorker::push_slices(const std::shared_ptr<RestoreBatch>& batch, std:
 
 Task<void> RestoreWorker::restore_window(std::shared_ptr<RestoreLarge> large, RestoreWindow window) {
     const Counted counted(works_);
-    WindowJob job(large->file());
-    ReadPlan plan(context_.repository, options_.pack_budget);
+    const RestoreFile& file = large->file();
+    // What is compared may stay: then the assembly would have gaps.
+    auto assembly = file.to_be_compared() ? std::nullopt : RestoreAssembly::of(window);
+    std::optional<RoomHold> room;
+    if (assembly && assembly->memory_bytes() <= context_.window_bytes) {
+        room.emplace(*this, co_await assembling_.acquire());
+        assembly->use(room->span());
+    }
+    WindowJob job(file, room ? &*assembly : nullptr);
+    if (room) {
+        sort_by_pack(window.parts);
+    }
+    const bool good = co_await fill_window(window, file, job);
+    if (!good) {
+        co_return;
+    }
+    if (room) {
+        co_await write_assembled(*assembly, job);
+    }
+    // So that the disk writes while the rest is read, and the sync at the end finds little left to do. A hint: what fails here fails there.
+    static_cast<void>(co_await ring_.sync_range(file.fd(), window.begin, window.end - window.begin));
+    large->window_done(window, job.bytes());
+}
+
+Task<bool> RestoreWorker::fill_window(const RestoreWindow& window, const RestoreFile& file, WindowJob& job) {
+    ReadPlan plan(context_.repository, job.assembled() ? options_.assembly_plan : options_.plan);
     std::size_t next = 0;
     while (next < window.parts.size()) {
         for (; next < window.parts.size() && !plan.full(); ++next) {
             const auto& part = window.parts[next];
-            if (part.run.flags == Run::kUnwritten && !large->file().held()) {
-                large->file().allocate(part.run);
-            } else if (large->file().to_be_compared()) {
-                co_await add_differing(plan, part, 0, large->file(), job);
+            if (part.run.flags == Run::kUnwritten && !file.held()) {
+                file.allocate(part.run);
+            } else if (file.to_be_compared()) {
+                co_await add_differing(plan, part, 0, file, job);
             } else {
                 add(plan, part.run, part.from, part.length, 0, job);
             }
         }
         const bool good = co_await execute(plan, job);
         if (!good) {
-            co_return;
+            co_return false;
         }
     }
-    // So that the disk writes while the rest is read, and the sync at the end finds little left to do. A hint: what fails here fails there.
-    static_cast<void>(co_await ring_.sync_range(large->file().fd(), window.begin, window.end - window.begin));
-    large->window_done(window, job.bytes());
+    co_return true;
+}
+
+Task<void> RestoreWorker::write_assembled(const RestoreAssembly& assembly, WindowJob& job) {
+    RestoreJob::Sink sink = job.sink(0);
+    sink.assembly = nullptr;
+    for (const auto& stretch : assembly.stretches()) {
+        co_await write(sink, assembly.bytes(stretch), stretch.offset, job, 0);
+    }
 }
 
 Task<void> RestoreWorker::restore_slice(std::unique_ptr<RestoreSlice> slice) {
     const Counted counted(works_);
     SliceJob job(context_, slice->files);
-    ReadPlan plan(context_.repository, options_.pack_budget);
+    ReadPlan plan(context_.repository, options_.plan);
     for (std::uint32_t i = 0; i < slice->files.size(); ++i) {
         context_.lost.forget([&job, i] { return job.path(i); }, 0);
         const bool wanted = job.begin(i);
@@ -370,7 +429,7 @@ Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::b
         std::size_t pieces = 1;
         while (in_place && i + pieces < read.pieces.size()) {
             const auto& next = read.pieces[i + pieces];
-            const auto& segment = read.pack->index().segment(next.segment);
+            const auto segment = read.pack->index().segment(next.segment);
             if (next.file != first.file || next.file_offset != first.file_offset + length || segment.codec != Codec::kNone ||
                 segment.offset + next.from != read.offset + begin + length) {
                 break;
@@ -390,6 +449,10 @@ Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::b
 
 Task<void> RestoreWorker::write(RestoreJob::Sink sink, std::span<const std::byte> bytes, std::uint64_t offset, RestoreJob& job,
                                 std::uint32_t file) {
+    if (sink.assembly != nullptr) {
+        sink.assembly->put(offset, bytes);
+        co_return;
+    }
     const bool aligned = offset % kPackAlignment == 0 && reinterpret_cast<std::uintptr_t>(bytes.data()) % kPackAlignment == 0;
     const std::size_t direct = sink.direct_fd >= 0 && aligned ? bytes.size() / kPackAlignment * kPackAlignment : 0;
     std::int64_t result = 0;

@@ -12,6 +12,7 @@
 #include "io/buffer_pool.h"
 #include "io/ring.h"
 #include "io/semaphore.h"
+#include "snapshot/restore/assembly.h"
 #include "snapshot/restore/job.h"
 #include "snapshot/restore/queue.h"
 #include "snapshot/run_reader.h"
@@ -23,8 +24,9 @@ public:
     struct Options {
         bool force_blocking = false;
         std::size_t buffers = 12;
-        std::size_t works = 3;               // pieces of work in flight
-        std::size_t pack_budget = 2U << 20;  // of indexes that one of them holds
+        std::size_t works = 3;           // pieces of work in flight
+        ReadPlan::Limits plan;           // of one of them
+        ReadPlan::Limits assembly_plan;  // of a window that is put together in memory; there is one at a time
         std::size_t slice_files = 256;
     };
 
@@ -35,11 +37,14 @@ public:
 
 private:
     struct Reads;
+    class RoomHold;
 
     void start(RestoreWork work);
     void sort(RestoreBatch& batch, const std::shared_ptr<RestoreBatch>& shared);
     void push_slices(const std::shared_ptr<RestoreBatch>& batch, std::vector<std::unique_ptr<RestoreFile>> files);
     Task<void> restore_window(std::shared_ptr<RestoreLarge> large, RestoreWindow window);
+    Task<bool> fill_window(const RestoreWindow& window, const RestoreFile& file, WindowJob& job);  // false as of execute()
+    Task<void> write_assembled(const RestoreAssembly& assembly, WindowJob& job);
     Task<void> restore_slice(std::unique_ptr<RestoreSlice> slice);
     // What the backup hasn't got of the run becomes zeros, if that is accepted.
     void add(ReadPlan& plan, const Run& run, std::uint64_t from, std::uint64_t length, std::uint32_t file, const RestoreJob& job);
@@ -63,6 +68,8 @@ private:
     BufferPool buffers_;
     InodeLoader loader_;
     std::size_t works_ = 0;  // in flight
+    AsyncSemaphore assembling_;
+    std::vector<AssemblyRoom> rooms_;  // that nobody uses at present
 };
 
 }  // namespace nodesnap

@@ -173,7 +173,7 @@ private:
     void check_window(const Window& window, std::span<const std::byte> data) {
         const PackIndex& index = window.pack->reader->index();
         for (std::uint32_t number = window.first; number < window.end; ++number) {
-            const Segment& segment = index.segment(number);
+            const Segment segment = index.segment(number);
             const auto lost = lost_of(index, number, data.subspan(segment.offset - window.offset, segment.stored_length));
             if (!lost.empty()) {
                 window.pack->whole = false;
@@ -195,7 +195,7 @@ private:
 
     // The blocks of a segment that aren't what was stored; all of an encoded one that can't be decoded.
     std::vector<LostSegments::Range> lost_of(const PackIndex& index, std::uint32_t number, std::span<const std::byte> stored) {
-        const Segment& segment = index.segment(number);
+        const Segment segment = index.segment(number);
         const Hasher& hasher = check_.repository_.hasher();
         std::span<const std::byte> plain = stored;
         if (segment.codec != Codec::kNone) {

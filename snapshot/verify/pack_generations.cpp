@@ -71,7 +71,7 @@ std::vector<Damage> PackGenerations::damages() const {
 }
 
 PackGenerations::Copy PackGenerations::read(const Generation& generation, std::uint32_t number, std::size_t place) const {
-    const Segment& segment = generation.pack->index().segment(number);
+    const Segment segment = generation.pack->index().segment(number);
     Copy copy{&generation, place, Bytes(segment.stored_length), false};
     copy.unreadable = salvaging_read(generation.pack->reader(), copy.stored, place == 0 ? segment.offset : segment.second_offset) != 0;
     return copy;
@@ -84,8 +84,8 @@ bool PackGenerations::comparable(const Generation& generation, std::uint32_t num
     if (number >= other.size()) {
         return false;
     }
-    const Segment& a = index.segment(number);
-    const Segment& b = other.segment(number);
+    const Segment a = index.segment(number);
+    const Segment b = other.segment(number);
     const auto blocks = index.blocks(number);
     return a.plain_length == b.plain_length && a.stored_length == b.stored_length && a.codec == b.codec &&
            std::equal(blocks.begin(), blocks.end(), other.blocks(number).begin()) &&
@@ -108,7 +108,7 @@ bool PackGenerations::good(std::uint32_t number, std::uint32_t block, std::span<
 }
 
 PackGenerations::Found PackGenerations::find(std::uint32_t number) const {
-    const Segment& segment = best()->index().segment(number);
+    const Segment segment = best()->index().segment(number);
     const std::size_t places = kind_ == layout::PackKind::kNodes ? 2 : 1;
     Found found;
     found.blocks = segment.codec != Codec::kNone ? 1 : block_count(segment.plain_length);

@@ -13,7 +13,7 @@ namespace {
 PackIndex index_of_generation(const PackIndex& index, std::uint32_t generation) {
     PackIndex copy(index.kind(), index.id(), generation);
     for (std::uint32_t number = 0; number < index.size(); ++number) {
-        const Segment& segment = index.segment(number);
+        const Segment segment = index.segment(number);
         const bool encoded = segment.codec != Codec::kNone;
         copy.add(segment, index.blocks(number), encoded ? index.stored_checksum(number) : Checksum{});
     }

@@ -71,7 +71,7 @@ void PackRewrite::read_back(const layout::PackName& name, const std::vector<Chec
     auto expected = written.begin();
     for (std::size_t place = 0; same && place < places_of(pack->index()); ++place) {
         for (std::uint32_t number = 0; same && number < pack->index().size(); ++number) {
-            const Segment& segment = pack->index().segment(number);
+            const Segment segment = pack->index().segment(number);
             if (segment.plain_length != 0) {
                 throw_if_interrupted();
                 pace(segment.stored_length);

@@ -306,20 +306,21 @@ TEST(Pack, FeaturesOfANewerVersionAreRespected) {
 }
 
 TEST(PackCache, ReturnsTheSamePackAndStaysWithinItsBudget) {
+    constexpr std::size_t kMost = 64;
     MemoryTarget target;
-    for (std::uint32_t i = 0; i < 2 * PackCache::kOpenLimit; ++i) {
+    for (std::uint32_t i = 0; i < 2 * kMost; ++i) {
         put_data_pack(target, sample_pack(i), 1, 16);
     }
-    PackCache cache(target, sample_uuid(), nullptr);
+    PackCache cache(target, sample_uuid(), nullptr, {.packs = kMost});
     const auto first = cache.get(PackKind::kData, sample_pack(0));
     EXPECT_EQ(cache.get(PackKind::kData, sample_pack(0)), first);
     std::vector<std::weak_ptr<const PackReader>> opened;
-    for (std::uint32_t i = 0; i < 2 * PackCache::kOpenLimit; ++i) {
+    for (std::uint32_t i = 0; i < 2 * kMost; ++i) {
         opened.push_back(cache.get(PackKind::kData, sample_pack(i)));
     }
     const auto open_count = std::count_if(opened.begin(), opened.end(), [](const auto& pack) { return !pack.expired(); });
-    EXPECT_LE(open_count, static_cast<std::ptrdiff_t>(PackCache::kOpenLimit) + 1);
-    EXPECT_GE(open_count, static_cast<std::ptrdiff_t>(PackCache::kOpenLimit));
+    EXPECT_LE(open_count, static_cast<std::ptrdiff_t>(kMost) + 1);
+    EXPECT_GE(open_count, static_cast<std::ptrdiff_t>(kMost));
 }
 
 TEST(PackCache, ReopenFindsTheNextGeneration) {

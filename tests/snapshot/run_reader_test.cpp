@@ -114,12 +114,12 @@ TEST_F(RunReader, AFlippedBitIsNamedWithFileAndRange) {
 }
 
 TEST_F(RunReader, APlanIsFullWhenItsPacksOrPiecesAre) {
-    ReadPlan few(repository_, 4U << 20, 10);
+    ReadPlan few(repository_, {.pieces = 10});
     few.add(run(0, 9 * kSegment, 0, 0, 9), 0, name);
     EXPECT_FALSE(few.full());
     few.add(run(0, kSegment, 0, 0, 1), 0, name);
     EXPECT_TRUE(few.full());
-    ReadPlan small(repository_, 1);
+    ReadPlan small(repository_, {.index_bytes = 1});
     small.add(run(0, 1, 0, 0, 1), 0, name);
     EXPECT_TRUE(small.full());
     small.finish();
