@@ -247,7 +247,7 @@ void DrainWorker::add_whole_file(std::uint64_t ino, const Inode& inode, Records 
     state_.catalog.add_inode(ino, encoded);
     if (!inode.damaged) {
         records.push_back({key::inode(ino), std::move(encoded)});
-        packs_.log_file(records);
+        packs_.log_file(records, inode.runs.empty() ? PackId{} : inode.runs.back().pack);
     }
 }
 

@@ -104,9 +104,9 @@ bool PackStream::due() const {
             std::chrono::nanoseconds(monotonic_ns() - current_->opened_ns) >= env_.checkpoint_interval());
 }
 
-// From here on the log's records go to the next pack's.
 void PackStream::close_pack() {
     if (env_.before_log) {
+        unlogged_.push_back(current_);
         current_->turn = std::make_shared<LogTurn>(env_.ring, current_->index.id());
         current_->before = std::exchange(last_, current_->turn);
     }
@@ -235,6 +235,7 @@ Task<void> PackStream::write_log(OpenPack& pack) {
     env_.before_log();
     env_.still_ours();
     const PackId& id = pack.index.id();
+    std::erase_if(unlogged_, [&](const auto& closed) { return closed.get() == &pack; });
     const AlignedBytes log(pack.log.encode(env_.repository, id, before, compressor_));
     pack.log = {};
     auto writer = env_.target.begin(layout::pack_log(id), id.hex() + "-log");
@@ -244,22 +245,27 @@ Task<void> PackStream::write_log(OpenPack& pack) {
     pack.turn->stored.set();
 }
 
-PackLog& PackStream::open_log() {
+PackLog& PackStream::log_of(const PackId& pack) {
+    const auto closed = std::find_if(unlogged_.begin(), unlogged_.end(), [&](const auto& other) { return other->index.id() == pack; });
+    if (closed != unlogged_.end()) {
+        return (*closed)->log;
+    }
     return current_ ? current_->log : early_log_;
 }
 
-void PackStream::log_file(std::span<const LogRecord> records) {
-    if (!env_.before_log || open_log().memory_bytes() >= 2 * kLogBytes) {
+void PackStream::log_file(std::span<const LogRecord> records, const PackId& last) {
+    PackLog& log = log_of(last);
+    if (!env_.before_log || log.memory_bytes() >= 2 * kLogBytes) {
         return;  // it will be read again
     }
     for (const LogRecord& record : records) {
-        open_log().add(record.key, record.value, compressor_);
+        log.add(record.key, record.value, compressor_);
     }
 }
 
 void PackStream::log_run(std::uint64_t ino, const Run& run) {
     if (env_.before_log) {
-        open_log().add_run(ino, run, compressor_);
+        log_of(run.pack).add_run(ino, run, compressor_);
     }
 }
 

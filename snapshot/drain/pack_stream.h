@@ -68,13 +68,14 @@ public:
     // Computes the segment's checksums, and lets the buffer be written when it was the last one awaited.
     void filled(Reservation reservation);
 
-    // What is complete now goes into the log of the open pack: all records of a file, or part of a large one. What they refer to must have
-    // been stored by this stream, or by an earlier backup.
+    // What is complete now: all records of a file, or part of a large one. What they refer to must have been stored by this stream, or by
+    // an earlier backup. It goes into the log of the pack that holds the last of it (`last`) while that is to be written, else into the
+    // open pack's.
     struct LogRecord {
         std::string key;
         Bytes value;
     };
-    void log_file(std::span<const LogRecord> records);
+    void log_file(std::span<const LogRecord> records, const PackId& last = {});
     void log_run(std::uint64_t ino, const Run& run);
 
     // Writes what is left and seals the last pack, without a log; all sealed packs are durable when it is done.
@@ -91,7 +92,7 @@ private:
     Task<void> write_one(std::shared_ptr<OpenPack> pack, std::unique_ptr<WriteBuffer> buffer);
     void close_pack();
     bool due() const;
-    PackLog& open_log();
+    PackLog& log_of(const PackId& pack);
     Task<void> seal(std::shared_ptr<OpenPack> pack, AsyncSemaphore::Hold slot);
     Task<void> write_tail(OpenPack& pack);
     Task<void> write_log(OpenPack& pack);
@@ -99,6 +100,7 @@ private:
     Environment env_;
     AsyncSemaphore reserving_;  // one coroutine at a time replaces the current buffer
     std::shared_ptr<OpenPack> current_;
+    std::vector<std::shared_ptr<OpenPack>> unlogged_;  // closed ones that will have a log; what was on its way to them may still come
     Compressor compressor_;
     PackLog early_log_;              // complete while no pack was open
     std::shared_ptr<LogTurn> last_;  // of the pack that was closed last
