@@ -14,7 +14,6 @@
 #include "platform/interrupt.h"
 #include "snapshot/prune/candidates.h"
 #include "snapshot/prune/compaction.h"
-#include "snapshot/prune/merge.h"
 #include "snapshot/prune/pack_state.h"
 #include "snapshot/prune/use_marks.h"
 #include "snapshot/scratch.h"
@@ -42,6 +41,7 @@ public:
     void mark(const MergeResult& merged) {
         result_.merged_files = merged.files;
         result_.merged_bytes = merged.bytes;
+        result_.left_fragmented_bytes = merged.left_bytes;
         progress_.phase = "finding what backups refer to";
         for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
             repository_.target().list(folder, [&](const ObjectEntry& entry) {
@@ -206,8 +206,9 @@ private:
 
 PruneResult plan_prune(const Repository& repository, const PruneOptions& options, Report& report, Progress& progress) {
     Pruner pruner(repository, options, report, progress);
-    pruner.mark(options.merge ? plan_merge(repository, progress) : MergeResult{});
+    pruner.mark(plan_merge(repository, options.merge, progress));
     pruner.sweep([](const std::vector<std::string>&) {});
+    pruner.result().kept_bytes += pruner.result().merged_bytes;
     return pruner.result();
 }
 
@@ -216,10 +217,8 @@ PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOpt
     // A sleeper that wakes up must not publish what rests on packs that are removed here: its manifest's name is taken by this.
     const std::uint64_t cleared = repository.clear_sessions(lease, {});
     Throttle throttle(options.limit_bytes_per_second);
-    MergeResult merged;
-    if (options.merge) {
-        merged = run_merge(repository, lease, scratch_directory_or_default(options.scratch_directory), throttle, report, progress);
-    }
+    const MergeResult merged =
+        run_merge(repository, lease, options.merge, scratch_directory_or_default(options.scratch_directory), throttle, report, progress);
     Pruner pruner(repository, options, report, progress);
     pruner.mark(merged);
     // A manifest that another removed, and was killed, must not come back after a power cut when its packs are gone.

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "io/progress.h"
+#include "snapshot/prune/merge.h"
 #include "snapshot/report.h"
 #include "snapshot/repository/repository.h"
 
@@ -15,13 +16,14 @@ struct PruneOptions {
     // A pack is rewritten without what no backup uses when that is more than this part of it; 100: never.
     unsigned max_unused_percent = kMaxUnusedPercent;
     std::uint64_t limit_bytes_per_second = 0;  // of what is read and written of data, together; 0: no cap
-    bool merge = false;                        // write the fragmented parts of the newest backup's files anew first
+    MergeWhen merge = MergeWhen::kAffordable;  // write the fragmented parts of the newest backup's files anew first
     std::string scratch_directory;             // for what doesn't fit in memory; empty: the default one
 };
 
 struct PruneResult {
     std::uint64_t backups = 0;
     std::uint64_t merged_files = 0, merged_bytes = 0;        // or to be merged
+    std::uint64_t left_fragmented_bytes = 0;                 // not merged, for the space it would take
     std::uint64_t kept_packs = 0, kept_bytes = 0;            // afterwards
     std::uint64_t unused_bytes = 0;                          // of kept_bytes, in packs that stay as they are
     std::uint64_t removed_packs = 0, removed_bytes = 0;      // or to be removed

@@ -185,6 +185,10 @@ std::string Options::origin(const char* name) const {
 bool Options::flag(const char* name) const {
     return values_.count(name) != 0 && values_[name].as<bool>();
 }
+std::optional<bool> Options::flag_if_given(const char* name) const {
+    return given(name) && !values_[name].defaulted() ? std::optional(flag(name)) : std::nullopt;
+}
+
 bool Options::given(const char* name) const {
     return values_.count(name) != 0;
 }

@@ -43,6 +43,7 @@ public:
 
     const std::vector<std::string>& positionals() const { return positionals_; }
     bool flag(const char* name) const;
+    std::optional<bool> flag_if_given(const char* name) const;  // for one that isn't the same as =no when it isn't given
     bool given(const char* name) const;
     bool given_in_call(const char* name) const;  // not by configuration files alone
     std::string text(const char* name, const std::string& otherwise = "") const;

@@ -75,7 +75,9 @@ unsigned percent(const Options& options, const char* name, unsigned otherwise) {
 void declare_prune(OptionSet& options) {
     options.value("max-unused", "PERCENT",
                   "rewrite a pack without what no backup uses when that is more than this part of it (default: 50%; 100%: never)");
-    options.flag("merge", "first write those parts of the newest backup's files anew that lie in many small pieces");
+    options.flag("merge",
+                 "first write those parts of the newest backup's files anew that lie in many small pieces (default: if a quarter of the "
+                 "free space is enough; --merge=no: never)");
     options.value("limit", "RATE", "of data, read and write at most so many bytes a second together, as in 200M (default: no limit)");
     options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
 }
@@ -83,7 +85,9 @@ void declare_prune(OptionSet& options) {
 PruneOptions prune_options(const Options& options) {
     PruneOptions result;
     result.max_unused_percent = percent(options, "max-unused", PruneOptions::kMaxUnusedPercent);
-    result.merge = options.flag("merge");
+    if (const auto merge = options.flag_if_given("merge")) {
+        result.merge = *merge ? MergeWhen::kAlways : MergeWhen::kNever;
+    }
     result.limit_bytes_per_second = options.rate("limit");
     result.scratch_directory = options.text("scratch-dir");
     return result;
@@ -94,6 +98,10 @@ std::string prune_text(const PruneResult& result, bool dry_run) {
     if (result.merged_files != 0) {
         text += (dry_run ? "would merge fragments of " : "merged fragments of ") + counted(result.merged_files, "file", "files") + ", " +
                 human_bytes(result.merged_bytes) + "\n";
+    }
+    if (result.left_fragmented_bytes != 0) {
+        text += "left " + human_bytes(result.left_fragmented_bytes) +
+                " in small pieces, which restore slowly, to keep space free: with more space, or with --merge, they are merged\n";
     }
     text += (dry_run ? "would remove " : "removed ") + packs(result.removed_packs, result.removed_bytes) + "\n";
     if (result.rewritten_packs != 0 || result.rewriting_freed_bytes != 0) {
@@ -115,6 +123,7 @@ void write_prune(JsonWriter& document, const PruneResult& result) {
     document.member("backups", result.backups);
     document.member("merged_files", result.merged_files);
     document.member("merged_bytes", result.merged_bytes);
+    document.member("left_fragmented_bytes", result.left_fragmented_bytes);
     document.member("removed_packs", result.removed_packs);
     document.member("removed_bytes", result.removed_bytes);
     document.member("rewritten_packs", result.rewritten_packs);
@@ -138,8 +147,9 @@ const Command kPrune = {
     "back, before the old one goes, so it can be killed at any time. A pack that has lost a block or a copy is left as it is, with a\n"
     "warning: \"nodesnap repair\" comes first; so is one for which there is no space. If it can't be told what a backup refers to,\n"
     "since its manifest or a part of its tree is damaged, nothing is removed. \"nodesnap forget --prune\" does both.\n"
-    "--merge is for large files that are updated in place: the newest backup then lies in very many small pieces, and restores\n"
-    "slowly. Its fragmented parts are stored once more, in one piece each; earlier backups keep theirs until they are forgotten.\n",
+    "Large files that are updated in place come to lie in very many small pieces, which restore slowly. Such parts of the newest\n"
+    "backup are merged first, if a quarter of the target's free space is enough for that: they are stored once more, in one piece\n"
+    "each; earlier backups keep theirs until they are forgotten. --merge takes what space there is, --merge=no none.\n",
     "nodesnap prune /backup/node1 --dry-run\n"
     "nodesnap prune /backup/node1 --limit 100M --wait-lock 1h\n",
     "0  done\n"

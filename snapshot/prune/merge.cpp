@@ -25,6 +25,7 @@ namespace {
 
 constexpr std::size_t kSorterBytes = 8U << 20;
 constexpr std::uint64_t kSpareBytes = 64U << 20;  // for metadata, and for what else is written there
+constexpr std::uint64_t kAffordableShare = 4;     // a quarter of the free space
 
 // The newest that is good, if its manifest may be replaced.
 std::optional<BackupRevisions> newest_backup(const Repository& repository) {
@@ -79,12 +80,20 @@ MergeResult plan_of(const Repository& repository, const Manifest& backup, Progre
     return result;
 }
 
+// What stays as it is since it would take too much of the free space: all or nothing.
+std::uint64_t left_of(const Repository& repository, MergeWhen when, std::uint64_t bytes) {
+    const auto free = repository.target().free_bytes();
+    const std::uint64_t share = when == MergeWhen::kAffordable ? kAffordableShare : 1;
+    return free && *free / share < bytes + kSpareBytes ? bytes : 0;
+}
+
 class Merge {
 public:
-    Merge(Repository& repository, const Lease& lease, const std::string& scratch_directory, Throttle& throttle, Report& report,
-          Progress& progress)
+    Merge(Repository& repository, const Lease& lease, MergeWhen when, const std::string& scratch_directory, Throttle& throttle,
+          Report& report, Progress& progress)
         : repository_(repository),
           lease_(lease),
+          when_(when),
           throttle_(throttle),
           report_(report),
           progress_(progress),
@@ -98,8 +107,7 @@ public:
         }
         // It may refer to segments that the newest backup wouldn't refer to any more.
         if (!repository_.drafts().empty()) {
-            report_.warn(
-                "fragmented files of the newest backup aren't merged while a backup that was cut off builds on it: run that again first");
+            leave("while a backup that was cut off builds on it: run that again first");
             return {};
         }
         // What a replacement that was killed has left: from here on only the newest is known to be whole.
@@ -109,11 +117,11 @@ public:
         if (result_.bytes == 0) {
             return {};
         }
-        const auto free = repository_.target().free_bytes();
-        if (free && *free < result_.bytes + kSpareBytes) {
-            report_.warn("fragmented files of the newest backup aren't merged: " + repository_.target().describe() + " has " +
-                         human_bytes(*free) + " left, and " + human_bytes(result_.bytes + kSpareBytes) + " are needed");
-            return {};
+        if (const std::uint64_t left = left_of(repository_, when_, result_.bytes); left != 0) {
+            leave("since " + repository_.target().describe() + " has too little space: " + human_bytes(left + kSpareBytes) + " are needed");
+            MergeResult none;
+            none.left_bytes = left;
+            return none;
         }
         begin_session(*revisions);
         try {
@@ -123,7 +131,7 @@ public:
             if (published_ || (error.error_number() != ENOSPC && error.error_number() != EDQUOT)) {
                 throw;
             }
-            report_.warn("fragmented files of the newest backup aren't merged: " + error.message());
+            leave("since there was an error: " + error.message());
             return {};
         }
         repository_.end_session(session_.id);
@@ -131,6 +139,12 @@ public:
     }
 
 private:
+    void leave(const std::string& why) {
+        if (when_ == MergeWhen::kAlways) {
+            report_.warn("fragmented files of the newest backup aren't merged " + why);
+        }
+    }
+
     PackId next_pack() { return PackId::of(session_.id, counter_++); }
 
     void begin_session(const BackupRevisions& revisions) {
@@ -267,6 +281,7 @@ private:
 
     Repository& repository_;
     const Lease& lease_;
+    const MergeWhen when_;
     Throttle& throttle_;
     Report& report_;
     Progress& progress_;
@@ -281,14 +296,25 @@ private:
 
 }  // namespace
 
-MergeResult plan_merge(const Repository& repository, Progress& progress) {
-    const auto revisions = newest_backup(repository);
-    return revisions ? plan_of(repository, *revisions->best->manifest, progress) : MergeResult{};
+MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& progress) {
+    const auto revisions = when == MergeWhen::kNever ? std::nullopt : newest_backup(repository);
+    if (!revisions) {
+        return {};
+    }
+    MergeResult planned = plan_of(repository, *revisions->best->manifest, progress);
+    if (const std::uint64_t left = left_of(repository, when, planned.bytes); left != 0) {
+        planned = {};
+        planned.left_bytes = left;
+    }
+    return planned;
 }
 
-MergeResult run_merge(Repository& repository, const Lease& lease, const std::string& scratch_directory, Throttle& throttle, Report& report,
-                      Progress& progress) {
-    return Merge(repository, lease, scratch_directory, throttle, report, progress).run();
+MergeResult run_merge(Repository& repository, const Lease& lease, MergeWhen when, const std::string& scratch_directory, Throttle& throttle,
+                      Report& report, Progress& progress) {
+    if (when == MergeWhen::kNever) {
+        return {};
+    }
+    return Merge(repository, lease, when, scratch_directory, throttle, report, progress).run();
 }
 
 }  // namespace nodesnap

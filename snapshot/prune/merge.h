@@ -15,19 +15,27 @@
 
 namespace nodesnap {
 
+enum class MergeWhen {
+    kNever,
+    kAffordable,  // where a small part of the target's free space is enough
+    kAlways,      // where the target has the space
+};
+
 struct MergeResult {
-    std::uint64_t files = 0;  // with fragmented parts
-    std::uint64_t bytes = 0;  // in them
+    std::uint64_t files = 0;       // with fragmented parts
+    std::uint64_t bytes = 0;       // in them
+    std::uint64_t left_bytes = 0;  // not merged, since it would take too much of the free space
     std::uint64_t runs_before = 0, runs_after = 0;
     // As it was before; who reads it may still do so.
     std::optional<Manifest> superseded;
 };
 
 // What run_merge() would write anew.
-MergeResult plan_merge(const Repository& repository, Progress& progress);
+MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& progress);
 // Nothing where nothing is fragmented, or the backup's manifest has to be repaired first. What can't be read is left as it is, with a
-// warning; so is everything where the target hasn't enough space. Dead sessions must have been cleared up.
-MergeResult run_merge(Repository& repository, const Lease& lease, const std::string& scratch_directory, Throttle& throttle, Report& report,
-                      Progress& progress);
+// warning. So is everything where the target hasn't enough space, and while a backup that was cut off builds on it; without a warning if
+// it was only to be merged where that is affordable. Dead sessions must have been cleared up.
+MergeResult run_merge(Repository& repository, const Lease& lease, MergeWhen when, const std::string& scratch_directory, Throttle& throttle,
+                      Report& report, Progress& progress);
 
 }  // namespace nodesnap

@@ -62,9 +62,9 @@ class Prune(harness.Case):
         repository = self.aged(30)
         kept = self.keep(repository, 3)
         before = self.stored(repository)
-        told = self.ok("prune", repository, "--dry-run", "--json").json
+        told = self.ok("prune", repository, "--merge=no", "--dry-run", "--json").json
         self.assertEqual(self.stored(repository), before)
-        done = self.ok("prune", repository, "--json").json
+        done = self.ok("prune", repository, "--merge=no", "--json").json
         self.assertEqual({**told, "dry_run": False}, done)
         self.assertGreater(done["rewritten_packs"], 5)
         self.assertEqual(before - self.stored(repository), done["removed_bytes"] + done["rewriting_freed_bytes"])
@@ -72,15 +72,15 @@ class Prune(harness.Case):
         for folder in ("packs", "nodes"):
             self.assertTrue(list((repository / folder).rglob("*.1.pack")), f"nothing in {folder} was rewritten")
         self.assert_whole(repository, kept)
-        self.assertEqual(self.ok("prune", repository, "--json").json["rewritten_packs"], 0)
+        self.assertEqual(self.ok("prune", repository, "--merge=no", "--json").json["rewritten_packs"], 0)
         # To the last byte, again and again, with backups that build on what was rewritten.
         for _ in range(2):
             (self.node / "replaced").write_bytes(self.random.randbytes(100_000))
             made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
             self.contents[made] = ((self.node / "pages").read_bytes(), (self.node / "replaced").read_bytes())
             kept = self.keep(repository, 2)
-            done = self.ok("prune", repository, "--max-unused", "0", "--json").json
-            self.assertEqual(self.ok("prune", repository, "--max-unused", "0%", "--json").json["rewritten_packs"], 0)
+            done = self.ok("prune", repository, "--merge=no", "--max-unused", "0", "--json").json
+            self.assertEqual(self.ok("prune", repository, "--merge=no", "--max-unused", "0%", "--json").json["rewritten_packs"], 0)
             self.assert_whole(repository, kept)
 
     def test_killed_at_every_step(self):
@@ -93,13 +93,13 @@ class Prune(harness.Case):
             with self.subTest(step=step):
                 kept = self.keep(repository, count)
                 count -= 2
-                result = self.run_program("prune", repository, "--max-unused", "5", program=harness.FAULTS,
+                result = self.run_program("prune", repository, "--merge=no", "--max-unused", "5", program=harness.FAULTS,
                                           environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_LIST_STEPS": str(listing)})
                 self.assertEqual(result.status, -9, str(result))
                 self.assert_whole(repository, kept)
-        self.ok("prune", repository, "--max-unused", "5")
+        self.ok("prune", repository, "--merge=no", "--max-unused", "5")
         self.assert_whole(repository, kept)
-        self.assertEqual(self.ok("prune", repository, "--max-unused", "5", "--json").json["rewriting_freed_bytes"], 0)
+        self.assertEqual(self.ok("prune", repository, "--merge=no", "--max-unused", "5", "--json").json["rewriting_freed_bytes"], 0)
         generations = {}
         for path in (*(repository / "packs").rglob("*.pack"), *(repository / "nodes").rglob("*.pack")):
             generations.setdefault(path.name.split(".")[0], []).append(path.name)
@@ -127,14 +127,15 @@ class Prune(harness.Case):
     def test_merging(self):
         repository = self.aged(30, mib=4, pages=300)
         before = self.keep(repository, 10)
+        self.assertEqual(self.ok("prune", repository, "--merge=no", "--json").json["merged_files"], 0)
         size = self.stored(repository)
-        told = self.ok("prune", repository, "--merge", "--dry-run", "--json").json
+        told = self.ok("prune", repository, "--dry-run", "--json").json
         self.assertEqual(self.stored(repository), size)
-        done = self.ok("prune", repository, "--merge", "--json").json
+        done = self.ok("prune", repository, "--json").json
         self.assertEqual((told["merged_files"], told["merged_bytes"]), (1, 4 << 20))
         self.assertEqual((done["merged_files"], done["merged_bytes"]), (1, 4 << 20))
         self.assert_whole(repository, before)
-        again = self.ok("prune", repository, "--merge", "--json").json
+        again = self.ok("prune", repository, "--json").json
         self.assertEqual(again["merged_files"], 0)
         self.assertEqual(len(list((repository / "backups").iterdir())), len(before))
         self.assertEqual(list((repository / "journal").iterdir()), [])
@@ -160,7 +161,7 @@ class Prune(harness.Case):
                 self.assert_whole(repository, kept)
                 if step in ("revision.written:1", "revision.removed:1", "merge.published:1"):
                     # It is merged: what the next ones are to work on is made anew.
-                    self.assertEqual(self.ok("prune", repository, "--merge", "--json").json["merged_files"], 0)
+                    self.assertEqual(self.ok("prune", repository, "--json").json["merged_files"], 0)
                     self.assert_whole(repository, kept)
                     kept = self.more(repository, 12)
         self.ok("prune", repository, "--merge", "--max-unused", "0")
@@ -181,19 +182,25 @@ class Prune(harness.Case):
             self.contents[made] = (path.read_bytes(), (self.node / "replaced").read_bytes())
         return self.keep(repository, 6)
 
-    def test_a_merge_that_slept_publishes_nothing(self):
+    def a_merge_that_slept(self, merges, left):
         """Stopped after it looked at its lease for the last time; meanwhile another prune takes its packs for a dead one's."""
         repository = self.aged(12, mib=2, pages=300)
         kept = self.keep(repository, 2)
         child = self.start_program("prune", repository, "--merge", "--lock-lease", "1s", program=harness.FAULTS,
                                    environment={"NODESNAP_SIGNAL_AT": "publish.revision-checked", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
         harness.wait_for(lambda: harness.is_stopped(child.pid), "the merge to stop")
-        self.assertEqual(self.ok("prune", repository, "--wait-lock", "2m", "--json").json["cleared_sessions"], 1)
+        self.assertEqual(self.ok("prune", repository, merges, "--wait-lock", "2m", "--json").json["cleared_sessions"], 1)
         child.send_signal(signal.SIGCONT)
         self.assertEqual(self.finish(child).status, harness.LOCKED)
         self.assert_whole(repository, kept)
-        self.assertEqual(self.ok("prune", repository, "--merge", "--json").json["merged_files"], 1)
+        self.assertEqual(self.ok("prune", repository, "--json").json["merged_files"], left)
         self.assert_whole(repository, kept)
+
+    def test_a_merge_that_slept_publishes_nothing(self):
+        self.a_merge_that_slept("--merge=no", left=1)
+
+    def test_a_merge_that_slept_publishes_nothing_over_another(self):
+        self.a_merge_that_slept("--merge", left=0)
 
     def test_a_restore_of_what_is_merged_meanwhile(self):
         repository = self.aged(12, mib=2, pages=300)
@@ -202,7 +209,7 @@ class Prune(harness.Case):
         child = self.start_program("restore", repository, kept[0], place, "--no-io-uring", "--workers", "1", program=harness.FAULTS,
                                    environment={"NODESNAP_STOP_AT": "target.open:8"})
         harness.wait_for(lambda: harness.is_stopped(child.pid), "the restore to stop")
-        self.assertEqual(self.ok("prune", repository, "--merge", "--json").json["merged_files"], 1)
+        self.assertEqual(self.ok("prune", repository, "--json").json["merged_files"], 1)
         child.send_signal(signal.SIGCONT)
         self.assertEqual(self.finish(child).status, harness.DONE)
         self.assertEqual(((place / "pages").read_bytes(), (place / "replaced").read_bytes()), self.contents[kept[0]])

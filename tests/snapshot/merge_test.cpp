@@ -109,14 +109,14 @@ protected:
         }
         return text;
     }
-    PruneResult prune() {
+    PruneResult prune(MergeWhen when = MergeWhen::kAlways) {
         Repository repository = made_.open();
         LeaseOptions lease_options;
         lease_options.command = "test";
         Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_options);
         Progress progress;
         PruneOptions options;
-        options.merge = true;
+        options.merge = when;
         PruneResult result = run_prune(repository, lease, options, report_, progress);
         lease.release();
         return result;
@@ -152,6 +152,24 @@ TEST_F(MergeTest, OnePageARunBecomesOneRunAWindowOrLess) {
     EXPECT_EQ(content(), before);
     EXPECT_TRUE(is_whole());
     EXPECT_EQ(report_.count(), 0U);
+}
+
+TEST_F(MergeTest, TakesAQuarterOfTheFreeSpaceUnlessItIsToldTo) {
+    constexpr std::uint64_t kMiB = 1 << 20;
+    make(256 * 5, [](std::uint64_t) { return 'd'; });
+    const std::uint64_t bytes = 256 * 5 * kPage - kTornBytes;
+    EXPECT_EQ(prune(MergeWhen::kNever).left_fragmented_bytes, 0U);
+    made_.target->set_free_bytes(4 * (bytes + 64 * kMiB) - 4);
+    const PruneResult left = prune(MergeWhen::kAffordable);
+    EXPECT_EQ(left.merged_files, 0U);
+    EXPECT_EQ(left.left_fragmented_bytes, bytes);
+    EXPECT_EQ(report_.count(), 0U);
+    made_.target->set_free_bytes(bytes + 64 * kMiB - 1);
+    EXPECT_EQ(prune(MergeWhen::kAlways).left_fragmented_bytes, bytes);
+    EXPECT_EQ(report_.count(), 1U);
+    made_.target->set_free_bytes(4 * (bytes + 64 * kMiB));
+    EXPECT_EQ(prune(MergeWhen::kAffordable).merged_bytes, bytes);
+    EXPECT_EQ(runs().size(), 1U);
 }
 
 TEST_F(MergeTest, HolesAndUnwrittenRangesStayWhatTheyAre) {

@@ -88,6 +88,7 @@ struct StrictTarget::State {
         objects[name] = {std::move(content), next_version++, {}};
         return true;
     }
+    std::optional<std::uint64_t> free_bytes;
 };
 
 namespace {
@@ -336,8 +337,14 @@ int StrictTarget::write_error() const {
     return state_->writable ? 0 : EROFS;
 }
 
+void StrictTarget::set_free_bytes(std::uint64_t bytes) {
+    const std::lock_guard lock(state_->mutex);
+    state_->free_bytes = bytes;
+}
+
 std::optional<std::uint64_t> StrictTarget::free_bytes() const {
-    return std::nullopt;
+    const std::lock_guard lock(state_->mutex);
+    return state_->free_bytes;
 }
 
 bool StrictTarget::create(std::string_view name, std::span<const std::byte> content) {

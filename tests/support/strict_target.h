@@ -41,6 +41,7 @@ public:
     void spoil(const std::string& name, std::uint64_t offset);
     // The next large object that is finished has a flipped bit there.
     void corrupt_next_finish(std::uint64_t offset);
+    void set_free_bytes(std::uint64_t bytes);  // what free_bytes() tells; nothing until then
     // The process that used it is gone: its removals that weren't durable yet are made so by persist_removals() alone.
     void end_process();
     // Removed objects come back whose removal wasn't durable, unless something else has their name.
