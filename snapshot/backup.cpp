@@ -241,7 +241,14 @@ private:
             };
         }
         drain_options.resumed = draft_ ? &session_ : nullptr;
-        if (!parent_.changed_since || !drain_changes(drain_options)) {
+        try {
+            if (!parent_.changed_since || !drain_changes(drain_options)) {
+                drain_all(drain_options);
+            }
+        } catch (const UnlistedDirectory& error) {
+            report_.warn("everything is read anew, and compared, since what is below a directory cannot be told: " + error.message());
+            parent_.compare_only("a directory could not be read");
+            begin_drain_anew(mode_without_changes(), drain_options);
             drain_all(drain_options);
         }
         result_.drain_time = std::chrono::nanoseconds(monotonic_ns() - drain_started_ns);

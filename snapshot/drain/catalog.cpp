@@ -5,6 +5,7 @@
 #include "platform/error.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/map_editor.h"
+#include "snapshot/repository/pack.h"
 #include "snapshot/repository/run_cut.h"
 #include "snapshot/repository/tree_editor.h"
 
@@ -19,7 +20,8 @@ constexpr std::uint64_t kInterruptInterval = 4096;  // entries between looks at 
 // that hang on it.
 enum Tag : char {
     kPut = 'P',
-    kPutEdited = 'E',  // an inode's record; its map is the parent's, edited
+    kPutEdited = 'E',      // an inode's record; its map is the parent's, edited
+    kPutUnreadable = 'U',  // the record of an inode that can't be read; its map is what was stored of it earlier
     kDrop = 'D',
     kReplaceInode = 'R',  // record and attributes go; new ones follow
     kDropInode = 'X',     // all that hangs on it goes
@@ -82,6 +84,11 @@ void Catalog::add_inode(std::uint64_t ino, const Inode& inode) {
 void Catalog::add_inode(std::uint64_t ino, std::span<const std::byte> encoded) {
     add_entry(big_endian(ino), kReplaceInode, {});
     add_entry(key::inode(ino), kPut, encoded);
+}
+
+void Catalog::add_unreadable(std::uint64_t ino, const Inode& inode) {
+    add_entry(big_endian(ino), kReplaceInode, {});
+    add_entry(key::inode(ino), kPutUnreadable, encode(inode));
 }
 
 void Catalog::edit_inode(std::uint64_t ino, const Inode& inode) {
@@ -184,6 +191,9 @@ private:
             return true;
         }
         // Another name of a file could be read.
+        if (value_.front() == kPutUnreadable || later.front() == kPutUnreadable) {
+            return value_.front() == kPutUnreadable;
+        }
         return value_.front() == kPut && key::parse(key_).kind == key::Kind::kInode && decode_inode(as_bytes(value_).subspan(1)).damaged;
     }
 
@@ -205,6 +215,9 @@ private:
                 break;
             case kPutEdited:
                 put_inode(content, old_);
+                break;
+            case kPutUnreadable:
+                put_unreadable(content);
                 break;
             default:
                 if (key::parse(key_).kind == key::Kind::kInode) {
@@ -242,6 +255,56 @@ private:
         tree_.put(key_, encode(inode));
     }
 
+    // An earlier drain of the same snapshot may have stored parts of it, but neither how long it is nor where its holes are is known. A
+    // lost page at its end stands for what may have followed.
+    void put_unreadable(std::span<const std::byte> value) {
+        const std::uint64_t ino = key::parse(key_).ino;
+        Inode inode = decode_inode(value);
+        std::uint64_t bytes = 0;
+        if (pending_ && pending_ino_ == ino) {
+            bytes = take_parts(ino, inode);
+            inode.data_bytes = bytes;
+        }
+        count(inode, bytes, true);
+        tree_.put(key_, encode(inode));
+    }
+
+    std::uint64_t take_parts(std::uint64_t ino, Inode& inode) {
+        static const Inode kEmpty;
+        MapEditor map(repository_.nodes(), repository_.packs(), kEmpty, nodes_);
+        const auto lose = [&map](std::uint64_t offset, std::uint64_t end) {
+            Run lost;
+            lost.offset = offset;
+            lost.length = end - offset;
+            lost.flags = Run::kDamagedSource;
+            map.replace(lost);
+        };
+        std::uint64_t covered = 0;
+        for (; pending_ && pending_ino_ == ino; next_run()) {
+            if (run_.end() <= covered) {
+                continue;
+            }
+            if (run_.offset > covered) {
+                lose(covered, run_.offset);
+                covered = run_.offset;
+            }
+            map.replace(part_of(run_, covered - run_.offset, run_.end() - covered, repository_.packs()));
+            covered = run_.end();
+        }
+        inode.size = covered + kPackAlignment;
+        lose(covered, inode.size);
+        return set_map(map, inode);
+    }
+
+    // Tells the bytes of data in it.
+    static std::uint64_t set_map(MapEditor& map, Inode& inode) {
+        auto result = map.finish();
+        inode.runs = std::move(result.inline_runs);
+        inode.map = result.root;
+        inode.run_count = result.run_count;
+        return map.counts().data_added - map.counts().data_removed;
+    }
+
     // Gives the inode the map that the gathered runs make of `base`'s, and tells its bytes of data.
     std::uint64_t take_map(std::uint64_t ino, Inode& inode, const std::optional<Inode>& base) {
         static const Inode kEmpty;
@@ -260,11 +323,8 @@ private:
                 map.replace(part_of(run_, from - run_.offset, run_.end() - from, repository_.packs()));
             }
         }
-        auto result = map.finish();
-        inode.runs = std::move(result.inline_runs);
-        inode.map = result.root;
-        inode.run_count = result.run_count;
-        return (base ? old_bytes_ : 0) + map.counts().data_added - map.counts().data_removed;
+        const std::uint64_t old_bytes = base ? old_bytes_ : 0;
+        return old_bytes + set_map(map, inode);
     }
 
     void next_run() {

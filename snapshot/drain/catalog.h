@@ -23,7 +23,10 @@ public:
     // parent backup's, with its attributes.
     void add_inode(std::uint64_t ino, const Inode& inode);
     void add_inode(std::uint64_t ino, std::span<const std::byte> encoded);
-    // The same of a file whose map is the parent backup's, with the runs and cuts that are added for it as edits.
+    // Of an inode of which only the type is known. What runs were added for it stay: what lies between them, and behind the last, counts
+    // as lost.
+    void add_unreadable(std::uint64_t ino, const Inode& inode);
+    // A record of a file whose map is the parent backup's, with the runs and cuts that are added for it as edits.
     void edit_inode(std::uint64_t ino, const Inode& inode);
     void add_dirent(std::uint64_t directory, std::string_view name, const Dirent& dirent);
     void add_xattr(std::uint64_t ino, std::string_view name, const Xattr& xattr);

@@ -26,7 +26,12 @@ public:
         state_.catalog.add_dirent(directory, name, dirent);
     }
     void take(std::unique_ptr<Batch> batch) override { state_.queue.push(std::move(batch)); }
-    void unreadable(const std::string& path, const Error& error) override { state_.unreadable(path, error); }
+    void unreadable(const std::string& path, const Error& error) override {
+        state_.unreadable(path, error);
+        if (state_.earlier || (state_.parent != nullptr && state_.parent->tells_changes())) {
+            throw UnlistedDirectory(error);
+        }
+    }
     void lost(std::uint64_t directory) override {
         Inode inode;
         inode.type = FileType::kDirectory;
@@ -115,6 +120,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
         state.read_bytes += state.earlier->new_bytes();
         state.stored_bytes += state.earlier->stored_bytes();
         result.resumed_bytes = state.earlier->new_bytes();
+        fault::step("drain.logs-read");
     }
     progress.phase = "draining";
     read_source(state, result.root_ino, excludes,

@@ -13,6 +13,7 @@
 #include "io/progress.h"
 #include "io/target/target.h"
 #include "io/throttle.h"
+#include "platform/error.h"
 #include "snapshot/exclude.h"
 #include "snapshot/report.h"
 #include "snapshot/repository/manifest.h"
@@ -72,7 +73,15 @@ struct DrainResult {
     std::string lie;  // where a sample showed that the change list was wrong: then nothing of this may be published
 };
 
-// `parent`: nullptr to read everything.
+// A directory can't be listed, and which of the files that an earlier backup or drain knows of are still named below it can't be told: only
+// a drain that lists all the others, and takes over nothing else, comes out right.
+class UnlistedDirectory : public Error {
+public:
+    explicit UnlistedDirectory(const Error& error) : Error(error) {}
+};
+
+// `parent`: nullptr to read everything. Throws UnlistedDirectory with skip_unreadable only, and never where neither `parent` tells changes
+// nor a session is resumed.
 DrainResult run_drain(int source, const Repository& repository, const SessionId& session, const ExcludeRules& excludes,
                       const DrainParent* parent, const DrainOptions& options, Progress& progress, Report& report);
 

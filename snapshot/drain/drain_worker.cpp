@@ -145,7 +145,7 @@ std::vector<FileRange> DrainWorker::next_ranges(LargeFile& file) {
         return file.next_chunk();
     } catch (const Error& error) {
         state_.unreadable(file.path(), error);
-        file.read_without_map();
+        file.read_without_map([this, &file](LargeFile::NextExtent rest) { return not_stored_yet(state_, file.ino(), std::move(rest)); });
         return file.next_chunk();
     }
 }
@@ -409,7 +409,7 @@ void DrainWorker::add_placeholder(const SourceEntry& entry, const std::string& p
     Inode inode;
     inode.type = file_type_of(entry.d_type);
     inode.damaged = true;
-    state_.catalog.add_inode(entry.ino, inode);
+    state_.catalog.add_unreadable(entry.ino, inode);
 }
 
 }  // namespace nodesnap

@@ -31,7 +31,6 @@ bool next_change(btrfs::FileChanges& changes, std::uint64_t ino, std::uint64_t s
     return false;
 }
 
-// The parts of the extents that an earlier drain hasn't stored.
 LargeFile::NextExtent without(const EarlierDrain& earlier, std::uint64_t ino, LargeFile::NextExtent extents) {
     return [&earlier, ino, extents = std::move(extents), rest = Extent{}](Extent& extent) mutable {
         for (;;) {
@@ -101,10 +100,12 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
         auto reader = std::make_shared<ExtentReader>(fd, path);
         result.next = [reader](Extent& extent) { return reader->next(extent); };
     }
-    if (state.earlier) {
-        result.next = without(*state.earlier, ino, std::move(result.next));
-    }
+    result.next = not_stored_yet(state, ino, std::move(result.next));
     return result;
+}
+
+LargeFile::NextExtent not_stored_yet(const DrainState& state, std::uint64_t ino, LargeFile::NextExtent extents) {
+    return state.earlier ? without(*state.earlier, ino, std::move(extents)) : std::move(extents);
 }
 
 }  // namespace nodesnap

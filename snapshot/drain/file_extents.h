@@ -32,4 +32,7 @@ struct FileExtents {
 // `fd` must stay open while extents are asked for.
 FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path);
 
+// The parts of the extents that an earlier drain of the same snapshot hasn't stored.
+LargeFile::NextExtent not_stored_yet(const DrainState& state, std::uint64_t ino, LargeFile::NextExtent extents);
+
 }  // namespace nodesnap

@@ -1,6 +1,7 @@
 #include "snapshot/drain/large_file.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "platform/error.h"
 #include "snapshot/repository/pack.h"
@@ -103,12 +104,16 @@ std::vector<FileRange> LargeFile::next_chunk() {
     return chunk;
 }
 
-void LargeFile::read_without_map() {
+void LargeFile::read_without_map(const std::function<NextExtent(NextExtent)>& limit) {
     const std::lock_guard lock(mutex_);
     damaged_ = true;
-    extents_ended_ = true;
-    data_offset_ = std::max(last_end_, data_offset_);
-    data_end_ = last_end_ = inode_.size;
+    have_ahead_ = false;
+    const std::uint64_t from = std::max(last_end_, data_offset_);
+    data_offset_ = data_end_ = 0;
+    next_extent_ = limit([rest = Extent{from, 0, inode_.size - std::min(from, inode_.size), 0}](Extent& extent) mutable {
+        extent = std::exchange(rest, {});
+        return extent.length != 0;
+    });
 }
 
 bool LargeFile::exhausted() const {

@@ -45,8 +45,9 @@ public:
     // The next ranges to read; empty when there are no more. Each non-empty chunk is answered by one chunk_done().
     std::vector<FileRange> next_chunk();
     bool exhausted() const;
-    // The extents can't be told (a failing disk): all that is left is read as if it were data, and the file counts as damaged.
-    void read_without_map();
+    // The extents can't be told (a failing disk): all that is left, or what `limit` leaves of it, is read as if it were data, and the file
+    // counts as damaged.
+    void read_without_map(const std::function<NextExtent(NextExtent)>& limit);
     void chunk_done();
     void mark_damaged() { damaged_ = true; }
 

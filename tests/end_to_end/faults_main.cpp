@@ -5,6 +5,7 @@
 //   NODESNAP_INTERRUPT_AT=STEP         is interrupted, as by SIGTERM, whenever it passes the step (not together with NODESNAP_LIST_STEPS)
 //   NODESNAP_LIST_STEPS=FILE           appends the name of each step that it passes
 //   NODESNAP_FAIL="NTH:ERRNO[:PREFIX]" fails the NTH operation (whose name begins with PREFIX) once; with "+" after NTH all from then on
+//   NODESNAP_FAIL_FROM=STEP            counts those operations from when it has passed the step (not together with the two above)
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -63,7 +64,18 @@ void arm(nodesnap::test::FaultHooks& hooks) {
         });
     }
     if (const auto fail = fields(setting("NODESNAP_FAIL")); fail.size() > 1) {
-        hooks.fail_nth(std::stoull(fail[0]), std::stoi(fail[1]), fail[0].ends_with('+'), fail.size() > 2 ? fail[2] : "");
+        const auto begin = [&hooks, fail] {
+            hooks.fail_nth(std::stoull(fail[0]), std::stoi(fail[1]), fail[0].ends_with('+'), fail.size() > 2 ? fail[2] : "");
+        };
+        if (const std::string from = setting("NODESNAP_FAIL_FROM"); from.empty()) {
+            begin();
+        } else {
+            hooks.on_each_step([from, begin](const std::string& step) {
+                if (step == from) {
+                    begin();
+                }
+            });
+        }
     }
 }
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+from pathlib import Path
 
 import compare
 import harness
@@ -225,6 +226,106 @@ class Resume(harness.Case):
         self.assertIn("goes on from there", result.err)
         ballast.unlink()
         self.goes_on(mount, repository, wanted)
+
+    def check_incomplete(self, node_as_it_was, repository, restored):
+        """What is told as lost is all that is missing: the rest is byte for byte what it was, and the backup is whole in itself."""
+        self.ok("verify", repository, "--data")
+        backup = self.backups(repository)[-1]
+        result = self.run_program("restore", repository, backup["id"], restored, "--accept-incomplete", "--json",
+                                  expect=harness.DONE if backup["state"] == "good" else harness.WARNINGS).json
+        lost = {}
+        for part in result["lost"]:
+            lost.setdefault(part["path"], []).append((part["offset"], part["offset"] + part["length"]))
+        for path in (path for path in sorted(node_as_it_was.rglob("*")) if path.is_file()):
+            name = str(path.relative_to(node_as_it_was))
+            if not (restored / name).exists():
+                self.assertTrue({str(above) for above in Path(name).parents} & set(lost), f"{name} is missing: {lost}")
+                continue
+            wanted, found = path.read_bytes(), (restored / name).read_bytes()
+            if (0, 0) in lost.get(name, []):
+                continue  # it isn't known what is missing
+            if name not in lost:
+                self.assertTrue(wanted == found, name)
+            at = 0
+            for begin, end in [*lost.get(name, []), (len(found), len(found))]:
+                self.assertTrue(wanted[at:begin] == found[at:begin], f"{name} differs between {at} and {begin}, lost: {lost}")
+                at = end
+        return lost
+
+    def test_unreadable_when_gone_on(self):
+        """A file of which parts are stored can't be opened when the backup goes on: the parts stay, and all else of it is told as lost."""
+        chance = random.Random(11)
+        mount = self.file_system("btrfs", 2048)
+        node = self.subvolume(mount / "node")
+        with open(node / "large", "wb") as file:
+            for number in range(300):
+                file.seek(MIB if number == 130 else 0, os.SEEK_CUR)
+                file.write(chance.randbytes(MIB))
+        repository = self.repository()
+        self.killed("drain.pack-logged:2", node, repository)
+        result = self.run_program("backup", node, repository, *WORKERS, "--skip-unreadable", "--json", program=harness.FAULTS,
+                                  environment={"NODESNAP_FAIL": f"1+:{errno.EIO}:getflags"}, expect=harness.WARNINGS).json
+        self.assertTrue(result["resumed"])
+        self.assertEqual(result["backup"]["unreadable_files"], 2)  # the directory itself, too
+        lost = self.check_incomplete(node, repository, mount / "restored")
+        self.assertIn("large", lost)
+        self.assertGreater((mount / "restored" / "large").stat().st_size, 200 * MIB)
+
+    def test_extents_unreadable_when_gone_on(self):
+        """Its extents can't be told when the backup goes on: what is stored isn't read again."""
+        chance = random.Random(12)
+        mount = self.file_system("btrfs", 2048)
+        node = self.subvolume(mount / "node")
+        (node / "large").write_bytes(b"".join(chance.randbytes(MIB) for _ in range(300)))
+        repository = self.repository()
+        self.killed("drain.pack-logged:2", node, repository)
+        result = self.run_program("backup", node, repository, *WORKERS, "--skip-unreadable", "--json", program=harness.FAULTS,
+                                  environment={"NODESNAP_FAIL": f"1+:{errno.EIO}:fiemap"}, expect=harness.WARNINGS).json
+        self.assertGreater(result["resumed_bytes"], 128 * MIB)
+        self.assertEqual(result["backup"]["read_bytes"], 300 * MIB)
+        self.check_incomplete(node, repository, mount / "restored")
+
+    def test_unreadable_names_when_gone_on(self):
+        """Whatever can't be opened or listed, by a drain that goes on or takes over: no file without a name, no name without its file."""
+        chance = random.Random(13)
+        mount = self.file_system("btrfs", 2048)
+        node = self.subvolume(mount / "node")
+        for folder in ("a", "b/c"):
+            (node / folder).mkdir(parents=True)
+            for number in range(5):
+                (node / folder / f"small{number}").write_bytes(chance.randbytes(9000))
+            (node / folder / "large").write_bytes(chance.randbytes(70 * MIB))
+        failures = [(number, point) for point, most in (("getdents", 5), ("open_inode", 4), ("getflags", 3)) for number in range(1, most + 1)]
+        told = set()
+        for whole in (True, False):
+            for number, point in failures:
+                with self.subTest(whole=whole, number=number, point=point):
+                    repository = self.repository(f"{whole}-{number}-{point}")
+                    if not whole:
+                        self.ok("backup", node, repository, *WORKERS)
+                        for folder in ("a", "b/c"):
+                            (node / folder / "large").write_bytes(chance.randbytes(70 * MIB))
+                            (node / folder / f"new{number}").write_bytes(chance.randbytes(9000))
+                        (node / "b" / "c" / "small3").write_bytes(chance.randbytes(9000))
+                        names = sorted([node / "a" / "moved", node / "b" / "c" / "small4"], key=lambda path: not path.exists())
+                        names[0].rename(names[1])
+                    self.killed("drain.pack-logged", node, repository)
+                    result = self.run_program("backup", node, repository, *WORKERS, "--skip-unreadable", "--json", program=harness.FAULTS,
+                                              environment={"NODESNAP_FAIL": f"{number}:{errno.EIO}:{point}", "NODESNAP_FAIL_FROM": "drain.logs-read"})
+                    if result.status == harness.WARNINGS:
+                        anew = any("below a directory cannot be told" in warning for warning in result.json["warnings"])
+                        told.add("names" if anew else "file")
+                        self.check_incomplete(node, repository, mount / "restored")
+                        shutil.rmtree(mount / "restored")
+                    elif result.status == harness.FAILED:  # the repository's
+                        self.assertIn(str(repository), result.err)
+                    else:
+                        self.assertEqual(result.status, harness.DONE, str(result))
+                        self.ok("verify", repository, "--data")
+                    for name in self.left(mount, repository)[0]:
+                        self.ok("snapshot", "remove", node, name)
+                    shutil.rmtree(repository)
+        self.assertEqual(told, {"names", "file"})
 
     def test_begins_anew(self):
         """Where it can't or mustn't be gone on with: what is left is cleared up, and the summary says why."""
