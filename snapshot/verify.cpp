@@ -2,17 +2,20 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "io/target/object_name.h"
 #include "platform/error.h"
+#include "platform/fault.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify/affected.h"
 #include "snapshot/verify/check_plan.h"
 #include "snapshot/verify/findings.h"
+#include "snapshot/verify/meanwhile.h"
 #include "snapshot/verify/pack_ledger.h"
 #include "snapshot/verify/packs.h"
 #include "snapshot/verify/tree.h"
@@ -31,6 +34,7 @@ public:
           findings_(result_),
           packs_(target_, repository.info().uuid, findings_.sink()),
           nodes_(packs_, repository.hasher(), findings_.sink()),
+          meanwhile_(repository),
           ledger_(scratch_directory_or_default(options.scratch_directory)) {}
 
     VerifyResult run() {
@@ -38,8 +42,10 @@ public:
         list_objects();
         progress_.phase = "checking metadata";
         for_each_chosen([&](const BackupEntry& entry) { check_backup(entry); });
+        fault::step("verify.trees-checked");
         check_marks();
         check_packs();
+        tell_what_went();
         if (findings_.anything_lost()) {
             progress_.phase = "tracing damage";
             for_each_chosen([&](const BackupEntry& entry) {
@@ -117,6 +123,7 @@ private:
 
     void check_backup(const BackupEntry& entry) {
         throw_if_interrupted();
+        fault::step("verify.backup-listed");
         ++result_.backups;
         backups_.insert({entry.name.sequence, entry.name.utc_seconds});
         if (!entry.manifest) {
@@ -125,13 +132,51 @@ private:
             return;
         }
         check_revisions(entry);
-        for (const PackId& pack : entry.manifest->packs) {
-            ledger_.mentioned(pack);
-        }
         stored_bytes_ += entry.manifest->totals.stored_bytes;
-        TreeCheck(nodes_, *entry.manifest, entry.object, scratch_directory_or_default(options_.scratch_directory), ledger_, findings_,
-                  progress_)
-            .run();
+        check_tree(entry);
+    }
+
+    // A revision that is gone when something of it isn't right was superseded or forgotten meanwhile: then the next one counts, or none.
+    void check_tree(BackupEntry entry) {
+        for (;;) {
+            meanwhile_.saw(entry.name);
+            for (const PackId& pack : entry.manifest->packs) {
+                ledger_.mentioned(pack);
+            }
+            VerifyResult result;
+            Findings found(result);
+            nodes_.observe([this](const SegmentRef& node) { mention_pack_of(node); });
+            TreeCheck(nodes_, *entry.manifest, entry.object, scratch_directory_or_default(options_.scratch_directory), ledger_, found,
+                      progress_)
+                .run();
+            nodes_.observe({});
+            if (!found.anything() || !meanwhile_.went(entry.name)) {
+                findings_.take_over(found);
+                return;
+            }
+            std::optional<BackupEntry> now;
+            repository_.for_each_backup([&](const BackupEntry& each) {
+                if (each.manifest && each.name.same_backup(entry.name)) {
+                    now = each;
+                }
+            });
+            if (!now) {
+                if (!all_backups()) {
+                    throw Error::failed("the backup " + entry.manifest->id.hex() + " was forgotten while it was verified");
+                }
+                ++forgotten_;
+                return;
+            }
+            entry = std::move(*now);
+        }
+    }
+
+    // Also a pack that only later backups than the one that wrote it need.
+    void mention_pack_of(const SegmentRef& node) {
+        if (node.pack != last_mentioned_) {
+            last_mentioned_ = node.pack;
+            ledger_.mentioned(node.pack);
+        }
     }
 
     // Both copies of each revision; that one of them is good is known.
@@ -179,9 +224,9 @@ private:
         progress_.files_done = 0;
         progress_.bytes_total = stored_bytes_;
         progress_.totals_final = all_data;
-        CheckPlan plan(repository_, options_, findings_, progress_, [this] { return backups_went(); });
+        CheckPlan plan(repository_, options_, findings_, progress_, meanwhile_);
         try {
-            PackCheck(repository_, nodes_, plan, repository_.unfinished_sessions(), result_, findings_, progress_)
+            PackCheck(repository_, nodes_, plan, meanwhile_, repository_.unfinished_sessions(), result_, findings_, progress_)
                 .run(ledger_, all_backups());
             plan.finish();
         } catch (...) {
@@ -192,15 +237,15 @@ private:
         result_.coverage = plan.coverage();
     }
 
-    // Whether one of those that were there at the beginning was forgotten since.
-    bool backups_went() {
-        std::set<std::pair<std::uint64_t, std::int64_t>> present;
-        target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
-            if (const auto name = layout::parse_manifest(entry.name)) {
-                present.insert({name->sequence, name->utc_seconds});
-            }
-        });
-        return !std::includes(present.begin(), present.end(), backups_.begin(), backups_.end());
+    void tell_what_went() {
+        result_.backups -= forgotten_;
+        if (forgotten_ != 0) {
+            findings_.inform(std::to_string(forgotten_) + " backups were forgotten while they were checked");
+        }
+        if (meanwhile_.packs() != 0) {
+            findings_.inform(std::to_string(meanwhile_.packs()) +
+                             " packs that were to be read were removed meanwhile, after backups had been forgotten");
+        }
     }
 
     Repository& repository_;
@@ -211,9 +256,12 @@ private:
     Findings findings_;
     PackCache packs_;
     NodeReader nodes_;
+    Meanwhile meanwhile_;
     PackLedger ledger_;
+    PackId last_mentioned_{};
     std::vector<layout::ManifestName> manifests_;
     std::set<std::pair<std::uint64_t, std::int64_t>> backups_;  // sequence and time of those that were checked
+    std::uint64_t forgotten_ = 0;                               // of these, while they were checked
     std::uint64_t stored_bytes_ = 0;
     std::uint64_t strangers_ = 0;
 };

@@ -134,6 +134,7 @@ struct NodeReader::Impl {
     const Hasher hasher;
     const DamageSink sink;
     const std::size_t budget;
+    std::function<void(const SegmentRef&)> asked;
     std::mutex mutex;
     std::list<Entry> entries;  // most recently used first
     std::map<SegmentRef, std::list<Entry>::iterator> places;
@@ -145,7 +146,14 @@ NodeReader::NodeReader(PackCache& packs, const Hasher& hasher, DamageSink sink, 
 
 NodeReader::~NodeReader() = default;
 
+void NodeReader::observe(std::function<void(const SegmentRef&)> asked) {
+    impl_->asked = std::move(asked);
+}
+
 std::shared_ptr<const VerifiedNode> NodeReader::get_verified(const SegmentRef& at) {
+    if (impl_->asked) {
+        impl_->asked(at);
+    }
     if (Node node = impl_->find(at)) {
         return node;
     }

@@ -94,7 +94,9 @@ public:
     Buffer get(const SegmentRef& at);
     // The same with the view of it, for those who walk trees; see node_format.h.
     std::shared_ptr<const VerifiedNode> get_verified(const SegmentRef& at);
-    // Reads both copies (verify, repair); throws only if neither is good.
+    // Told of each node that is asked for, whatever becomes of it, until the next call. Not while others read.
+    void observe(std::function<void(const SegmentRef&)> asked);
+    // Reads both copies (verify, repair), unobserved; throws only if neither is good.
     Buffer get_all_copies(const SegmentRef& at);
 
 private:

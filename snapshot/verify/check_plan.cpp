@@ -51,12 +51,12 @@ std::uint64_t budget_of(const Sample& sample, std::uint64_t all_bytes) {
 }  // namespace
 
 CheckPlan::CheckPlan(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress,
-                     std::function<bool()> backups_went)
+                     Meanwhile& meanwhile)
     : repository_(repository),
       options_(options),
       findings_(findings),
       progress_(progress),
-      backups_went_(std::move(backups_went)),
+      meanwhile_(meanwhile),
       now_ns_(options.now_ns != 0 ? options.now_ns : utc_now()),
       history_(repository, now_ns_, options.remember_bytes, findings) {
     coverage_.window = options.since.value_or(Coverage::kWindow);
@@ -162,9 +162,6 @@ void CheckPlan::read_sample() {
             read(std::move(pack));
         }
     }
-    if (gone_ != 0) {
-        findings_.inform(std::to_string(gone_) + " packs that were to be read were removed meanwhile, after backups had been forgotten");
-    }
 }
 
 // Damage that nobody mends must not keep the rest from being checked.
@@ -190,10 +187,9 @@ std::shared_ptr<const PackReader> CheckPlan::reopen(const Candidate& candidate) 
         if (!is_damage(error)) {
             throw;
         }
-        const bool forgotten = !is_listed(candidate.id) && backups_went_();
+        const bool forgotten = meanwhile_.pack_went(layout::PackKind::kData, candidate.id);
         const std::lock_guard lock(mutex_);
         if (forgotten) {
-            ++gone_;
             --coverage_.all.packs;
             coverage_.all.bytes -= candidate.bytes;
             return nullptr;
@@ -203,15 +199,6 @@ std::shared_ptr<const PackReader> CheckPlan::reopen(const Candidate& candidate) 
         findings_.lose(candidate.id, {});
         return nullptr;
     }
-}
-
-bool CheckPlan::is_listed(const PackId& id) const {
-    bool found = false;
-    repository_.target().list(std::string(layout::kDataPacks) + id.hex().substr(0, 2) + "/", [&](const ObjectEntry& entry) {
-        const auto name = layout::parse_pack(entry.name);
-        found = found || (name && name->id == id);
-    });
-    return found;
 }
 
 void CheckPlan::finish() {

@@ -16,14 +16,13 @@
 #include "snapshot/verify/check_history.h"
 #include "snapshot/verify/data.h"
 #include "snapshot/verify/findings.h"
+#include "snapshot/verify/meanwhile.h"
 
 namespace nodesnap {
 
 class CheckPlan {
 public:
-    // `backups_went` says whether a backup that is being verified was forgotten meanwhile, so that packs may have gone with it.
-    CheckPlan(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress,
-              std::function<bool()> backups_went);
+    CheckPlan(const Repository& repository, const VerifyOptions& options, Findings& findings, Progress& progress, Meanwhile& meanwhile);
 
     // A data pack that a backup needs. In ascending order of packs, from one thread; finish() is called when there are no more.
     void add(std::shared_ptr<const PackReader> pack);
@@ -47,7 +46,6 @@ private:
     void read_sample();
     bool choose(const Candidate& candidate);
     std::shared_ptr<const PackReader> reopen(const Candidate& candidate);
-    bool is_listed(const PackId& id) const;  // in any generation
     void leave(std::uint64_t bytes, const CheckHistory::Known& known);
     void done(const PackReader& pack, bool whole);
 
@@ -55,13 +53,12 @@ private:
     const VerifyOptions& options_;
     Findings& findings_;
     Progress& progress_;
-    const std::function<bool()> backups_went_;
+    Meanwhile& meanwhile_;
     const std::int64_t now_ns_;
     CheckHistory history_;
     std::optional<ExternalSorter> sorter_;                                // of a sample's candidates, in the order in which they are chosen
     std::uint64_t due_bytes_ = 0;                                         // of the candidates
     std::uint64_t budget_ = 0, damaged_bytes_ = 0, undamaged_bytes_ = 0;  // of a sample, and what was chosen for it
-    std::uint64_t gone_ = 0;                                              // packs
     mutable std::mutex mutex_;
     Coverage coverage_;
     std::optional<DataCheck> data_;  // the last member: its workers use the others

@@ -112,6 +112,30 @@ void Findings::affect(std::string text) {
     }
 }
 
+void Findings::take_over(const Findings& other) {
+    const VerifyResult& found = other.result_;
+    for (const Damage& damage : found.damages) {
+        add(damage);
+    }
+    const std::lock_guard lock(mutex_);
+    const auto healed = std::count_if(found.damages.begin(), found.damages.end(), [](const Damage& damage) { return damage.healed; });
+    result_.damage_count += found.damage_count - found.damages.size();
+    result_.lost_count += found.lost_count - (found.damages.size() - static_cast<std::uint64_t>(healed));
+    result_.affected_count += found.affected_count - found.affected.size();
+    for (const std::string& text : found.affected) {
+        affect(text);
+    }
+    for (const std::string& text : found.information) {
+        keep_information(text);
+    }
+    for (const auto& [backup, ino] : other.lost_files_) {
+        if (lost_files_.size() < kRemembered) {
+            lost_files_.insert({backup, ino});
+        }
+    }
+    lost_trees_.insert(other.lost_trees_.begin(), other.lost_trees_.end());
+}
+
 void Findings::inform(std::string text) {
     const std::lock_guard lock(mutex_);
     keep_information(std::move(text));

@@ -59,6 +59,10 @@ public:
     void affect(std::string text);
     void inform(std::string text);
 
+    // All that another one has, of which nothing was taken before.
+    void take_over(const Findings& other);
+
+    bool anything() const { return result_.damage_count != 0 || result_.affected_count != 0; }
     bool anything_lost() const { return !lost_.empty() || !lost_files_.empty(); }
     const LostSegments& lost() const { return lost_; }
     bool is_lost_tree(const SessionId& backup) const { return lost_trees_.contains(backup); }

@@ -41,11 +41,12 @@ PlainOffsets::PlainOffsets(const PackIndex& index) : offsets_(index.size() + 1),
     }
 }
 
-PackCheck::PackCheck(const Repository& repository, NodeReader& nodes, CheckPlan& plan, std::set<SessionId> unfinished, VerifyResult& result,
-                     Findings& findings, Progress& progress)
+PackCheck::PackCheck(const Repository& repository, NodeReader& nodes, CheckPlan& plan, Meanwhile& meanwhile, std::set<SessionId> unfinished,
+                     VerifyResult& result, Findings& findings, Progress& progress)
     : repository_(repository),
       nodes_(nodes),
       plan_(plan),
+      meanwhile_(meanwhile),
       unfinished_(std::move(unfinished)),
       result_(result),
       findings_(findings),
@@ -103,6 +104,11 @@ void PackCheck::open(layout::PackKind kind) {
         if (!is_damage(error)) {
             throw;
         }
+        // One that wasn't there at the beginning can't have gone since: the backups that need it were read later.
+        if (!reported && current_.kind && meanwhile_.pack_went(kind, current_.id)) {
+            current_.went = true;
+            return;
+        }
         if (!reported) {
             const bool missing = !current_.kind && error.status() == ExitStatus::kDamaged;
             findings_.add({layout::pack({kind, current_.id, 0}), missing ? "it is missing" : error.message(), false});
@@ -139,7 +145,7 @@ void PackCheck::finish_pack() {
     }
     open(current_.kind.value_or(layout::PackKind::kNodes));
     if (current_.pack == nullptr) {
-        if (current_.opened_as == layout::PackKind::kData) {
+        if (current_.opened_as == layout::PackKind::kData && !current_.went) {
             plan_.add_unreadable(current_.size);
         }
         return;

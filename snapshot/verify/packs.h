@@ -12,6 +12,7 @@
 #include "snapshot/repository/repository.h"
 #include "snapshot/verify/check_plan.h"
 #include "snapshot/verify/findings.h"
+#include "snapshot/verify/meanwhile.h"
 #include "snapshot/verify/pack_ledger.h"
 
 namespace nodesnap {
@@ -31,8 +32,8 @@ private:
 class PackCheck {
 public:
     // `plan` gets the data packs that backups need. `unfinished` are sessions whose packs no backup needs yet.
-    PackCheck(const Repository& repository, NodeReader& nodes, CheckPlan& plan, std::set<SessionId> unfinished, VerifyResult& result,
-              Findings& findings, Progress& progress);
+    PackCheck(const Repository& repository, NodeReader& nodes, CheckPlan& plan, Meanwhile& meanwhile, std::set<SessionId> unfinished,
+              VerifyResult& result, Findings& findings, Progress& progress);
     // `all_backups`: the ledger has the mentions of every backup, so that a pack without any is one that nobody needs.
     void run(PackLedger& ledger, bool all_backups);
 
@@ -45,6 +46,7 @@ private:
         std::optional<layout::PackKind> kind;  // of an object of its id
         std::uint64_t size = 0;
         bool tried = false;
+        bool went = false;                                     // with a backup that was forgotten meanwhile
         layout::PackKind opened_as = layout::PackKind::kData;  // if it was tried
         std::shared_ptr<const PackReader> pack;
         std::optional<PlainOffsets> offsets;  // of its segments; once a use was seen
@@ -59,6 +61,7 @@ private:
     const Repository& repository_;
     NodeReader& nodes_;
     CheckPlan& plan_;
+    Meanwhile& meanwhile_;
     const std::set<SessionId> unfinished_;
     VerifyResult& result_;
     Findings& findings_;
