@@ -7,6 +7,8 @@
 #include "io/units.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
+#include "snapshot/backup/parent.h"
+#include "snapshot/repository/resume_limit.h"
 
 namespace nodesnap {
 namespace {
@@ -29,12 +31,15 @@ public:
         : backend_(backend), options_(options), probe_(probe), tell_(dropped), report_(report) {}
 
     TrimResult run() {
-        left_ = classify(backend_.list());
+        left_ = classify(backend_.list(), options_.known);
         std::erase_if(left_, [](const ClassifiedSnapshot& snapshot) { return snapshot.role == SnapshotRole::kOperators; });
         space_ = probe_();
         // The oldest first. What an unfinished backup may go on from, only when nothing else is left to drop.
-        std::stable_partition(left_.begin(), left_.end(),
-                              [](const ClassifiedSnapshot& snapshot) { return snapshot.role != SnapshotRole::kUnfinished; });
+        const auto rank = [](const ClassifiedSnapshot& snapshot) {
+            return snapshot.role == SnapshotRole::kUnfinished ? 2 : snapshot.may_be_unfinished ? 1 : 0;
+        };
+        std::stable_sort(left_.begin(), left_.end(),
+                         [&](const ClassifiedSnapshot& a, const ClassifiedSnapshot& b) { return rank(a) < rank(b); });
         count_ = left_.size();
         for (const ClassifiedSnapshot& snapshot : left_) {
             throw_if_interrupted();
@@ -57,6 +62,10 @@ private:
     bool lacks_space() const { return options_.min_free_bytes && space_.free_bytes < *options_.min_free_bytes; }
 
     std::string reason_to_drop(const ClassifiedSnapshot& snapshot) const {
+        constexpr std::chrono::nanoseconds kResumable = std::chrono::seconds(kResumableSeconds);
+        if (snapshot.may_be_unfinished && age_of(snapshot) <= kResumable) {
+            return lacks_space() ? "free" : "";
+        }
         if (options_.max_age && age_of(snapshot) > *options_.max_age) {
             return "age";
         }
@@ -88,7 +97,9 @@ private:
             space_ = probe_();
         }
         if (snapshot.role == SnapshotRole::kUnfinished) {
-            report_.warn("the snapshot " + snapshot.entry.name + (options_.dry_run ? " may be" : " may have been") +
+            const std::string is =
+                snapshot.certain ? (options_.dry_run ? " is" : " was") : (options_.dry_run ? " may be" : " may have been");
+            report_.warn("the snapshot " + snapshot.entry.name + is +
                          " that of an unfinished backup: what that backup has read can't be gone on from, the next one begins anew");
         }
     }
@@ -131,7 +142,19 @@ std::string to_string(SnapshotRole role) {
     return "unknown";
 }
 
-std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entries) {
+KnownRepository known_repository(const Repository& repository) {
+    KnownRepository known;
+    known.digits = repository_of(snapshot_name(repository, SessionId{}));
+    const std::set<SessionId> unfinished = repository.unfinished_sessions();
+    for (const SessionRecord& session : repository.sessions()) {
+        if (unfinished.contains(session.id) && repository.can_be_resumed(session)) {
+            known.unfinished.insert(snapshot_name(repository, session.id));
+        }
+    }
+    return known;
+}
+
+std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entries, const std::vector<KnownRepository>& known) {
     std::map<std::string, std::size_t> number_of;  // snapshots by repository
     std::vector<ClassifiedSnapshot> classified;
     for (const SnapshotEntry& entry : entries) {
@@ -141,14 +164,22 @@ std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entri
             snapshot.role = snapshot.repository.empty() ? SnapshotRole::kUnknown : SnapshotRole::kParent;
             ++number_of[snapshot.repository];
         }
+        for (const KnownRepository& repository : known) {
+            if (entry.temporary && repository.digits == snapshot.repository) {
+                snapshot.certain = true;
+                snapshot.may_be_unfinished |= repository.unfinished.contains(entry.name);
+                snapshot.role = snapshot.may_be_unfinished ? SnapshotRole::kUnfinished : SnapshotRole::kParent;
+            }
+        }
         classified.push_back(std::move(snapshot));
     }
-    // A backup that ends well leaves one of its repository. Of several, the newest belongs to one that didn't.
+    // A backup that ends well leaves one of its repository, and one that doesn't is the newest. Of several, that one is more likely than
+    // not.
     std::map<std::string, std::size_t> seen;
     for (ClassifiedSnapshot& snapshot : classified) {
-        if (snapshot.role == SnapshotRole::kParent && number_of[snapshot.repository] > 1 &&
-            ++seen[snapshot.repository] == number_of[snapshot.repository]) {
-            snapshot.role = SnapshotRole::kUnfinished;
+        if (snapshot.role == SnapshotRole::kParent && !snapshot.certain && ++seen[snapshot.repository] == number_of[snapshot.repository]) {
+            snapshot.may_be_unfinished = true;
+            snapshot.role = number_of[snapshot.repository] > 1 ? SnapshotRole::kUnfinished : SnapshotRole::kParent;
         }
     }
     return classified;
@@ -161,13 +192,18 @@ TrimResult trim_snapshots(SnapshotBackend& backend, const TrimOptions& options, 
 
 std::string describe(const DroppedSnapshot& dropped, std::uint64_t used_bytes, bool dry_run) {
     const ClassifiedSnapshot& snapshot = dropped.snapshot;
-    const std::string of = snapshot.repository.empty()                  ? "the snapshot " + snapshot.entry.name + " of a backup"
-                           : snapshot.role == SnapshotRole::kUnfinished ? "the newest snapshot of repository " + snapshot.repository
-                                                                        : "the parent snapshot of repository " + snapshot.repository;
+    const bool unfinished = snapshot.role == SnapshotRole::kUnfinished;
+    const std::string of = snapshot.repository.empty() ? "the snapshot " + snapshot.entry.name + " of a backup"
+                           : !unfinished               ? "the parent snapshot of repository " + snapshot.repository
+                           : snapshot.certain          ? "the snapshot of an unfinished backup into repository " + snapshot.repository
+                                                       : "the newest snapshot of repository " + snapshot.repository;
+    const std::string anew = "can't be gone on with, and what it has read is read again";
+    const std::string cost =
+        unfinished && snapshot.certain ? "that backup " + anew + "; the next one " : "the next backup into that repository ";
     return (dry_run ? "would drop " : "dropped ") + of + ", " + human_duration(dropped.age) + " old, which " +
-           (dry_run ? "holds" : "held") + " about " + human_bytes(dropped.held_bytes) +
-           ": the next backup into that repository reads the whole node (up to about " + human_bytes(used_bytes) +
-           " of data) and compares, and stores only what differs";
+           (dry_run ? "holds" : "held") + " about " + human_bytes(dropped.held_bytes) + ": " + cost + "reads the whole node (up to about " +
+           human_bytes(used_bytes) + " of data) and compares, and stores only what differs" +
+           (snapshot.may_be_unfinished && !snapshot.certain ? "; an unfinished backup, if it is one's, " + anew : "");
 }
 
 }  // namespace nodesnap

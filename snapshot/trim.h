@@ -7,19 +7,21 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "snapshot/backend/backend.h"
 #include "snapshot/report.h"
+#include "snapshot/repository/repository.h"
 
 namespace nodesnap {
 
-// What a snapshot is, as far as its name and its neighbours tell: only the repository, which isn't at hand, knows for certain.
+// What a snapshot is. The repository knows; where it isn't at hand, name and neighbours tell as much as they can.
 enum class SnapshotRole {
     kOperators,   // made by `snapshot create`, or kept with --keep-snapshot
     kParent,      // of the next backup into a repository
-    kUnfinished,  // the newest of several of one repository: of a backup that was cut off, or the parent after one that could not tidy up
+    kUnfinished,  // of a backup that was cut off and can be gone on with; unless `certain`: the newest of several of one repository
     kUnknown,     // a backup's by its name, which names no repository
 };
 std::string to_string(SnapshotRole role);  // "operator's", "parent", "unfinished", "unknown"
@@ -27,10 +29,20 @@ std::string to_string(SnapshotRole role);  // "operator's", "parent", "unfinishe
 struct ClassifiedSnapshot {
     SnapshotEntry entry;
     SnapshotRole role = SnapshotRole::kUnknown;
-    std::string repository;  // the first digits of its UUID; empty if the role has none
+    std::string repository;          // the first digits of its UUID; empty if the role has none
+    bool certain = false;            // its repository says so
+    bool may_be_unfinished = false;  // it is, or it can't be told that it isn't: the newest one of a repository that isn't at hand
 };
+
+// What a repository that is at hand says of the snapshots that its backups made.
+struct KnownRepository {
+    std::string digits;                // the first ones of its UUID
+    std::set<std::string> unfinished;  // names of snapshots from which a backup can go on
+};
+KnownRepository known_repository(const Repository& repository);
+
 // Of all snapshots of a node directory, in their order: the oldest first.
-std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entries);
+std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entries, const std::vector<KnownRepository>& known = {});
 
 struct TrimOptions {
     std::optional<std::uint64_t> min_free_bytes;
@@ -38,6 +50,7 @@ struct TrimOptions {
     std::optional<std::size_t> max_count;
     bool dry_run = false;
     std::int64_t now_ns = 0;  // UTC
+    std::vector<KnownRepository> known = {};
 };
 
 struct DroppedSnapshot {
@@ -62,6 +75,7 @@ struct FreeSpace {
 };
 using FreeSpaceProbe = std::function<FreeSpace()>;
 
+// The oldest first; what an unfinished backup may go on from last, and for space only as long as one may go on from it.
 // `dropped` is told of each one at once, when it has gone (with dry_run: when it is decided).
 TrimResult trim_snapshots(SnapshotBackend& backend, const TrimOptions& options, const FreeSpaceProbe& probe,
                           const std::function<void(const DroppedSnapshot&, const FreeSpace&)>& dropped, Report& report);

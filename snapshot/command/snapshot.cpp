@@ -84,7 +84,7 @@ std::optional<std::uint64_t> held_by(SnapshotBackend& backend, const SnapshotEnt
 }
 
 ExitStatus list(Call& call, SnapshotBackend& backend) {
-    const auto snapshots = classify(backend.list());
+    const auto snapshots = classify(backend.list(), known_repositories(call));
     const std::int64_t now = utc_now();
     if (call.json()) {
         call.document().name("location", backend.describe_location());
@@ -159,7 +159,9 @@ ExitStatus run(Call& call) {
         return create(call, *backend, name);
     }
     if (action == "trim") {
-        return trim(call, *backend, read_trim_options(call.options(), directory), directory);
+        TrimOptions trim_options = read_trim_options(call.options(), directory);
+        trim_options.known = known_repositories(call);
+        return trim(call, *backend, trim_options, directory);
     }
     return action == "list" ? list(call, *backend) : remove(call, *backend, name);
 }
@@ -178,16 +180,18 @@ const Command kSnapshot = {
     "dead backup left is removed by the next one. list tells what each one is, how old, and about how much would come free without it.\n"
     "trim is made for a timer: it drops parents, the snapshots that backups keep to tell the next ones what has changed, the oldest\n"
     "first, until the bounds are kept, and says what each costs: the next backup reads the whole node, and stores what differs. What\n"
-    "an operator made or kept is never dropped, nor what a running backup uses; what an unfinished backup left only at last.\n",
+    "an operator made or kept is never dropped, nor what a running backup uses. What an unfinished backup left, from which the next could\n"
+    "go on, goes last, for space only unless it is older than 30 days; where no --repository tells which that is, the newest of each.\n",
     "nodesnap snapshot create /var/lib/qdb/db before-upgrade\n"
     "nodesnap snapshot list /var/lib/qdb/db\n"
-    "nodesnap snapshot trim /var/lib/qdb/db --min-free 10% --max-age 7d\n",
+    "nodesnap snapshot trim /var/lib/qdb/db --min-free 10% --max-age 7d --repository /backup/node1\n",
     "0  done\n"
     "1  failed\n"
     "2  wrong usage\n"
     "3  refused: the storage has no snapshots, the directory holds a nested subvolume or mount, a snapshot of that name is there\n"
     "   already (create), none is, or a backup uses it (remove)\n"
-    "4  trim: done, but --min-free could not be reached, or the snapshot of an unfinished backup was dropped\n",
+    "4  trim: done, but --min-free could not be reached, the snapshot of an unfinished backup was dropped, or a --repository can't be "
+    "read\n",
     declare,
     run,
 };

@@ -6,6 +6,7 @@
 
 #include "io/units.h"
 #include "platform/file_system.h"
+#include "platform/interrupt.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 
@@ -87,6 +88,7 @@ void declare_trim(OptionSet& options) {
                   "with trim: drop parents, the oldest first, until the file system has so much free (20G, 10%)");
     options.value("max-age", "AGE", "with trim: drop parents that are older (7d)");
     options.value("max-count", "N", "with trim: drop the oldest parents until there are N, of all repositories together");
+    options.list("repository", "REPOSITORY", "with trim and list: says of its backups' snapshots what they are (may be repeated)");
     options.flag("dry-run", "with trim: only tell what would be dropped");
 }
 
@@ -108,11 +110,28 @@ TrimOptions read_trim_options(const Options& options, const std::string& node_di
     return result;
 }
 
+// One that is out of reach is no reason to let the disk fill.
+std::vector<KnownRepository> known_repositories(Call& call) {
+    std::vector<KnownRepository> known;
+    for (const std::string& place : call.options().list("repository")) {
+        try {
+            known.push_back(known_repository(open_repository(place, [](const Damage&) {})));
+        } catch (const Error& error) {
+            throw_if_interrupted();
+            call.report().warn("what its backups' snapshots are can't be asked for: " + error.message());
+        }
+    }
+    return known;
+}
+
 void refuse_trim_options(const Options& options, const std::string& action) {
     for (const char* const name : kBounds) {
         if (options.given_in_call(name)) {
             throw Error::usage("--" + std::string(name) + " belongs to snapshot trim, not to snapshot " + action);
         }
+    }
+    if (action != "list" && options.given_in_call("repository")) {
+        throw Error::usage("--repository belongs to snapshot trim and list, not to snapshot " + action);
     }
     if (options.flag("dry-run")) {
         throw Error::usage("--dry-run belongs to snapshot trim, not to snapshot " + action);
@@ -157,6 +176,7 @@ void write_snapshot(JsonWriter& document, const ClassifiedSnapshot& snapshot) {
     document.member("temporary", snapshot.entry.temporary);
     document.member("role", to_string(snapshot.role));
     document.member("repository_prefix", snapshot.repository);
+    document.member("certain", snapshot.certain);
     document.member("in_use", snapshot.entry.in_use);
 }
 
@@ -167,7 +187,7 @@ std::string describe_role(const ClassifiedSnapshot& snapshot) {
         case SnapshotRole::kParent:
             return "parent of the next backup into repository " + snapshot.repository;
         case SnapshotRole::kUnfinished:
-            return "left by an unfinished backup into repository " + snapshot.repository + ", or its next parent";
+            return "left by an unfinished backup into repository " + snapshot.repository + (snapshot.certain ? "" : ", or its next parent");
         case SnapshotRole::kUnknown:
             break;
     }

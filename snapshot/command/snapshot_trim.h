@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "snapshot/command/command.h"
 #include "snapshot/trim.h"
@@ -11,6 +12,8 @@ namespace nodesnap::command {
 void declare_trim(OptionSet& options);
 // What the options ask for. Error::usage if they bound nothing; all of them are refused with other actions.
 TrimOptions read_trim_options(const Options& options, const std::string& node_directory);
+// What the repositories that --repository names say; a warning of each that can't be read.
+std::vector<KnownRepository> known_repositories(Call& call);
 void refuse_trim_options(const Options& options, const std::string& action);
 ExitStatus trim(Call& call, SnapshotBackend& backend, const TrimOptions& options, const std::string& node_directory);
 

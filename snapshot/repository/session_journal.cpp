@@ -11,12 +11,12 @@
 #include "platform/fault.h"
 #include "snapshot/repository/pack_log.h"
 #include "snapshot/repository/repository.h"
+#include "snapshot/repository/resume_limit.h"
 
 namespace nodesnap {
 namespace {
 
 constexpr std::int64_t kSecondNs = 1'000'000'000;
-constexpr std::int64_t kResumableSeconds = 30 * 24 * 3600;
 constexpr std::uint32_t kStalledLimit = 3;  // what stops it may lie in its snapshot
 constexpr std::size_t kBatch = 128;         // packs removed between two looks at the lease
 

@@ -76,16 +76,41 @@ class Trim(harness.Case):
         self.assertEqual(len(self.snapshots()), 2)
 
     def test_age_and_count(self):
+        known = []
         for name in ("first", "second"):
-            self.ok("backup", self.node, self.repository(name))
-        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-age", "7d", "--json").json["dropped"], [])
-        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-count", "2", "--json").json["dropped"], [])
+            repository = self.repository(name)
+            self.ok("backup", self.node, repository)
+            known += ["--repository", repository]
+        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-age", "7d", *known, "--json").json["dropped"], [])
+        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-count", "2", *known, "--json").json["dropped"], [])
         newest = self.snapshots()[1]["name"]
-        self.assertEqual(len(self.ok("snapshot", "trim", self.node, "--max-count", "1", "--json").json["dropped"]), 1)
+        self.assertEqual(len(self.ok("snapshot", "trim", self.node, "--max-count", "1", *known, "--json").json["dropped"]), 1)
         self.assertEqual([entry["name"] for entry in self.snapshots()], [newest])
-        dropped = self.ok("snapshot", "trim", self.node, "--max-age", "0", "--json").json["dropped"]
+        # Without the repository it may be that of an unfinished backup; one that is out of reach is told.
+        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-age", "0", "--json").json["dropped"], [])
+        away = self.run_program("snapshot", "trim", self.node, "--max-age", "0", "--repository", self.scratch / "away", expect=harness.WARNINGS)
+        self.assertIn("can't be asked", away.err)
+        dropped = self.ok("snapshot", "trim", self.node, "--max-age", "0", *known, "--json").json["dropped"]
         self.assertEqual([entry["reason"] for entry in dropped], ["age"])
         self.assertEqual(self.snapshots(), [])
+
+    def test_unfinished_backup(self):
+        """Its repository says which snapshot it is: it isn't dropped for its age or number, and it can be gone on with after all others went."""
+        repository = self.repository()
+        known = ("--repository", repository, "--json")
+        self.ok("backup", self.node, repository)
+        self.write("large", 140)
+        killed = self.run_program("backup", self.node, repository, "--workers", "1", program=harness.FAULTS,
+                                  environment={"NODESNAP_SIGNAL_AT": "drain.pack-logged", "NODESNAP_SIGNAL": "9"})
+        self.assertEqual(killed.status, -9)
+        listed = self.ok("snapshot", "list", self.node, *known).json["snapshots"]
+        self.assertEqual([(entry["role"], entry["certain"]) for entry in listed], [("parent", True), ("unfinished", True)])
+        result = self.ok("snapshot", "trim", self.node, "--max-age", "0", "--max-count", "0", *known).json
+        self.assertEqual([entry["role"] for entry in result["dropped"]], ["parent"])
+        dry = self.run_program("snapshot", "trim", self.node, "--min-free", "99%", "--dry-run", *known, expect=harness.WARNINGS).json
+        self.assertIn("that backup can't be gone on with", dry["dropped"][0]["message"])
+        self.assertTrue(self.ok("backup", self.node, repository, "--json").json["resumed"])
+        self.assertEqual([entry["role"] for entry in self.ok("snapshot", "list", self.node, *known).json["snapshots"]], ["parent"])
 
     def test_running_backup_keeps_its_snapshots(self):
         repository = self.repository()
@@ -95,7 +120,7 @@ class Trim(harness.Case):
         child = self.start_program("backup", self.node, repository, program=harness.FAULTS,
                                    environment={"NODESNAP_SIGNAL_AT": "backup.before-publish", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
         harness.wait_for(lambda: harness.is_stopped(child.pid), "the backup to stop")
-        result = self.ok("snapshot", "trim", self.node, "--max-count", "0", "--max-age", "0", "--json").json
+        result = self.ok("snapshot", "trim", self.node, "--max-count", "0", "--max-age", "0", "--repository", repository, "--json").json
         self.assertEqual(result["dropped"], [])
         self.assertEqual(len(result["in_use"]), 2)
         name = self.snapshots()[0]["name"]
@@ -112,6 +137,7 @@ class Trim(harness.Case):
             self.assertIn("nodesnap: ", result.err)
         self.run_program("snapshot", "list", self.node, "--max-count", "1", expect=harness.USAGE)
         self.run_program("snapshot", "list", self.node, "--dry-run", expect=harness.USAGE)
+        self.run_program("snapshot", "create", self.node, "--repository", self.scratch, expect=harness.USAGE)
         self.run_program("snapshot", "trim", self.scratch, "--max-count", "1", expect=harness.REFUSED)
         self.run_program("snapshot", "trim", self.scratch / "none", "--min-free", "1%", expect=harness.REFUSED)
 

@@ -72,6 +72,7 @@ protected:
     const std::string a3_ = session('a') + "-33333333";
     std::unique_ptr<test::LoopMount> mount_;
     std::unique_ptr<SnapshotBackend> backend_;
+    const std::vector<KnownRepository> known_{{"11111111", {}}, {"22222222", {}}, {"33333333", {}}};
     std::vector<std::uint64_t> free_{1000};  // what each look finds
     std::size_t probed_ = 0;
     Names told_;
@@ -101,9 +102,10 @@ TEST_F(TrimTest, DropsWhatIsOlderThanTheBound) {
     keep("mine", false);
     keep(a2_);
     const std::int64_t now = created(a1_) + nanoseconds(hours(2)).count();
-    EXPECT_TRUE(trim({{}, hours(2), {}, false, now}).dropped.empty());
-    EXPECT_TRUE(trim({{}, hours(2), {}, false, created(a1_) - 5}).dropped.empty()) << "a clock that was set back";
-    const TrimResult result = trim({{}, hours(2), {}, false, now + 1});
+    EXPECT_TRUE(trim({{}, hours(2), {}, false, now, known_}).dropped.empty());
+    EXPECT_TRUE(trim({{}, hours(2), {}, false, created(a1_) - 5, known_}).dropped.empty()) << "a clock that was set back";
+    EXPECT_TRUE(trim({{}, hours(2), {}, false, now + 1, {}}).dropped.empty()) << "it may be that of an unfinished backup";
+    const TrimResult result = trim({{}, hours(2), {}, false, now + 1, known_});
     ASSERT_EQ(result.dropped.size(), 1U);
     EXPECT_EQ(result.dropped[0].age, nanoseconds(hours(2)) + nanoseconds(1));
     EXPECT_EQ(told_, Names{a1_ + " age"});
@@ -117,8 +119,9 @@ TEST_F(TrimTest, BoundsTheNumberOverAllRepositories) {
     keep("mine", false);
     keep(a2_);
     keep(a3_);
-    EXPECT_TRUE(trim({{}, {}, 3, false, 0}).dropped.empty());
-    trim({{}, {}, 1, false, 0});
+    EXPECT_TRUE(trim({{}, {}, 3, false, 0, known_}).dropped.empty());
+    EXPECT_TRUE(trim({{}, {}, 1, false, 0, {}}).dropped.empty()) << "each may be that of an unfinished backup";
+    trim({{}, {}, 1, false, 0, known_});
     EXPECT_EQ(told_, (Names{a1_ + " count", a2_ + " count"}));
     EXPECT_EQ(names(), (Names{"mine", a3_}));
     EXPECT_EQ(report_.count(), 0U);
@@ -153,6 +156,24 @@ TEST_F(TrimTest, AnUnfinishedBackupsSnapshotGoesLastWithAWarning) {
     EXPECT_NE(report_.warnings()[0].find("unfinished backup"), std::string::npos);
 }
 
+TEST_F(TrimTest, WhatTheRepositoryCallsUnfinishedStaysUntilSpaceIsWantedOrItCannotBeGoneOnWith) {
+    keep(b1_);
+    keep(a1_);
+    const std::vector<KnownRepository> known{{"11111111", {b1_}}};
+    const std::int64_t now = created(a1_) + nanoseconds(hours(100)).count();
+    trim({{}, hours(2), 0, false, now, known});
+    EXPECT_EQ(told_, Names{a1_ + " age"}) << "though it is newer";
+    EXPECT_EQ(report_.count(), 0U);
+    free_ = {10, 30};
+    probed_ = 0;
+    EXPECT_TRUE(trim({20, {}, {}, true, now, known}).dropped.size() == 1);
+    ASSERT_EQ(report_.count(), 1U);
+    EXPECT_NE(report_.warnings()[0].find(b1_ + " is that of an unfinished backup"), std::string::npos) << report_.warnings()[0];
+    free_ = {1000};
+    EXPECT_TRUE(trim({{}, hours(2), {}, false, created(b1_) + nanoseconds(hours(30 * 24)).count(), known}).dropped.empty());
+    EXPECT_EQ(trim({{}, hours(2), {}, false, created(b1_) + nanoseconds(hours(30 * 24)).count() + 1, known}).dropped.size(), 1U);
+}
+
 TEST_F(TrimTest, ADryRunCountsWhatIsHeldAndDropsNothing) {
     write("file");
     keep(a1_);
@@ -180,7 +201,7 @@ TEST_F(TrimTest, WhatIsInUseStays) {
         ASSERT_TRUE(used);
         const auto also_used = choose()->find(a2_, proof);
         EXPECT_TRUE(also_used) << "two backups can use one";
-        const TrimResult result = trim({{}, {}, 0, false, 0});
+        const TrimResult result = trim({{}, {}, 0, false, 0, known_});
         ASSERT_EQ(result.in_use.size(), 1U);
         EXPECT_EQ(result.in_use[0].entry.name, a2_);
         EXPECT_EQ(names(), Names{a2_});
@@ -195,14 +216,24 @@ TEST_F(TrimTest, WhatIsInUseStays) {
         }
     }
     EXPECT_FALSE(backend_->list()[0].in_use);
-    EXPECT_EQ(trim({{}, {}, 0, false, 0}).dropped.size(), 1U);
+    EXPECT_EQ(trim({{}, {}, 0, false, 0, known_}).dropped.size(), 1U);
     EXPECT_EQ(backend_->find(a2_, proof), nullptr);
 }
 
 TEST_F(TrimTest, ANewOneIsInUseFromTheBeginning) {
     const auto used = use(a1_);
-    EXPECT_TRUE(trim({{}, {}, 0, false, 0}).dropped.empty());
+    EXPECT_TRUE(trim({{}, {}, 0, false, 0, known_}).dropped.empty());
     EXPECT_EQ(names(), Names{a1_});
+}
+
+TEST(TrimTextTest, SaysWhatAnUnfinishedOneCosts) {
+    DroppedSnapshot dropped{
+        {SnapshotEntry{"n", "p", 0, true}, SnapshotRole::kUnfinished, "0a1b2c3d", true, true}, hours(50), 3u << 30, "free"};
+    EXPECT_EQ(
+        describe(dropped, std::uint64_t{40} << 30, true),
+        "would drop the snapshot of an unfinished backup into repository 0a1b2c3d, 2d 02h old, which holds about 3.0 GiB: that backup "
+        "can't be gone on with, and what it has read is read again; the next one reads the whole node (up to about 40.0 GiB of data) "
+        "and compares, and stores only what differs");
 }
 
 TEST(TrimTextTest, SaysWhatItCosts) {
