@@ -6,6 +6,7 @@
 
 #include "io/units.h"
 #include "platform/error.h"
+#include "snapshot/repository/external_sorter_file.h"
 
 namespace nodesnap::command {
 namespace {
@@ -203,6 +204,19 @@ std::string Options::text(const char* name, const std::string& otherwise) const 
 
 std::vector<std::string> Options::list(const char* name) const {
     return given(name) ? values_[name].as<std::vector<std::string>>() : std::vector<std::string>{};
+}
+
+std::string Options::scratch_directory() const {
+    constexpr const char* kName = "scratch-dir";
+    const std::string directory = text(kName);
+    if (!directory.empty()) {
+        try {
+            open_unnamed(directory);
+        } catch (const Error& error) {
+            throw Error::usage(origin(kName) + ": " + error.message(), error.hint());
+        }
+    }
+    return directory;
 }
 
 std::uint64_t Options::rate(const char* name) const {

@@ -48,6 +48,8 @@ public:
     bool given_in_call(const char* name) const;  // not by configuration files alone
     std::string text(const char* name, const std::string& otherwise = "") const;
     std::vector<std::string> list(const char* name) const;
+    // Of --scratch-dir; empty if it isn't given. Error::usage if no temporary file can be made there, whether or not one will be needed.
+    std::string scratch_directory() const;
     std::uint64_t rate(const char* name) const;  // bytes per second; 0: no cap
     std::optional<std::chrono::nanoseconds> duration(const char* name) const;
     std::chrono::seconds whole_seconds(const char* name, std::chrono::seconds otherwise) const;  // rounded up

@@ -1,7 +1,9 @@
 // nodesnap show: what one backup holds.
 #include <cstdio>
+#include <optional>
 
 #include "io/units.h"
+#include "snapshot/command/change_listing.h"
 #include "snapshot/command/file_listing.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
@@ -12,9 +14,14 @@ namespace {
 
 void declare(OptionSet& options) {
     options.flag("files", "list all files at and below PATH, or of the whole backup");
+    options.flag("changes", "tell what changed since the backup that it is built on, by file and bytes, as diff does");
+    options.flag("summary", "with --changes: only the totals");
+    options.value("scratch-dir", "DIR", "with --changes: for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
     declare_as_of(options);
     options.flag("json", "print a JSON document");
 }
+
+constexpr const char* kCompareOthers = "\"nodesnap diff\" compares it with any other, \"nodesnap list\" tells which there are";
 
 std::string milliseconds(std::int64_t nanoseconds) {
     char text[32];
@@ -131,13 +138,49 @@ void show_files(Call& call, Repository& repository, const Manifest& manifest, co
     }
 }
 
+// The backup that it is built on.
+Manifest parent_of(const Repository& repository, const Manifest& manifest) {
+    const std::string shown = "backup " + short_id(manifest.id);
+    if (!manifest.parent) {
+        throw Error::refused(shown + " is built on no other: all that is in it was stored by itself", kCompareOthers);
+    }
+    std::optional<Manifest> parent;
+    std::string unreadable;
+    repository.for_each_backup_backwards([&](const BackupEntry& entry) {
+        if (!entry.manifest) {
+            unreadable = entry.object;
+        } else if (entry.manifest->id == *manifest.parent) {
+            parent = *entry.manifest;
+        }
+        return !parent;
+    });
+    if (!parent) {
+        throw Error::refused("what changed in " + shown + " can't be told: backup " + short_id(*manifest.parent) +
+                                 ", which it is built on, was forgotten" +
+                                 (unreadable.empty() ? "" : ", or is the one that can't be read: " + unreadable),
+                             kCompareOthers);
+    }
+    parent->packs = {};  // may be many, and aren't needed
+    return std::move(*parent);
+}
+
 ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     const BackupChoice choice(call);
     const std::string path = call.optional_positional("PATH");
     call.end_of_positionals();
+    const bool changes = call.options().flag("changes");
+    if (changes && (call.options().flag("files") || !path.empty())) {
+        throw Error::usage("--changes is about the whole backup: it goes without PATH and --files");
+    }
+    if (!changes && (call.options().flag("summary") || call.options().given_in_call("scratch-dir"))) {
+        throw Error::usage("--summary and --scratch-dir are options of --changes");
+    }
+    DiffOptions diff;
+    diff.scratch_directory = call.options().scratch_directory();
     Repository repository = open_repository(call, place);
     const Manifest manifest = choice.find(repository);
+    const std::optional<Manifest> parent = changes ? std::optional(parent_of(repository, manifest)) : std::nullopt;
     const bool files = call.options().flag("files") || !path.empty();
     if (call.json()) {
         JsonWriter& document = call.document();
@@ -153,7 +196,7 @@ ExitStatus run(Call& call) {
     } else if (!call.json()) {
         print_backup(call, manifest);
     }
-    return ExitStatus::kDone;
+    return parent ? tell_changes(call, repository, *parent, manifest, diff, !call.options().flag("summary")) : ExitStatus::kDone;
 }
 
 }  // namespace
@@ -163,10 +206,12 @@ const Command kShow = {
     "show one backup, or files in it",
     "nodesnap show REPOSITORY BACKUP [PATH] [OPTION]...\n"
     "nodesnap show REPOSITORY --as-of TIME [PATH] [OPTION]...\n",
-    "Without PATH, tells what is known of the backup. With PATH, shows that file, or what is in that directory; with --files,\n"
+    "Without PATH, tells what is known of the backup; with --changes also what changed since the one that it is built on (\"nodesnap help\n"
+    "diff\" tells how to read that). With PATH, shows that file, or what is in that directory; with --files,\n"
     "everything below it. PATH is relative to the node directory; \".\" is the node directory itself. Times are UTC. In names,\n"
     "bytes that a terminal should not get are written as \\xNN, and a backslash as \\\\. Needs no lock and no write access.\n",
     "nodesnap show /backup/node1 latest\n"
+    "nodesnap show /backup/node1 latest --changes\n"
     "nodesnap show /backup/node1 latest data\n"
     "nodesnap show /backup/node1 --as-of \"2024-05-31 14:30\" --files\n",
     "",

@@ -51,6 +51,39 @@ TEST_F(DiffProgram, PrintsALineForEachPathAndTheTotals) {
     EXPECT_TRUE(has(diff({"--all"}).out, "a  data/  times")) << diff({"--all"}).out;
 }
 
+TEST_F(DiffProgram, ShowTellsWhatChangedSinceTheBackupThatItIsBuiltOn) {
+    init();
+    backup();
+    write("node/conf", "size = 2\nmore\n");
+    write("node/data/000002.sst", std::string(5000, 't'));
+    backup();
+    const auto show = [&](const std::string& which, std::vector<std::string> more = {}) {
+        std::vector<std::string> arguments = {"show", repository(), which, "--changes", "--scratch-dir=" + scratch_.path()};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return run(arguments);
+    };
+    const Outcome changes = show("latest");
+    EXPECT_EQ(changes.status, 0) << changes.err;
+    EXPECT_TRUE(changes.out.starts_with("backup:         " + id(1))) << changes.out;
+    EXPECT_TRUE(changes.out.ends_with(diff().out)) << changes.out;
+    EXPECT_TRUE(show("latest", {"--summary"}).out.ends_with(diff({"--summary"}).out));
+    EXPECT_FALSE(has(show("latest", {"--summary"}).out, "M  conf"));
+    const auto document = show("latest", {"--json"}).json();
+    EXPECT_EQ(document["backup"]["id"], id(1));
+    EXPECT_EQ(document["changes"].size(), 2U);
+    EXPECT_EQ(document["summary"], diff({"--json"}).json()["summary"]);
+    EXPECT_EQ(show("latest", {"conf"}).status, 2);
+    EXPECT_EQ(run({"show", repository(), "latest", "--summary"}).status, 2);
+    const Outcome first = show(id(0));
+    EXPECT_EQ(first.status, 3);
+    EXPECT_TRUE(has(first.err, "is built on no other")) << first.err;
+    const std::string parent = id(0);
+    EXPECT_EQ(run({"forget", repository(), parent, "--allow-mass-expire"}).status, 0);
+    const Outcome forgotten = show("latest");
+    EXPECT_EQ(forgotten.status, 3);
+    EXPECT_TRUE(has(forgotten.err, "backup " + parent.substr(0, 12) + ", which it is built on, was forgotten")) << forgotten.err;
+}
+
 TEST_F(DiffProgram, ABackupDoesNotDifferFromItself) {
     init();
     backup();
