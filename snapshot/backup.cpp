@@ -11,6 +11,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/parent.h"
 #include "snapshot/drain/earlier_drain.h"
@@ -68,6 +69,7 @@ private:
         auto backend = choose_backend(options.node_directory, excludes, options.backend);
         refuse_overlap(repository.target(), options.node_directory, excludes);
         refuse_unfinished(options.node_directory);
+        refuse_nothing_left(options.node_directory, excludes);
         return backend;
     }
 
@@ -365,6 +367,10 @@ private:
         fault::step("backup.before-publish");
         repository_.publish(lease_, result_.manifest);
         fault::step("backup.published");
+        const Manifest::Totals& totals = drained_.totals;
+        if (totals.files + totals.others == 0 && !excludes_.empty()) {
+            report_.warn("the backup holds no files: the exclude patterns leave none, or the node directory has none");
+        }
     }
 
     // The backup exists: from here on a failure is only a warning.

@@ -1,9 +1,14 @@
 #include "snapshot/backend/preflight.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+
 #include <algorithm>
 
 #include "platform/btrfs.h"
+#include "platform/directory_stream.h"
 #include "platform/error.h"
+#include "platform/file.h"
 #include "platform/mount.h"
 
 namespace nodesnap {
@@ -54,6 +59,29 @@ void refuse_nested(const std::string& node_directory, const ExcludeRules& exclud
     }
     found.erase(std::unique(found.begin(), found.end()), found.end());
     refuse_found(found, "mount", node_directory);
+}
+
+void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& excludes) {
+    if (excludes.empty()) {
+        return;
+    }
+    DirectoryStream stream(open_path(node_directory, O_RDONLY | O_DIRECTORY), node_directory);
+    DirectoryEntry entry;
+    bool any = false;
+    while (stream.next(entry)) {
+        const bool directory = entry.d_type == DT_DIR;
+        if (entry.name == "lost+found" && directory) {
+            continue;
+        }
+        if (!excludes.matches(entry.name, directory)) {
+            return;
+        }
+        any = true;
+    }
+    if (any) {
+        throw Error::refused("the exclude patterns leave nothing of the node directory " + node_directory,
+                             "a backup would be good, and hold nothing; look at --exclude, --exclude-from and the configuration file");
+    }
 }
 
 std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden) {

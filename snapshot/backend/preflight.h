@@ -13,6 +13,10 @@ namespace nodesnap {
 // snapshot holds nothing of them, and reading on into them would mix file systems.
 void refuse_nested(const std::string& node_directory, const ExcludeRules& excludes);
 
+// Error::refused if the node directory holds something, and the rules leave nothing of it: what would come of it is a good backup of
+// nothing, which takes the place of those that hold something.
+void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& excludes);
+
 // Who writes, or could, to what isn't excluded.
 std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden);
 

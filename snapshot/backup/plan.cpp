@@ -2,6 +2,7 @@
 
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/backend/preflight.h"
 #include "snapshot/backup.h"
 #include "snapshot/backup/parent.h"
 #include "snapshot/drain/drain_plan.h"
@@ -14,6 +15,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     const ExcludeRules excludes(options.excludes);
     const auto backend = choose_backend(options.node_directory, excludes, options.backend);
     refuse_overlap(repository.target(), options.node_directory, excludes);
+    refuse_nothing_left(options.node_directory, excludes);
     BackupParent parent = find_parent(repository, *backend);
     const FileDescriptor source = open_path(options.node_directory, O_RDONLY | O_DIRECTORY);
     if (parent.changed_since && stat_fd(source.get()).stx_ino != parent.changed_since->root_ino) {

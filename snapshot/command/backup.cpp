@@ -131,7 +131,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.force_blocking = options.flag("no-io-uring");
     result.workers = options.count("workers", 1, kMaximumWorkers, 0);
     result.state_directory = options.text("state-dir", result.state_directory);
-    result.scratch_directory = options.text("scratch-dir");
+    result.scratch_directory = options.scratch_directory();
     result.lease = lease_options(options, "backup");
     return result;
 }

@@ -89,7 +89,7 @@ PruneOptions prune_options(const Options& options) {
         result.merge = *merge ? MergeWhen::kAlways : MergeWhen::kNever;
     }
     result.limit_bytes_per_second = options.rate("limit");
-    result.scratch_directory = options.text("scratch-dir");
+    result.scratch_directory = options.scratch_directory();
     return result;
 }
 

@@ -1,5 +1,6 @@
 #include "snapshot/command/repository_access.h"
 
+#include "io/human_time.h"
 #include "io/target/directory.h"
 #include "io/units.h"
 #include "snapshot/command/printable.h"
@@ -82,12 +83,7 @@ std::string short_id(const SessionId& id) {
 }
 
 std::string utc(std::int64_t nanoseconds) {
-    std::string text = format_utc(nanoseconds);
-    if (text.size() == 20 && text[10] == 'T') {
-        text[10] = ' ';
-        text.pop_back();
-    }
-    return text;
+    return human_time(nanoseconds);
 }
 
 std::string state_of(const Manifest& manifest) {

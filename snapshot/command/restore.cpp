@@ -58,6 +58,12 @@ RestoreOptions options_of_call(const Options& options) {
     result.owners = owners_of(options);
     if (options.given("gate-file")) {
         result.gate_files = options.list("gate-file");
+        for (const std::string& name : result.gate_files) {
+            if (name.find('/') != std::string::npos || name == "." || name == "..") {
+                throw Error::usage("--gate-file: \"" + printable_name(name) + "\" is not the name of a file in the node directory",
+                                   "the name alone, without a path, as in CURRENT");
+            }
+        }
     }
     result.delta = options.flag("delta");
     result.in_place = options.flag("in-place");

@@ -51,16 +51,18 @@ Sample parse_sample(const std::string& text) {
 // In a configuration file they are for the calls that have --data.
 void read_choice(const Options& options, VerifyOptions& result) {
     result.data = options.flag("data");
-    for (const char* name : {"sample", "since"}) {
+    for (const char* name : {"sample", "since", "limit"}) {
         if (!result.data && options.given_in_call(name)) {
-            throw Error::usage("--" + std::string(name) + " is about which data to read: it needs --data");
+            throw Error::usage("--" + std::string(name) + " is about reading the data: it needs --data");
         }
     }
-    if (result.data && options.given("sample")) {
-        result.sample = parse_sample(options.text("sample"));
-    }
+    // Looked at in any case: a configuration file may be for calls with --data too, and a mistake in it is one now.
+    const auto sample = options.given("sample") ? std::optional(parse_sample(options.text("sample"))) : std::nullopt;
+    const auto since = options.duration("since");
+    result.limit_bytes_per_second = options.rate("limit");
     if (result.data) {
-        result.since = options.duration("since");
+        result.sample = sample;
+        result.since = since;
     }
 }
 
@@ -221,8 +223,7 @@ ExitStatus run(Call& call) {
     read_choice(call.options(), options);
     options.workers = call.options().count("workers", 1, VerifyOptions::kWorkersLimit, 0);
     options.force_blocking = call.options().flag("no-io-uring");
-    options.limit_bytes_per_second = call.options().rate("limit");
-    options.scratch_directory = call.options().text("scratch-dir");
+    options.scratch_directory = call.options().scratch_directory();
     // run_verify() looks at all copies itself; what it doesn't is the records of unfinished backups.
     Repository repository = open_repository(place, [&call](const Damage& damage) {
         if (damage.object.starts_with(layout::kJournal)) {

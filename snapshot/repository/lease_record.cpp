@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "io/units.h"
+#include "io/human_time.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/file.h"
@@ -149,7 +149,7 @@ bool same_holding(const LeaseHolder& a, const LeaseHolder& b) {
 
 std::string describe(const LeaseHolder& holder) {
     return holder.command + ", process " + std::to_string(holder.pid) + " on host " + holder.host + ", since " +
-           format_utc(holder.acquired_ns) + ", last sign of life " + format_utc(holder.heartbeat_ns);
+           human_time(holder.acquired_ns) + " UTC, last sign of life " + human_time(holder.heartbeat_ns) + " UTC";
 }
 
 }  // namespace nodesnap

@@ -21,6 +21,28 @@ bool has(const std::string& text, const std::string& part) {
 
 class Program : public test::ProgramTest {};
 
+TEST_F(Program, ABackupOfNothingIsRefusedOrTold) {
+    init();
+    for (const std::vector<std::string>& patterns :
+         {std::vector<std::string>{"--exclude=**"}, {"--exclude=*"}, {"--exclude=/data", "--exclude=conf"}}) {
+        Outcome outcome = backup(patterns);
+        EXPECT_EQ(outcome.status, 3) << outcome.err;
+        EXPECT_TRUE(has(outcome.err, "leave nothing of the node directory")) << outcome.err;
+        std::vector<std::string> dry = patterns;
+        dry.push_back("--dry-run");
+        EXPECT_EQ(backup(dry).status, 3);
+    }
+    EXPECT_EQ(run({"list", repository(), "--json"}).json()["backups"].size(), 0U);
+    Outcome outcome = backup({"--exclude=/data/*", "--exclude=conf"});
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_TRUE(has(outcome.err, "holds no files")) << outcome.err;
+    EXPECT_EQ(backup({"--exclude=/data/*"}).status, 0);
+    // What is empty may be backed up as that.
+    std::filesystem::remove_all(scratch_ / "node/data");
+    std::filesystem::remove_all(scratch_ / "node/conf");
+    EXPECT_EQ(backup().status, 0);
+}
+
 TEST_F(Program, BackupListShowRestore) {
     ASSERT_EQ(init().status, 0);
     const Outcome made = backup({"--tag", "first", "--json"});

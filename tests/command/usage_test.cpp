@@ -59,6 +59,36 @@ TEST_F(Usage, AbbreviatedOptionsAreNotGuessed) {
     EXPECT_EQ(run({"verify", "a", "--dat"}).status, 2);
 }
 
+// Whether or not the call will need it.
+TEST_F(Usage, WrongValuesAreToldAlsoWhereTheyAreNotNeeded) {
+    init();
+    backup();
+    const std::string latest = "latest";
+    for (const std::string& directory : {scratch_ / "none", scratch_ / "node/conf"}) {
+        const std::string option = "--scratch-dir=" + directory;
+        EXPECT_EQ(run({"verify", repository(), option}).status, 2);
+        EXPECT_EQ(run({"diff", repository(), latest, latest, option}).status, 2);
+        EXPECT_EQ(run({"show", repository(), latest, "--changes", option}).status, 2);
+        EXPECT_EQ(run({"prune", repository(), option}).status, 2);
+        EXPECT_EQ(run({"forget", repository(), "--keep-last=1", option}).status, 2);
+        const Outcome outcome = run({"backup", scratch_ / "node", repository(), option});
+        EXPECT_EQ(outcome.status, 2);
+        EXPECT_TRUE(has(outcome.err, "--scratch-dir: ")) << outcome.err;
+    }
+    for (const std::string name : {"data/CURRENT", "/CURRENT", "..", "CURRENT/"}) {
+        EXPECT_EQ(run({"restore", repository(), latest, scratch_ / "restored", "--dry-run", "--gate-file", name}).status, 2) << name;
+    }
+    EXPECT_EQ(run({"verify", repository(), "--limit", "fast"}).status, 2);
+    EXPECT_EQ(run({"verify", repository(), "--limit", "1M"}).status, 2) << "without --data nothing is limited";
+    system_configuration_ = scratch_ / "system.conf";
+    write("system.conf", "[verify]\nlimit = 1M\nsample = 4%\nsince = 30d\n");
+    EXPECT_EQ(run({"verify", repository()}).status, 0);
+    for (const std::string line : {"limit = fast", "sample = much", "since = long"}) {
+        write("system.conf", "[verify]\n" + line + "\n");
+        EXPECT_EQ(run({"verify", repository()}).status, 2) << line;
+    }
+}
+
 TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
     const std::vector<std::vector<std::string>> wrong = {
         {"list"},
