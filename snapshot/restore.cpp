@@ -16,6 +16,7 @@
 #include "platform/file_system.h"
 #include "platform/host.h"
 #include "platform/inode_flags.h"
+#include "platform/interrupt.h"
 #include "snapshot/restore/check.h"
 #include "snapshot/restore/checkpoint.h"
 #include "snapshot/restore/delta_estimate.h"
@@ -67,7 +68,8 @@ private:
     void inspect();
     void require_accepted() const;
     void choose_basis();
-    std::uint64_t bytes_to_write() const;
+    std::uint64_t bytes_to_write();
+    DeltaDifference difference_to_basis() const;
     RestoreBasis basis_of(int old_root) const;
     void take_over();
     Error unfinished(const Error& error) const;
@@ -96,6 +98,7 @@ private:
     const unsigned workers_;
     std::uint64_t descriptors_ = 1024;
     std::uint64_t bytes_at_start_ = 0;
+    DeltaDifference difference_;  // of a delta restore
     RestoreResult result_;
 };
 
@@ -105,6 +108,9 @@ RestoreResult Restoring::run() {
     inspect();
     if (options_.dry_run) {
         result_.bytes = bytes_to_write();
+        result_.files_created = difference_.created;
+        result_.files_changed = difference_.changed;
+        result_.files_removed = difference_.removed;
         result_.kept_bytes = place_.delta ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : 0;
         auto needs = needs_;
         needs.data_bytes = result_.bytes;
@@ -117,14 +123,33 @@ RestoreResult Restoring::run() {
     return result_;
 }
 
-std::uint64_t Restoring::bytes_to_write() const {
+std::uint64_t Restoring::bytes_to_write() {
     if (!place_.delta || place_.placed) {
         return needs_.data_bytes;
     }
-    if (place_.snapshot) {
-        return bytes_that_differ(repository_, backup_, *place_.snapshot.backup);
+    if (!place_.snapshot) {
+        const DeltaDifference contents =
+            content_difference(repository_, backup_, open_path(place_.destination, O_RDONLY | O_DIRECTORY).get());
+        difference_.bytes = contents.bytes;
+        difference_.changed = contents.changed;
     }
-    return bytes_that_differ(repository_, backup_, open_path(place_.destination, O_RDONLY | O_DIRECTORY).get());
+    return difference_.bytes;
+}
+
+// What can be told before anything is touched: all of it where a snapshot tells, otherwise the names.
+DeltaDifference Restoring::difference_to_basis() const {
+    if (place_.placed) {
+        return {};
+    }
+    if (place_.snapshot) {
+        return difference(repository_, backup_, *place_.snapshot.backup);
+    }
+    const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
+    DeltaDifference result = name_difference(repository_, backup_, root.get(), {place_.staging_name(), state_.links, "lost+found"});
+    if (place_.in_place) {  // gate files are made anew
+        result.changed = content_difference(repository_, backup_, root.get(), options_.gate_files).changed;
+    }
+    return result;
 }
 
 // All that can be refused; nothing is touched.
@@ -180,6 +205,17 @@ void Restoring::choose_basis() {
             place_.snapshot = find_local_snapshot(repository_, backup_, place_.parent);
         }
         state_.basis = place_.snapshot ? RestoreState::kSnapshot : RestoreState::kClone;
+    }
+    fault::step("restore.inspected");
+    try {
+        difference_ = difference_to_basis();
+    } catch (const Error& error) {
+        throw_if_interrupted();
+        if (options_.dry_run) {
+            throw;
+        }
+        // What is there may be damaged, which is no reason not to restore over it.
+        report_.warn("how many files are created, changed and removed can't be told: " + error.message());
     }
     result_.basis = state_.basis;
     result_.basis_backup = place_.snapshot ? place_.snapshot.backup->id.hex() : "";
@@ -316,6 +352,9 @@ void Restoring::restore() {
         clean_up(context, root.get());
         result_.bytes = context.bytes + bytes_at_start_;
         result_.kept_bytes = place_.snapshot ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : context.bytes_kept.load();
+        result_.files_created = difference_.created;
+        result_.files_changed = difference_.changed + (place_.snapshot ? 0 : context.files_changed.load());
+        result_.files_removed = difference_.removed;
         result_.old_kept_as = place_.keep_old_as;
     } catch (const Error& error) {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {

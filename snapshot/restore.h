@@ -65,6 +65,8 @@ struct RestoreResult {
     std::string basis;
     std::string basis_backup;
     std::uint64_t kept_bytes = 0;
+    // Regular files, against what it began with: names that weren't there, files that got other contents, names that are gone.
+    std::uint64_t files_created = 0, files_changed = 0, files_removed = 0;
     std::string old_kept_as;
     std::vector<LostRange> lost;     // each is a warning too
     std::uint64_t lost_further = 0;  // ranges that were too many to be in `lost`

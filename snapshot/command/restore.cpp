@@ -102,7 +102,8 @@ void print_delta(std::ostream& out, const RestoreResult& result) {
     if (result.basis.empty()) {
         return;
     }
-    out << "  beginning with " << basis_of(result) << "\n";
+    out << "  beginning with " << basis_of(result) << ": " << result.files_created << " files created, " << result.files_changed
+        << " changed, " << result.files_removed << " removed\n";
     if (!result.old_kept_as.empty()) {
         out << "  what was there before: " << printable_name(result.old_kept_as) << '\n';
     }
@@ -164,6 +165,9 @@ void write_result(JsonWriter& document, const Manifest& manifest, const RestoreO
     document.member("basis", result.basis);
     document.member("basis_backup", result.basis_backup);
     document.member("kept_bytes", result.kept_bytes);
+    document.member("files_created", result.files_created);
+    document.member("files_changed", result.files_changed);
+    document.member("files_removed", result.files_removed);
     document.member("old_kept_as", result.old_kept_as);
     document.member("required_bytes", result.required_bytes);
     document.member("elapsed_seconds", std::chrono::duration<double>(result.elapsed).count());

@@ -42,8 +42,9 @@ struct RestoreContext {
     std::shared_ptr<OpenDirectory> gates_directory;
     std::vector<std::string> gate_files;
     std::atomic<bool> sealed{false};
-    std::atomic<std::uint64_t> bytes{0};       // of data written
-    std::atomic<std::uint64_t> bytes_kept{0};  // that were there already
+    std::atomic<std::uint64_t> bytes{0};          // of data written
+    std::atomic<std::uint64_t> bytes_kept{0};     // that were there already
+    std::atomic<std::uint64_t> files_changed{0};  // that were there, with other contents
 
     bool has_basis(RestoreBasis::Kind kind) const { return basis != nullptr && basis->kind == kind; }
 };

@@ -206,7 +206,10 @@ void RestoreFile::check_holes() {
     }
 }
 
-void RestoreFile::finish(std::uint64_t written_end) {
+void RestoreFile::finish(std::uint64_t written_end, bool wrote) {
+    if (existed_ && (resized_ || (wrote && !same_inline_))) {
+        ++context_.files_changed;
+    }
     // Setting a size that is there already would take away what is allocated beyond it.
     if (!held() && (written_end > inode_.size || (written_end < inode_.size && !size_set_))) {
         set_size();

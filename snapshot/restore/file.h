@@ -44,8 +44,8 @@ public:
 
     // Content kept in the metadata.
     std::uint64_t write_inline();  // returns the bytes written
-    // Sets size, attributes and flags, and closes.
-    void finish(std::uint64_t written_end);
+    // Sets size, attributes and flags, and closes. `wrote`: its contents aren't what they were, if it was there.
+    void finish(std::uint64_t written_end, bool wrote);
 
 private:
     enum class Held { kNothing, kUnknown, kKnown };
@@ -55,6 +55,8 @@ private:
     int make_linked(int directory, const std::string& as);
     void use_basis(bool keep);
     bool clone_old();
+    FileDescriptor open_old();
+    void compare_inline();
     static void truncate_file(int fd, std::uint64_t size, const std::string& path);
     bool changes_cow_of(const Inode& before) const;
     void check_holes();
@@ -66,6 +68,9 @@ private:
     bool xattrs_complete_;
     bool size_set_ = false;
     bool present_ = false;  // in place, or of a snapshot: it was there
+    bool existed_ = false;  // so it was, or in the old directory; perhaps it is made anew
+    bool resized_ = false;
+    bool same_inline_ = false;  // what the old directory has of it is what is written
     Held held_ = Held::kNothing;
     std::optional<Inode> before_;  // kKnown: what it holds
     FileDescriptor fd_;

@@ -61,6 +61,8 @@ FileDescriptor RestoreFile::open_present() {
     }
     FileDescriptor fd(opened);
     const auto status = stat_fd(opened, path());
+    existed_ = S_ISREG(status.stx_mode);
+    resized_ = existed_ && status.stx_size != inode_.size;
     if (in_place && (!S_ISREG(status.stx_mode) || status.stx_nlink != 1 || changes_cow(opened, inode_))) {
         AttributeWriter::unseal(opened);
         return {};
@@ -78,6 +80,10 @@ int RestoreFile::make_linked(int directory, const std::string& as) {
     if (context_.has_basis(RestoreBasis::Kind::kInPlace)) {
         const int from = entry_.directory->fd.get();
         FileDescriptor fd(std::max(open_to_write(from, entry_.name), -1));
+        if (fd && S_ISREG(stat_fd(fd.get(), path()).stx_mode)) {
+            existed_ = true;
+            resized_ = stat_fd(fd.get(), path()).stx_size != inode_.size;
+        }
         if (fd && S_ISREG(stat_fd(fd.get(), path()).stx_mode) && !changes_cow(fd.get(), inode_) &&
             context_.links.take_present(stat_fd(fd.get(), path()).stx_ino)) {
             AttributeWriter::unseal(fd.get());
@@ -113,6 +119,9 @@ void RestoreFile::use_basis(bool keep) {
     const bool inline_now = !inode_.content.empty() || inode_.run_count == 0;
     const bool inline_before = before_ && (!before_->content.empty() || changes_cow_of(*before_));
     if (inline_now || inline_before) {
+        if (!present_ && !keep && context_.has_basis(RestoreBasis::Kind::kClone)) {
+            compare_inline();
+        }
         if (present_ && inode_.content.empty()) {
             truncate_file(fd_.get(), 0, path());
         }
@@ -141,15 +150,33 @@ bool RestoreFile::changes_cow_of(const Inode& before) const {
     return ((before.flags ^ inode_.flags) & FS_NOCOW_FL) != 0;
 }
 
-// False if there is nothing to begin with.
-bool RestoreFile::clone_old() {
+// The file of its path in the old directory; none if there is none.
+FileDescriptor RestoreFile::open_old() {
     const auto old_path = entry_.directory->place.whole_path_of(entry_.name);
-    const FileDescriptor old(std::max(try_open_long(context_.basis->old_root, old_path, kOld), -1));
+    FileDescriptor old(std::max(try_open_long(context_.basis->old_root, old_path, kOld), -1));
     if (!old) {
-        return false;
+        return {};
     }
     const auto status = stat_fd(old.get(), old_path);
-    return S_ISREG(status.stx_mode) && status.stx_size != 0 && entry::clone_file(old.get(), fd_.get()) == 0;
+    existed_ = S_ISREG(status.stx_mode);
+    resized_ = existed_ && status.stx_size != inode_.size;
+    return existed_ ? std::move(old) : FileDescriptor();
+}
+
+// False if there is nothing to begin with.
+bool RestoreFile::clone_old() {
+    const FileDescriptor old = open_old();
+    return old && stat_fd(old.get(), path()).stx_size != 0 && entry::clone_file(old.get(), fd_.get()) == 0;
+}
+
+// Content that lies in the metadata is written anyway; what was there only tells whether that changes anything.
+void RestoreFile::compare_inline() {
+    const FileDescriptor old = open_old();
+    if (old && !resized_ && !inode_.content.empty()) {
+        Bytes there(inode_.content.size());
+        there.resize(pread_some(old.get(), there, 0, path()));
+        same_inline_ = there == inode_.content;
+    }
 }
 
 RestoreParts RestoreFile::parts(std::uint64_t start) const {

@@ -36,6 +36,7 @@ void SliceJob::written(const Piece& piece) {
     auto& state = states_[piece.file];
     state.written_end = std::max(state.written_end, piece.file_offset + piece.length);
     bytes_ += piece.length;
+    state.wrote = true;
     release(piece.file);
 }
 
@@ -64,11 +65,12 @@ void SliceJob::complete(std::uint32_t file) {
             const auto written = files_[file]->write_inline();
             state.written_end = inode.content.size();
             bytes_ += written;
+            state.wrote = state.wrote || written != 0;
             context_.bytes += written;
             context_.bytes_kept += inode.content.size() - written;
             context_.progress.bytes_done += inode.content.size();
         }
-        files_[file]->finish(state.written_end);
+        files_[file]->finish(state.written_end, state.wrote);
     }
     ++context_.progress.files_done;
 }

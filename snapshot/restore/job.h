@@ -57,6 +57,7 @@ private:
         std::uint64_t pending = 1;  // pieces, and one until all are planned
         std::uint64_t written_end = 0;
         bool foreign = false;
+        bool wrote = false;
     };
     std::vector<State> states_;
     std::vector<std::uint32_t> last_planned_;

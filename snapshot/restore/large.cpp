@@ -121,7 +121,7 @@ void RestoreLarge::finish() {
         return;
     }
     if (!finished_) {
-        file_->finish(written_end_);
+        file_->finish(written_end_, bytes_ != 0);
         finished_ = true;
         if (!file_->linked()) {
             context_.ledger.large_written(entry_number_, RestoreState::kWhole, ino_);

@@ -1,6 +1,7 @@
 """restore --delta: whatever an existing directory holds, it becomes what a full restore gives, and only what differs is written."""
 
 import collections
+import errno
 import os
 import random
 import shutil
@@ -126,6 +127,7 @@ class Delta(harness.Case):
             os.fsync(file.fileno())
             return sum(end - begin for begin, end in compare.allocation(file.fileno(), os.path.getsize(path))[0])
 
+    SPOILT = {"created": 2, "changed": 3, "removed": 3}
     DIFFERS = 100 * 4096 + 3 * (1 << 20) + 20
 
     def writes_little(self, kind, layout, *options, most=DIFFERS + (1 << 20)):
@@ -141,26 +143,52 @@ class Delta(harness.Case):
         self.assertLess(result["bytes"], most)
         self.assertEqual(planned["basis"], result["basis"])
         self.assertLess(abs(planned["bytes"] - result["bytes"]), 2 << 20)
+        self.assertEqual(self.counts(planned), self.counts(result))
         self.assert_same(wanted, node)
         self.assertEqual(self.data_bytes(node / "pages"), held, "a hole was filled")
         return node, repository, result, wanted
 
+    @staticmethod
+    def counts(result):
+        return {name: result[f"files_{name}"] for name in ("created", "changed", "removed")}
+
     def test_writes_little_from_a_snapshot(self):
         node, repository, result, _ = self.writes_little("btrfs", "subvolume", most=1)
         self.assertEqual(result["basis"], "snapshot")
+        self.assertEqual(self.counts(result), {"created": 0, "changed": 0, "removed": 0})
         # The snapshot is still the parent of the next backup.
         again = self.ok("backup", node, repository, "--json").json
         self.assertEqual(again["parent_missing"], "")
 
     def test_writes_little_compared(self):
-        self.writes_little("btrfs", "subvolume", "--no-snapshot")
+        _, _, result, _ = self.writes_little("btrfs", "subvolume", "--no-snapshot")
+        self.assertEqual(self.counts(result), self.SPOILT)
 
     def test_writes_little_on_xfs(self):
-        self.writes_little("xfs", "folder")
+        _, _, result, _ = self.writes_little("xfs", "folder")
+        self.assertEqual(self.counts(result), self.SPOILT)
 
     def test_writes_little_in_place(self):
         _, _, result, _ = self.writes_little("ext4", "folder", "--in-place", most=self.DIFFERS + (2 << 20))
         self.assertGreater(result["kept_bytes"], 30 << 20)
+        self.assertEqual(self.counts(result), self.SPOILT)
+
+    def test_counts_against_the_snapshot(self):
+        """The backup before the last, from the last one's snapshot."""
+        node = self.node_with_files(self.subvolume(self.file_system("btrfs", 1024) / "node"))
+        repository = self.repository()
+        first = self.ok("backup", node, repository, "--json").json["backup"]["id"]
+        self.spoil(node)
+        self.ok("backup", node, repository)
+        planned = self.delta(repository, first, node, "--dry-run")
+        result = self.delta(repository, first, node)
+        self.assertEqual((planned["basis"], result["basis"]), ("snapshot", "snapshot"))
+        self.assertEqual(self.counts(planned), self.SPOILT)
+        self.assertEqual(self.counts(result), self.SPOILT)
+        text = self.ok("restore", repository, first, node, "--delta", "--dry-run").out
+        self.assertIn(": 2 files created, 3 changed, 3 removed", text)
+        text = self.ok("restore", repository, first, node, "--delta", "--no-snapshot").out
+        self.assertIn("compared block by block: 0 files created, 0 changed, 0 removed", text)
 
     def test_keeps_the_old(self):
         for kind, layout in (("btrfs", "subvolume"), ("xfs", "folder")):
@@ -177,6 +205,18 @@ class Delta(harness.Case):
                 old.pop(b"."), spoiled.pop(b".")
                 self.assertEqual(compare.differences(spoiled, old), [])
                 self.delta(repository, "latest", node, "--keep-old", expect=harness.REFUSED)
+
+    def test_what_cannot_be_counted_is_restored_all_the_same(self):
+        node = self.node_with_files(self.file_system("xfs", 1024) / "node")
+        repository = self.repository()
+        self.ok("backup", node, repository, "--snapshot", "none")
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        self.spoil(node)
+        result = self.run_program("restore", repository, "latest", node, "--delta", "--json", program=harness.FAULTS,
+                                  environment={"NODESNAP_FAIL": f"1:{errno.EIO}:getdents", "NODESNAP_FAIL_FROM": "restore.inspected"},
+                                  expect=harness.WARNINGS).json
+        self.assertIn("can't be told", result["warnings"][0])
+        self.assert_same(wanted, node)
 
     def test_refused(self):
         mount = self.file_system("ext4", 512)
