@@ -208,7 +208,7 @@ std::vector<std::string> Options::list(const char* name) const {
 
 std::string Options::scratch_directory() const {
     constexpr const char* kName = "scratch-dir";
-    const std::string directory = text(kName);
+    std::string directory = text(kName);
     if (!directory.empty()) {
         try {
             open_unnamed(directory);

@@ -178,6 +178,7 @@ class Incremental(harness.Case):
         (outside / "tree" / "deep" / "file").write_bytes(os.urandom(100_000))
         (node / "cache.skip").mkdir()
         (node / "cache.skip" / "file").write_bytes(os.urandom(100_000))
+        (node / "CURRENT").write_bytes(b"MANIFEST-1\n")  # a backup of nothing would be refused
         repository = self.repository()
         options = ("--exclude", "*.skip")
         self.backup(node, repository, *options)
