@@ -12,6 +12,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
+#include "snapshot/drain/spilled_stack.h"
 #include "snapshot/tree_path.h"
 
 namespace nodesnap {
@@ -32,12 +33,6 @@ std::string name_in(std::string_view list_key) {
     return std::string(list_key.substr(key::dirent(1).size()));
 }
 
-// Of a directory that waits to be listed.
-struct Waiting {
-    btrfs::InodeItem inode;
-    DirectoryPlace place;
-};
-
 }  // namespace
 
 ChangeWalk::ChangeWalk(int source, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes, Catalog& catalog,
@@ -51,11 +46,12 @@ ChangeWalk::ChangeWalk(int source, const Repository& repository, const Manifest&
       excludes_(excludes),
       catalog_(catalog),
       sink_(sink),
+      scratch_directory_(scratch_directory),
       lists_(scratch_directory, kListsMemory) {}
 
 void ChangeWalk::run() {
     if (parent_.excludes != excludes_.patterns()) {
-        list_all_below(find(root_ino_, {}), {});
+        list_all_below(find(root_ino_, {}));
     }
     btrfs::ChangedInodes touched(source_, since_, "the snapshot");
     for (btrfs::InodeItem inode; !sink_.stopped() && touched.next(inode);) {
@@ -81,7 +77,7 @@ void ChangeWalk::take_touched(const btrfs::InodeItem& inode) {
         const DirectoryPlace place(name->place, name->name);
         // Patterns speak of paths: below a directory whose path has changed, they may fit what they didn't, and the other way round.
         if (!excludes_.empty() && moved(inode.ino, *name)) {
-            list_all_below(inode, place);
+            list_all_below(inode);
         } else {
             incomplete = !list_for_comparison(inode, place);
         }
@@ -216,16 +212,16 @@ bool ChangeWalk::list_for_comparison(const btrfs::InodeItem& directory, const Di
     });
 }
 
-void ChangeWalk::list_all_below(const btrfs::InodeItem& directory, const DirectoryPlace& place) {
-    std::vector<Waiting> waiting{{directory, place}};
+void ChangeWalk::list_all_below(const btrfs::InodeItem& directory) {
+    SpilledStack<btrfs::InodeItem> waiting(scratch_directory_);
+    waiting.push(directory);
     while (!waiting.empty() && !sink_.stopped()) {
         interrupt::throw_if_interrupted();
-        const Waiting next = std::move(waiting.back());
-        waiting.pop_back();
-        list_for_comparison(next.inode, next.place, [&](const std::string& name, const Dirent& dirent) {
+        const btrfs::InodeItem next = waiting.pop();
+        const DirectoryPlace place = reach(next.ino).value_or(DirectoryPlace());
+        list_for_comparison(next, place, [&](const std::string& name, const Dirent& dirent) {
             if (dirent.type == FileType::kDirectory) {
-                const DirectoryPlace below(next.place, name);
-                waiting.push_back({find(dirent.ino, below), below});
+                waiting.push(find(dirent.ino, DirectoryPlace(place, name)));
             }
         });
     }
@@ -289,21 +285,21 @@ void ChangeWalk::take_new(std::uint64_t ino, const Name& name) {
     if (!is_new(inode)) {
         return;
     }
-    std::vector<Waiting> waiting;
+    SpilledStack<btrfs::InodeItem> waiting(scratch_directory_);
     const auto take_one = [&](const btrfs::InodeItem& one, const Name& as) {
         if (is_directory(one)) {
-            waiting.push_back({one, DirectoryPlace(as.place, as.name)});
+            waiting.push(one);
         }
         take(one, as);
     };
     take_one(inode, name);
     while (!waiting.empty() && !sink_.stopped()) {
         interrupt::throw_if_interrupted();
-        const Waiting next = std::move(waiting.back());
-        waiting.pop_back();
-        list(next.inode, next.place, [&](const std::string& below, const Dirent& dirent) {
-            sink_.found(next.inode.ino, below, dirent);
-            const Name as{next.inode.ino, next.place, below};
+        const btrfs::InodeItem next = waiting.pop();
+        const DirectoryPlace at = reach(next.ino).value_or(DirectoryPlace());
+        list(next, at, [&](const std::string& below, const Dirent& dirent) {
+            sink_.found(next.ino, below, dirent);
+            const Name as{next.ino, at, below};
             const btrfs::InodeItem found = find(dirent.ino, DirectoryPlace(as.place, below));
             if (is_new(found)) {
                 take_one(found, as);
@@ -314,10 +310,10 @@ void ChangeWalk::take_new(std::uint64_t ino, const Name& name) {
 
 // What the parent backup holds of it, and of what is below it and has no other name in this backup.
 void ChangeWalk::drop(std::uint64_t ino) {
-    std::vector<std::uint64_t> waiting{ino};
+    SpilledStack<std::uint64_t> waiting(scratch_directory_);
+    waiting.push(ino);
     while (!waiting.empty()) {
-        const std::uint64_t next = waiting.back();
-        waiting.pop_back();
+        const std::uint64_t next = waiting.pop();
         const auto value = tree_find(repository_.nodes(), parent_.tree, key::inode(next));
         if (!value) {
             continue;
@@ -329,7 +325,7 @@ void ChangeWalk::drop(std::uint64_t ino) {
         DirectoryLister below(repository_, parent_, next);
         for (NamedEntry entry; below.next(entry);) {
             if (!in_backup(entry.ino)) {
-                waiting.push_back(entry.ino);
+                waiting.push(entry.ino);
             }
         }
     }

@@ -5,7 +5,8 @@
 // dropped where none is. Directories that were touched are listed again and compared with the parent backup's entries, in the order of
 // keys, so that a directory of any size costs no more memory: their lists go through a sorter. What isn't touched but new to the backup
 // (moved in from outside, from an excluded name) is drained with all below it.
-// Memory: one open directory, a bounded number of remembered places, and a place for each directory that waits to be listed. One thread.
+// Memory: one open directory, and a bounded number of remembered places; what waits to be listed spills to the scratch directory. One
+// thread.
 // Needs CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
 #pragma once
 
@@ -60,7 +61,7 @@ private:
 
     bool list(const btrfs::InodeItem& directory, const DirectoryPlace& place, const TakeEntry& take_entry);
     bool list_for_comparison(const btrfs::InodeItem& directory, const DirectoryPlace& place, const TakeEntry& take_entry = {});
-    void list_all_below(const btrfs::InodeItem& directory, const DirectoryPlace& place);
+    void list_all_below(const btrfs::InodeItem& directory);
     void compare_lists();
     void compare_list(std::uint64_t directory);
     void take_new(std::uint64_t ino, const Name& name);
@@ -75,6 +76,7 @@ private:
     const ExcludeRules& excludes_;
     Catalog& catalog_;
     SourceSink& sink_;
+    const std::string scratch_directory_;
     ExternalSorter lists_;  // key of an entry -> Dirent; before a directory's entries its number -> nothing
     std::string_view list_key_, list_value_;
     bool list_more_ = false;
