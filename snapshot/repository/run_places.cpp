@@ -50,20 +50,27 @@ std::uint64_t RunPlaces::position(const Layout& layout, const Run& run, std::uin
 }
 
 RunPlace RunPlaces::find(const Run& run, std::uint64_t at) {
+    if (run.count == 1) {
+        return place_in(run.pack, run.first, run.skip + (at - run.offset));
+    }
     const Layout& layout = layout_of(run.pack);
     const std::uint64_t where = position(layout, run, at);
     const auto next = std::upper_bound(layout.begins.begin(), layout.begins.end(), where);
     const auto segment = static_cast<std::uint32_t>(next - layout.begins.begin() - 1);
+    return place_in(run.pack, segment, where - layout.begins[segment]);
+}
+
+RunPlace RunPlaces::place_in(const PackId& pack, std::uint32_t segment, std::uint64_t from) {
     RunPlace place;
-    place.pack = packs_.get(layout::PackKind::kData, run.pack);
-    // The pack may have been opened anew since.
+    place.pack = packs_.get(layout::PackKind::kData, pack);
+    // The pack may have been opened anew since its layout was made.
     const PackIndex& index = place.pack->index();
-    if (segment >= index.size() || index.segment(segment).plain_length != *next - layout.begins[segment]) {
-        damaged(run.pack);
+    if (segment >= index.size() || from >= index.segment(segment).plain_length) {
+        damaged(pack);
     }
     place.segment = segment;
-    place.from = static_cast<std::uint32_t>(where - layout.begins[segment]);
-    place.left = static_cast<std::uint32_t>(*next - where);
+    place.from = static_cast<std::uint32_t>(from);
+    place.left = index.segment(segment).plain_length - place.from;
     return place;
 }
 
@@ -73,6 +80,9 @@ bool RunPlaces::same(const Run& a, const Run& b, std::uint64_t at) {
     }
     if (a.first == b.first) {
         return a.skip + (at - a.offset) == b.skip + (at - b.offset);
+    }
+    if (a.count == 1 && b.count == 1) {
+        return false;
     }
     const Layout& layout = layout_of(a.pack);
     return position(layout, a, at) == position(layout, b, at);

@@ -1,7 +1,7 @@
 // RunPlaces: which byte of which segment a byte of a file is.
 //
 // A run names its first segment and the bytes to skip in it; where the following segments begin is told by their lengths, which are in the
-// footer of the pack. Positions are compared without it where both runs begin at the same segment.
+// footer of the pack. Positions are compared without it where both runs begin at the same segment, or each has but one.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,7 @@ private:
         std::vector<std::uint64_t> begins;  // of the segments' plaintexts, laid end to end; the last element is where all end
     };
     const Layout& layout_of(const PackId& pack);
+    RunPlace place_in(const PackId& pack, std::uint32_t segment, std::uint64_t from);
     std::uint64_t position(const Layout& layout, const Run& run, std::uint64_t at) const;
 
     PackCache& packs_;
