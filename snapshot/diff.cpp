@@ -40,7 +40,7 @@ public:
         PathChange change = begin(PathChange::Kind::kRemoved, name);
         change.hard_link = name.hard_link;
         change.files.ino_before = name.ino_before;
-        change.files.before = load_inode(repository_, before_, name.ino_before);
+        change.files.before = inode_before(name);
         ++totals_.removed;
         if (!change.hard_link && counted_removed_.first(name.ino_before, change.files.before)) {
             totals_.removed_bytes += file_bytes(change.files.before);
@@ -52,7 +52,7 @@ public:
         PathChange change = begin(PathChange::Kind::kAdded, name);
         change.hard_link = name.hard_link;
         change.files.ino_after = name.ino_after;
-        change.files.after = load_inode(repository_, after_, name.ino_after);
+        change.files.after = inode_after(name);
         ++totals_.added;
         if (!change.hard_link && counted_added_.first(name.ino_after, change.files.after)) {
             totals_.added_bytes += file_bytes(change.files.after);
@@ -65,6 +65,7 @@ public:
         NameChange both = before;
         both.kind = NameChange::Kind::kSuspect;
         both.ino_after = after.ino_after;
+        both.after = after.after;
         if (!pair(both, by_path)) {
             removed(before);
             added(after);
@@ -75,8 +76,7 @@ public:
     // common.
     bool pair(const NameChange& name, bool by_path) {
         PathChange change = begin(PathChange::Kind::kContent, name);
-        change.files = {name.ino_before, name.ino_after, load_inode(repository_, before_, name.ino_before),
-                        load_inode(repository_, after_, name.ino_after)};
+        change.files = {name.ino_before, name.ino_after, inode_before(name), inode_after(name)};
         if (change.files.before.type != change.files.after.type) {
             return false;
         }
@@ -100,6 +100,14 @@ public:
     const DiffTotals& totals() const { return totals_; }
 
 private:
+    Inode inode_before(const NameChange& name) const {
+        return name.before.empty() ? load_inode(repository_, before_, name.ino_before) : decode_inode(name.before);
+    }
+
+    Inode inode_after(const NameChange& name) const {
+        return name.after.empty() ? load_inode(repository_, after_, name.ino_after) : decode_inode(name.after);
+    }
+
     static PathChange begin(PathChange::Kind kind, const NameChange& name) {
         PathChange change;
         change.kind = kind;

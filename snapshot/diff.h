@@ -43,10 +43,10 @@ struct DiffTotals {
 //
 // How: TreeDiff finds the inodes and names that differ, at a cost that follows what differs; they are remembered in two filters of a fixed
 // size, which may hold one too many but none too few. An inode doesn't know its names, so the directories are then walked once from the top
-// (twice, if names were removed), to find the paths of what differs; no inode is looked at on the way. Removed and added names are sorted
-// by inode to find those that were moved; then all is sorted by path, each pair of inodes compared, and what proves equal left out. Sorting
-// spills to the scratch directory. Alternatives: walking both trees with all their inodes costs several times as much when little differs,
-// and climbing from the inodes up to the root needs a table of all directories.
+// (twice, if names were removed), to find the paths of what differs; no inode is looked at on the way. Names are sorted by inode, to find
+// those that were moved and to look the inodes up in the order in which they are stored; then all is sorted by path, each pair of inodes
+// compared, and what proves equal left out. Sorting spills to the scratch directory. Alternatives: walking both trees with all their inodes
+// costs several times as much when little differs, and climbing from the inodes up to the root needs a table of all directories.
 //
 // Where the backups were taken from different file systems, inode numbers say nothing: paths are compared with paths, and nothing is a
 // rename.

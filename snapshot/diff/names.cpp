@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "snapshot/repository/tree_diff.h"
@@ -13,6 +14,9 @@ constexpr std::size_t kByInodeBytes = 8U << 20;
 constexpr std::size_t kByNameBytes = 12U << 20;
 // Removed names of one inode that are held to be paired with added ones; those beyond are told as removed and added hard links.
 constexpr std::size_t kNamesOfInodeBytes = 256U << 10;
+// Of both records that are sorted along with a name. Looking inodes up in the order of their paths would come to the same nodes over and
+// over.
+constexpr std::size_t kCarriedBytes = 1024;
 
 // Sorts a directory before what is in it, and that before the directory's next neighbour. Names hold no zero byte.
 std::string sort_key(std::string path) {
@@ -35,6 +39,18 @@ std::uint64_t take_number(std::string_view& bytes) {
     std::memcpy(&number, bytes.data(), sizeof(number));
     bytes.remove_prefix(sizeof(number));
     return number;
+}
+
+void append_record(std::string& bytes, const Bytes& record) {
+    append(bytes, record.size());
+    bytes.append(reinterpret_cast<const char*>(record.data()), record.size());
+}
+
+Bytes take_record(std::string_view& bytes) {
+    const std::uint64_t size = take_number(bytes);
+    const auto record = std::as_bytes(std::span(bytes.substr(0, size)));
+    bytes.remove_prefix(size);
+    return {record.begin(), record.end()};
 }
 
 std::string inode_key(std::uint64_t ino, NameChange::Kind kind) {
@@ -111,28 +127,26 @@ void NameDiff::walk(const Manifest& backup, const Manifest& other, NameChange::K
 // `directory` is where the name is; none: it is the node directory.
 void NameDiff::visit(const Manifest& other, NameChange::Kind kind, const Level* directory, const TreeWalker& walker,
                      const NamedEntry& entry) {
-    NameChange change;
-    change.ino_before = change.ino_after = entry.ino;
     if (by_path_) {
+        NameChange change;
+        change.ino_before = change.ino_after = entry.ino;
         change.kind = kind;
+        change.path = walker.path();
+        add(change);
     } else if (directory == nullptr
                    ? entry.ino != other.root_ino
                    : directory->foreign || (directories_.may_hold(directory->ino) && !holds_name(other, directory->ino, entry))) {
         by_inode_.add(inode_key(entry.ino, kind), walker.path());
-        return;
-    } else if (kind == NameChange::Kind::kRemoved || !inodes_.may_hold(entry.ino)) {
-        return;
+    } else if (kind == NameChange::Kind::kAdded && inodes_.may_hold(entry.ino)) {
+        by_inode_.add(inode_key(entry.ino, NameChange::Kind::kSuspect), walker.path());
     }
-    change.path = walker.path();
-    add(change);
 }
 
 bool NameDiff::is_foreign(const NamedEntry& directory) const {
     if (by_path_ || !inodes_.may_hold(directory.ino)) {
         return false;
     }
-    const auto both = load_both(directory.ino);
-    return !both || !same_file(both->before, both->after);
+    return !records_of(directory.ino).same_file();
 }
 
 bool NameDiff::holds_name(const Manifest& backup, std::uint64_t directory, const NamedEntry& entry) const {
@@ -140,28 +154,34 @@ bool NameDiff::holds_name(const Manifest& backup, std::uint64_t directory, const
     return value && decode_dirent(*value).ino == entry.ino;
 }
 
-std::optional<FilePair> NameDiff::load_both(std::uint64_t ino) const {
-    const auto before = tree_find(repository_.nodes(), before_.tree, key::inode(ino));
-    const auto after = tree_find(repository_.nodes(), after_.tree, key::inode(ino));
-    if (!before || !after) {
-        return std::nullopt;
-    }
-    return FilePair{ino, ino, decode_inode(*before), decode_inode(*after)};
+NameDiff::Records NameDiff::records_of(std::uint64_t ino) const {
+    return {tree_find(repository_.nodes(), before_.tree, key::inode(ino)), tree_find(repository_.nodes(), after_.tree, key::inode(ino))};
 }
 
-// Pairs removed with added names of one file; which of several belong together nobody knows.
+bool NameDiff::Records::same_file() const {
+    return before && after && nodesnap::same_file(decode_inode(*before), decode_inode(*after));
+}
+
+// Pairs removed with added names of one file; which of several belong together nobody knows. Suspects come along for their records' sake.
 void NameDiff::join_by_inode() {
     std::string_view key, path;
     std::optional<std::uint64_t> current;
     NameChange change;
+    Records records;
     bool same = false;
     std::vector<std::string> removed;  // of the current inode; the last one is taken first
     std::size_t removed_bytes = 0;
+    const auto add_change = [&](bool of_before, bool of_after) {
+        const bool carried = (records.before ? records.before->size() : 0) + (records.after ? records.after->size() : 0) <= kCarriedBytes;
+        change.before = carried && of_before ? records.before.value_or(Bytes()) : Bytes();
+        change.after = carried && of_after ? records.after.value_or(Bytes()) : Bytes();
+        add(change);
+    };
     const auto add_removed = [&](std::string name) {
         change.kind = NameChange::Kind::kRemoved;
         change.path = std::move(name);
         change.hard_link = same;
-        add(change);
+        add_change(true, false);
     };
     const auto end_inode = [&] {
         for (std::string& name : removed) {
@@ -175,10 +195,11 @@ void NameDiff::join_by_inode() {
         if (ino != current) {
             end_inode();
             current = change.ino_before = change.ino_after = ino;
-            const auto both = load_both(ino);
-            same = both && same_file(both->before, both->after);
+            records = records_of(ino);
+            same = records.same_file();
         }
-        if (static_cast<NameChange::Kind>(key.back()) == NameChange::Kind::kRemoved) {
+        const auto kind = static_cast<NameChange::Kind>(key.back());
+        if (kind == NameChange::Kind::kRemoved) {
             if (same && removed_bytes + path.size() <= kNamesOfInodeBytes) {
                 removed.emplace_back(path);
                 removed_bytes += path.size();
@@ -189,7 +210,9 @@ void NameDiff::join_by_inode() {
         }
         change.path = path;
         change.hard_link = false;
-        if (removed.empty()) {
+        if (kind == NameChange::Kind::kSuspect) {
+            change.kind = kind;
+        } else if (removed.empty()) {
             change.kind = NameChange::Kind::kAdded;
             change.hard_link = same;
         } else {
@@ -202,7 +225,7 @@ void NameDiff::join_by_inode() {
             }
             removed.erase(from);
         }
-        add(change);
+        add_change(change.kind != NameChange::Kind::kAdded, true);
         change.old_path.clear();
     }
     end_inode();
@@ -214,6 +237,8 @@ void NameDiff::add(const NameChange& change) {
     value += static_cast<char>(change.hard_link);
     append(value, change.ino_before);
     append(value, change.ino_after);
+    append_record(value, change.before);
+    append_record(value, change.after);
     value += change.old_path;
     by_name_.add(sort_key(change.path), value);
 }
@@ -229,6 +254,8 @@ bool NameDiff::next(NameChange& change) {
     value.remove_prefix(2);
     change.ino_before = take_number(value);
     change.ino_after = take_number(value);
+    change.before = take_record(value);
+    change.after = take_record(value);
     change.old_path = value;
     return true;
 }

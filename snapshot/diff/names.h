@@ -25,6 +25,7 @@ struct NameChange {
     std::string path, old_path;
     std::uint64_t ino_before = 0, ino_after = 0;
     bool hard_link = false;  // kRemoved, kAdded: the other backup holds the file too, under another name
+    Bytes before, after;     // the inodes' encoded records; empty where they have to be looked up
 };
 
 class NameDiff {
@@ -41,14 +42,17 @@ private:
         std::uint64_t ino;
         bool foreign;  // not the directory that the other backup has under this number
     };
-    class PathsOf;
+    struct Records {
+        std::optional<Bytes> before, after;
+        bool same_file() const;  // both are there, and of one file
+    };
 
     void find_touched();
     void walk(const Manifest& backup, const Manifest& other, NameChange::Kind kind);
     void visit(const Manifest& other, NameChange::Kind kind, const Level* directory, const TreeWalker& walker, const NamedEntry& entry);
     bool is_foreign(const NamedEntry& directory) const;
     bool holds_name(const Manifest& backup, std::uint64_t directory, const NamedEntry& entry) const;
-    std::optional<FilePair> load_both(std::uint64_t ino) const;
+    Records records_of(std::uint64_t ino) const;
     void join_by_inode();
     void add(const NameChange& change);
 

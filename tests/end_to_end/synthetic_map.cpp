@@ -152,10 +152,10 @@ void make_changed(const std::string& place, std::uint64_t runs, std::uint64_t ev
     backup.publish(repository, [&](NodeWriter& nodes) { return catalog.build(repository, &*first, true, nodes).tree; });
 }
 
-// Another order of 0 to count - 1, for a count that isn't a multiple of the prime.
+// Another order of 0 to count - 1, in which neighbours lie far apart; for a count that has no factor in common with the stride.
 std::uint64_t turned(std::uint64_t number, std::uint64_t count) {
-    constexpr std::uint64_t kPrime = 1'000'003;
-    return number * kPrime % count;
+    constexpr std::uint64_t kStride = 618'033'983;
+    return number * kStride % count;
 }
 
 std::string numbered(const char* format, std::uint64_t number) {

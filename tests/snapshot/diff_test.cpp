@@ -119,6 +119,34 @@ TEST_F(Diff, AMovedFileAndAMovedDirectoryAreOneChangeEach) {
     EXPECT_FALSE(changes_[0].change.any());
 }
 
+TEST_F(Diff, RecordsAreComparedWhateverTheirSize) {
+    for (const std::size_t size : {1U, 400U, 600U, 2000U}) {
+        const std::string content(size, 'x');
+        MadeBackup before = usual();
+        before.inode(10, small_file(content));
+        before.inode(11, small_file(content));
+        before.inode(12, small_file(content));
+        MadeBackup after = usual();
+        after.inode(10, small_file(content + "y"));
+        after.erase(key::dirent(2, "b"));
+        after.name(kRoot, "moved", 11);
+        after.inode(11, small_file(content));
+        after.erase(key::dirent(3, "c"));
+        after.erase(key::inode(12));
+        after.inode(13, small_file(content));
+        after.name(kRoot, "new", 13);
+        const Manifest a = before.publish(repository_);
+        const Manifest b = after.publish(repository_);
+        const DiffTotals totals = diff(a, b);
+        EXPECT_EQ(lines(), (Lines{"M a", "- data/deep/c", "R data/b -> moved", "+ new"})) << size;
+        EXPECT_EQ(totals.changed_bytes, size + 1);
+        EXPECT_EQ(totals.removed_bytes, size);
+        EXPECT_EQ(totals.added_bytes, size);
+        EXPECT_EQ(changes_.at(0).files.before.content, to_bytes(content));
+        EXPECT_EQ(changes_.at(2).files.after.content, to_bytes(content));
+    }
+}
+
 TEST_F(Diff, AnotherFileOfTheSameNumberIsNoRename) {
     after_edit([](MadeBackup& backup) {
         backup.erase(key::dirent(2, "b"));
