@@ -205,7 +205,7 @@ class Memory(harness.Case):
         self.changed_runs(10_000)
 
     def changed_runs(self, every):
-        limit = 48 << 20
+        limit = 50 << 20
         mount = self.file_system("btrfs", 1024 + CHANGED_RUNS // 20_000)
         repository = mount / "repository"
         self.ok("init", repository, "--node", "node1")
@@ -216,7 +216,7 @@ class Memory(harness.Case):
             name = " ".join(("prune", *arguments))
             return json.loads(self.peak(name, repository, "--json", *arguments, command="prune", limit=limit))
 
-        changes = json.loads(self.peak("diff", repository, first, "latest", "--json", limit=limit))
+        changes = json.loads(self.peak("diff", repository, first, "latest", "--json", limit=46 << 20))
         self.assertEqual(changes["summary"]["changed_bytes"], CHANGED_RUNS // every)
         self.peak("show --files", repository, "latest", "--files", command="show", limit=limit)
         self.peak("verify", repository, limit=limit)
@@ -231,14 +231,14 @@ class Memory(harness.Case):
         self.ok("verify", repository, "--data")
 
     def test_very_many_names_changed(self):
-        limit = 60 << 20
+        limit, diff_limit = 50 << 20, 60 << 20
         mount = self.file_system("btrfs", 1024 + CHANGED_NAMES // 1000)
         repository = mount / "repository"
         self.ok("init", repository, "--node", "node1")
         self.peak_of("two backups' catalogs", [harness.SYNTHETIC_MAP, str(repository), str(CHANGED_NAMES), "renamed"], limit)
         first = self.backups(repository)[0]["id"]
-        self.assertIn(f"0 added, 0 removed, 0 changed, {CHANGED_NAMES} renamed", self.peak("diff", repository, first, "latest", limit=limit))
-        self.peak("diff --all --json", repository, first, "latest", "--all", "--json", command="diff", limit=limit)
+        self.assertIn(f"0 added, 0 removed, 0 changed, {CHANGED_NAMES} renamed", self.peak("diff", repository, first, "latest", limit=diff_limit))
+        self.peak("diff --all --json", repository, first, "latest", "--all", "--json", command="diff", limit=diff_limit)
         self.peak("show --files", repository, "latest", "--files", command="show", limit=limit)
         self.peak("find", repository, "nothing", limit=limit)
         self.peak("verify", repository, limit=limit)
