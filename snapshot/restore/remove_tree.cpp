@@ -41,23 +41,26 @@ void remove_unsealed(int directory, const std::string& name, int flags, const st
     }
 }
 
-// Removes all that isn't a directory. Returns the name of a directory; empty if there was none.
+// Removes files and empty directories. Returns the name of a directory that isn't empty, where it stops, so that what is left isn't looked
+// through once for each; empty if there was none.
 std::string remove_files(int directory, const std::string& path) {
     DirectoryStream stream(open_at(directory, ".", kDirectory), path);
     DirectoryEntry found;
-    std::string subdirectory;
     while (stream.next(found)) {
         const auto status = stat_at(directory, found.name);
         if (!status) {
             continue;
         }
         if (S_ISDIR(status->stx_mode)) {
-            subdirectory = found.name;
+            const int error = entry::remove_directory(directory, found.name);
+            if (error != 0 && error != ENOENT) {
+                return found.name;
+            }
             continue;
         }
         remove_unsealed(directory, found.name, kFile, path + "/" + found.name, [&] { return entry::remove(directory, found.name); });
     }
-    return subdirectory;
+    return {};
 }
 
 }  // namespace
