@@ -35,9 +35,10 @@ std::string name_in(std::string_view list_key) {
 
 }  // namespace
 
-ChangeWalk::ChangeWalk(int source, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes, Catalog& catalog,
-                       SourceSink& sink, const std::string& scratch_directory)
+ChangeWalk::ChangeWalk(int source, bool is_live, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes,
+                       Catalog& catalog, SourceSink& sink, const std::string& scratch_directory)
     : source_(source),
+      is_live_(is_live),
       subvolume_(btrfs::subvolume_id(source)),
       root_ino_(stat_fd(source).stx_ino),
       since_(parent.proof.otransid),
@@ -51,7 +52,9 @@ ChangeWalk::ChangeWalk(int source, const Repository& repository, const Manifest&
 
 void ChangeWalk::run() {
     if (parent_.excludes != excludes_.patterns()) {
-        list_all_below(find(root_ino_, {}));
+        if (const auto root = find(root_ino_, {})) {
+            list_all_below(*root);
+        }
     }
     btrfs::ChangedInodes touched(source_, since_, "the snapshot");
     for (btrfs::InodeItem inode; !sink_.stopped() && touched.next(inode);) {
@@ -166,9 +169,11 @@ bool ChangeWalk::moved(std::uint64_t ino, const Name& name) const {
     return !entry || decode_dirent(*entry).ino != ino;
 }
 
-btrfs::InodeItem ChangeWalk::find(std::uint64_t ino, const DirectoryPlace& place) const {
-    if (const auto inode = btrfs::find_inode(source_, ino)) {
-        return *inode;
+// None only where it may have gone since it was listed.
+std::optional<btrfs::InodeItem> ChangeWalk::find(std::uint64_t ino, const DirectoryPlace& place) const {
+    auto inode = btrfs::find_inode(source_, ino);
+    if (inode || is_live_) {
+        return inode;
     }
     throw Error::failed("inode " + std::to_string(ino) + " of the snapshot is not in its tree: " + place.path(),
                         "check the file system with btrfs scrub and btrfs check");
@@ -221,7 +226,9 @@ void ChangeWalk::list_all_below(const btrfs::InodeItem& directory) {
         const DirectoryPlace place = reach(next.ino).value_or(DirectoryPlace());
         list_for_comparison(next, place, [&](const std::string& name, const Dirent& dirent) {
             if (dirent.type == FileType::kDirectory) {
-                waiting.push(find(dirent.ino, DirectoryPlace(place, name)));
+                if (const auto below = find(dirent.ino, DirectoryPlace(place, name))) {
+                    waiting.push(*below);
+                }
             }
         });
     }
@@ -281,8 +288,8 @@ void ChangeWalk::compare_list(std::uint64_t directory) {
 void ChangeWalk::take_new(std::uint64_t ino, const Name& name) {
     const auto is_new = [this](const btrfs::InodeItem& inode) { return inode.transid <= since_ && !held(inode.ino); };
     const DirectoryPlace place(name.place, name.name);
-    const btrfs::InodeItem inode = find(ino, place);
-    if (!is_new(inode)) {
+    const auto inode = find(ino, place);
+    if (!inode || !is_new(*inode)) {
         return;
     }
     SpilledStack<btrfs::InodeItem> waiting(scratch_directory_);
@@ -292,7 +299,7 @@ void ChangeWalk::take_new(std::uint64_t ino, const Name& name) {
         }
         take(one, as);
     };
-    take_one(inode, name);
+    take_one(*inode, name);
     while (!waiting.empty() && !sink_.stopped()) {
         interrupt::throw_if_interrupted();
         const btrfs::InodeItem next = waiting.pop();
@@ -300,9 +307,9 @@ void ChangeWalk::take_new(std::uint64_t ino, const Name& name) {
         list(next, at, [&](const std::string& below, const Dirent& dirent) {
             sink_.found(next.ino, below, dirent);
             const Name as{next.ino, at, below};
-            const btrfs::InodeItem found = find(dirent.ino, DirectoryPlace(as.place, below));
-            if (is_new(found)) {
-                take_one(found, as);
+            const auto found = find(dirent.ino, DirectoryPlace(as.place, below));
+            if (found && is_new(*found)) {
+                take_one(*found, as);
             }
         });
     }

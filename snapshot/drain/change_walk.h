@@ -27,9 +27,10 @@ namespace nodesnap {
 
 class ChangeWalk {
 public:
-    // `source` is the node directory in a snapshot of the subvolume that `parent`'s snapshot is of too.
-    ChangeWalk(int source, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes, Catalog& catalog,
-               SourceSink& sink, const std::string& scratch_directory);
+    // `source` is the node directory in a snapshot of the subvolume that `parent`'s snapshot is of too; or itself, `is_live`: then what
+    // goes meanwhile is left out.
+    ChangeWalk(int source, bool is_live, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes,
+               Catalog& catalog, SourceSink& sink, const std::string& scratch_directory);
 
     // Until the sink was told everything, or is stopped. Throws what the sink throws, and Error::failed when it is interrupted.
     void run();
@@ -57,7 +58,7 @@ private:
     bool excluded(const DirectoryPlace& directory, const std::string& name, bool is_directory) const;
     bool held(std::uint64_t ino) const;
     bool moved(std::uint64_t ino, const Name& name) const;
-    btrfs::InodeItem find(std::uint64_t ino, const DirectoryPlace& place) const;
+    std::optional<btrfs::InodeItem> find(std::uint64_t ino, const DirectoryPlace& place) const;
 
     bool list(const btrfs::InodeItem& directory, const DirectoryPlace& place, const TakeEntry& take_entry);
     bool list_for_comparison(const btrfs::InodeItem& directory, const DirectoryPlace& place, const TakeEntry& take_entry = {});
@@ -68,6 +69,7 @@ private:
     void drop(std::uint64_t ino);
 
     const int source_;
+    const bool is_live_;
     const std::uint64_t subvolume_;
     const std::uint64_t root_ino_;
     const std::uint64_t since_;  // the transaction that made the parent's snapshot

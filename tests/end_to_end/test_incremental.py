@@ -1,8 +1,10 @@
 """Incremental backups on btrfs: whatever was changed, each backup is what the node was; and it costs what was changed."""
 
+import contextlib
 import os
 import random
 import shutil
+import threading
 
 import compare
 import harness
@@ -194,6 +196,40 @@ class Incremental(harness.Case):
         # Other patterns: what they fit is another matter for everything.
         self.backup(node, repository)
         self.assert_restores(repository, node, mount)
+
+    def test_a_dry_run_bears_that_the_node_changes_meanwhile(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        for number in range(2000):
+            (node / f"{number}").write_bytes(b"x")
+        (node / "large").write_bytes(bytes(8 << 20))
+        repository = self.repository()
+        self.ok("backup", node, repository)
+        stop = threading.Event()
+
+        def change():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                (node / f"made {number % 500}").write_bytes(b"x")
+                (node / f"made {(number + 300) % 500}").unlink(missing_ok=True)
+                (node / f"directory {number % 7}").mkdir(exist_ok=True)
+                with contextlib.suppress(OSError):
+                    (node / f"directory {(number + 3) % 7}").rename(node / f"directory {number % 5}" / "below")
+                shutil.rmtree(node / f"directory {(number + 5) % 7}", ignore_errors=True)
+                with open(node / "large", "r+b") as file:
+                    os.pwrite(file.fileno(), b"y" * 4096, number * 4096 % (8 << 20))
+                    file.truncate((8 << 20) - number % 3 * 4096)
+
+        changes = threading.Thread(target=change)
+        changes.start()
+        try:
+            for patterns in ((), ("--exclude", "nothing")):
+                for _ in range(8):
+                    self.ok("backup", node, repository, *patterns, "--dry-run")
+        finally:
+            stop.set()
+            changes.join()
 
     def test_a_parent_that_cannot_be_trusted_is_not(self):
         mount = self.file_system("btrfs", 1024)
