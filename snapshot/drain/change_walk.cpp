@@ -76,7 +76,9 @@ void ChangeWalk::take_touched(const btrfs::InodeItem& inode) {
         return;
     }
     bool incomplete = false;
-    if (is_directory(inode)) {
+    if (!is_directory(inode)) {
+        drop_former_directory(inode.ino);
+    } else {
         const DirectoryPlace place(name->place, name->name);
         // Patterns speak of paths: below a directory whose path has changed, they may fit what they didn't, and the other way round.
         if (!excludes_.empty() && moved(inode.ino, *name)) {
@@ -312,6 +314,14 @@ void ChangeWalk::take_new(std::uint64_t ino, const Name& name) {
                 take_one(*found, as);
             }
         });
+    }
+}
+
+// Numbers are given anew, after a mount or in a clone: what is no directory now may have been one, whose entries would stay.
+void ChangeWalk::drop_former_directory(std::uint64_t ino) {
+    const auto value = tree_find(repository_.nodes(), parent_.tree, key::inode(ino));
+    if (value && decode_inode(*value).type == FileType::kDirectory) {
+        drop(ino);
     }
 }
 

@@ -67,6 +67,7 @@ private:
     void compare_list(std::uint64_t directory);
     void take_new(std::uint64_t ino, const Name& name);
     void drop(std::uint64_t ino);
+    void drop_former_directory(std::uint64_t ino);
 
     const int source_;
     const bool is_live_;

@@ -14,6 +14,7 @@
 #include "snapshot/drain/audit.h"
 #include "snapshot/run_reader.h"
 #include "snapshot/tree_path.h"
+#include "snapshot/verify.h"
 #include "tests/support/fault_hooks.h"
 #include "tests/support/loop_mount.h"
 #include "tests/support/strict_target.h"
@@ -168,6 +169,35 @@ TEST_F(IncrementalTest, ABackupAuditsEverythingWhenAsked) {
     EXPECT_EQ(second.parent_missing, "");
     EXPECT_GE(second.audited_bytes, 4U << 20) << "the whole large file, and more than a sample is";
     EXPECT_EQ(report_.count(), 0U);
+}
+
+// The numbers of what is deleted are given anew, here in a clone that takes the node's place; after a mount it is the same.
+TEST_F(IncrementalTest, WhatHasTheNumberOfAFormerDirectoryHasNoneOfItsEntries) {
+    fs::remove_all(node());
+    test::run({"btrfs", "subvolume", "create", node()});
+    fs::create_directories(node() + "/first/below");
+    write("first/file", 5000, 'd');
+    write("first/below/file", 5000, 'e');
+    write("small", 5000, 'b');
+    const auto number = [this](const std::string& name) { return stat_path(node() + "/" + name)->stx_ino; };
+    const auto first = number("first");
+    backup();
+    fs::remove_all(node() + "/first");
+    fs::remove(node() + "/small");
+    test::run({"btrfs", "subvolume", "snapshot", node(), *mount_ / "clone"});
+    test::run({"btrfs", "subvolume", "delete", node()});
+    fs::rename(*mount_ / "clone", node());
+    write("second", 6000, 'f');
+    ASSERT_EQ(number("second"), first);
+    const BackupResult second = backup();
+    EXPECT_EQ(second.parent_missing, "");
+    EXPECT_EQ(second.manifest.totals.directories, 1U);
+    EXPECT_EQ(content_of(second.manifest, "second"), std::string(6000, 'f'));
+    Repository repository = open();
+    VerifyOptions options;
+    options.scratch_directory = scratch_.path();
+    Progress progress;
+    EXPECT_EQ(run_verify(repository, options, progress).damage_count, 0U);
 }
 
 }  // namespace
