@@ -17,6 +17,34 @@ bool unsupported(int error) {
     return error == ENOTTY || error == EOPNOTSUPP || error == ENOSYS || error == EINVAL;
 }
 
+struct ExtendedFlag {
+    std::uint32_t flag;
+    std::uint32_t extended;
+};
+constexpr ExtendedFlag kExtendedFlags[] = {{FS_SYNC_FL, FS_XFLAG_SYNC},
+                                           {FS_IMMUTABLE_FL, FS_XFLAG_IMMUTABLE},
+                                           {FS_APPEND_FL, FS_XFLAG_APPEND},
+                                           {FS_NODUMP_FL, FS_XFLAG_NODUMP},
+                                           {FS_NOATIME_FL, FS_XFLAG_NOATIME}};
+
+// FS_IOC_SETFLAGS makes of a file that btrfs is to compress one that is compressed by the mount's algorithm, whichever it had (its
+// attribute btrfs.compression), and takes that attribute from one that isn't to be; this other call leaves it alone. False if not all that
+// differs can be set by it.
+bool set_by_extended(int fd, std::uint32_t present, std::uint32_t flags) {
+    struct fsxattr extended {};
+    if (::ioctl(fd, FS_IOC_FSGETXATTR, &extended) != 0) {
+        return false;
+    }
+    std::uint32_t differs = present ^ flags;
+    for (const auto& [flag, bit] : kExtendedFlags) {
+        if ((differs & flag) != 0) {
+            extended.fsx_xflags ^= bit;
+            differs &= ~flag;
+        }
+    }
+    return differs == 0 && ::ioctl(fd, FS_IOC_FSSETXATTR, &extended) == 0;
+}
+
 }  // namespace
 
 // The ioctls are declared with `long`, but the kernel reads and writes an int.
@@ -38,6 +66,12 @@ std::optional<std::uint32_t> inode_flags(int fd, const std::string& path_for_err
 bool set_inode_flags(int fd, std::uint32_t flags, const std::string& path_for_errors) {
     int value = static_cast<int>(flags);
     int error = fault::inject("setflags");
+    if (error == 0 && (flags & (FS_COMPR_FL | FS_NOCOMP_FL)) != 0) {
+        const auto present = inode_flags(fd, path_for_errors);
+        if (present && set_by_extended(fd, *present, flags)) {
+            return true;
+        }
+    }
     if (error == 0 && ::ioctl(fd, FS_IOC_SETFLAGS, &value) != 0) {
         error = errno;
     }

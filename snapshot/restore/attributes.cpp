@@ -93,7 +93,7 @@ void AttributeWriter::drop_xattrs_at(int directory, const std::string& name) {
 }
 
 // Sets the flags of `mask` as in `wanted`. Where not all of them are possible, each one alone, so that one that isn't doesn't cost the
-// others.
+// others; what is to go first, since some exclude one another (nodatacow and compression).
 void AttributeWriter::set_flags(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path) {
     try {
         const auto present = inode_flags(fd);
@@ -106,6 +106,12 @@ void AttributeWriter::set_flags(int fd, std::uint32_t mask, std::uint32_t wanted
     } catch (const Error&) {
         // one by one below
     }
+    for (const bool add : {false, true}) {
+        set_each_flag(fd, mask & (add ? wanted : ~wanted), wanted, path);
+    }
+}
+
+void AttributeWriter::set_each_flag(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path) {
     for (const auto& [flag, name] : kFlagNames) {
         if ((mask & flag) == 0) {
             continue;
@@ -126,6 +132,10 @@ void AttributeWriter::apply(int fd, std::uint64_t ino, const Inode& inode, const
     // A new owner clears setuid and capabilities, so it goes first; an ACL changes the mode, so that goes after it.
     const int owner = entry::set_owner(fd, owners_.user(inode.uid), owners_.group(inode.gid));
     check(owner, "the owner", path);
+    if (inode.type == FileType::kDirectory && ((inode.flags | inherited_flags_) & kBeforeData) != 0) {
+        // Before the attribute that says how to compress, which goes with a change of these flags.
+        set_flags(fd, kBeforeData, inode.flags, path);
+    }
     set_xattrs(
         ino, inode, xattrs, [fd](const std::string& name, std::span<const std::byte> value) { xattr::set(fd, name, value); }, path);
     check(entry::set_mode(fd, mode_of(inode, owner == 0, path)), "the mode", path);
@@ -133,12 +143,8 @@ void AttributeWriter::apply(int fd, std::uint64_t ino, const Inode& inode, const
     if (times_in_doubt(inode)) {
         check_times(inode, stat_fd(fd, path()), path);
     }
-    auto late = kAfterData;
-    if (inode.type == FileType::kDirectory) {
-        late |= kBeforeData;
-    }
-    if (((inode.flags | inherited_flags_) & late) != 0) {
-        set_flags(fd, late, inode.flags, path);
+    if (((inode.flags | inherited_flags_) & kAfterData) != 0) {
+        set_flags(fd, kAfterData, inode.flags, path);
     }
 }
 

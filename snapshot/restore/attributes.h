@@ -55,6 +55,7 @@ private:
     bool times_in_doubt(const Inode& inode) const;
     void check_times(const Inode& inode, const FileStatus& found, const PathSource& path);
     void set_flags(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path);
+    void set_each_flag(int fd, std::uint32_t mask, std::uint32_t wanted, const PathSource& path);
     void set_xattrs(std::uint64_t ino, const Inode& inode, const std::vector<NamedXattr>* xattrs, const SetXattr& set,
                     const PathSource& path);
     bool read_value(const NamedXattr& xattr, Bytes& value, const PathSource& path);  // false: it is lost, which has been told

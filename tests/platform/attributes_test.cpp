@@ -96,6 +96,22 @@ TEST_P(AttributesTest, GenerationTellsAReusedInodeNumberApart) {
 INSTANTIATE_TEST_SUITE_P(FileSystems, AttributesTest, testing::Values("btrfs", "ext4", "xfs"),
                          [](const auto& file_system) { return std::string(file_system.param); });
 
+TEST(Attributes, FlagsLeaveHowAFileIsCompressed) {
+    NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+    const test::LoopMount mount("btrfs");
+    constexpr std::uint32_t kFlags = FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL | FS_IMMUTABLE_FL;
+    for (const char* algorithm : {"lzo", "none"}) {
+        const FileDescriptor file = open_path(mount / algorithm, O_CREAT | O_RDWR, 0644);
+        xattr::set(file.get(), "btrfs.compression", value_of(algorithm));
+        const auto before = inode_flags(file.get());
+        ASSERT_TRUE(set_inode_flags(file.get(), *before | kFlags));
+        EXPECT_EQ(inode_flags(file.get()), *before | kFlags);
+        ASSERT_TRUE(set_inode_flags(file.get(), *before));
+        EXPECT_EQ(inode_flags(file.get()), before);
+        EXPECT_EQ(xattr::get(file.get(), "btrfs.compression"), value_of(algorithm));
+    }
+}
+
 TEST(Attributes, WhereThereAreNoneListingGivesNone) {
     // Pipes have no attributes at all.
     int ends[2];
