@@ -5,12 +5,13 @@ import fcntl
 import mmap
 import os
 import random
-import shutil
+import stat
 import struct
 import subprocess
 
 SIZES = (0, 1, 100, 2048, 2049, 4096, 5000, 16384, 16385, 70_000, 300_000, 1_048_576, 1_500_000)
 FICLONERANGE = 0x4020940D
+FIDEDUPERANGE = 0xC0189436
 RENAME_EXCHANGE = 2
 KEEP_SIZE = 1
 PUNCH_HOLE = 2
@@ -44,11 +45,12 @@ class Changes:
     # --- picking
 
     def directories(self):
-        return [self.node, *(directory for parent, names, _ in os.walk(self.node) for directory in (os.path.join(parent, name) for name in names))]
+        return [self.node, *sorted(os.path.join(parent, name) for parent, names, _ in os.walk(self.node) for name in names)]
 
     def entries(self, wanted):
-        return [path for parent, directories, files in os.walk(self.node) for path in (os.path.join(parent, name) for name in directories + files)
-                if wanted(path)]
+        """In an order that only the names decide: that of a directory isn't the same in the next run."""
+        return sorted(path for parent, directories, files in os.walk(self.node) for path in (os.path.join(parent, name) for name in directories + files)
+                      if wanted(path))
 
     def file(self, least=0):
         found = self.entries(lambda path: os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) >= least)
@@ -65,6 +67,21 @@ class Changes:
 
     def bytes(self, size):
         return self.random.randbytes(size)
+
+    @staticmethod
+    def remove_tree(path):
+        for parent, directories, files in os.walk(path, topdown=False):
+            for name in sorted(files):
+                os.unlink(os.path.join(parent, name))
+            for name in sorted(directories):
+                below = os.path.join(parent, name)
+                os.unlink(below) if os.path.islink(below) else os.rmdir(below)
+        os.rmdir(path)
+
+    @staticmethod
+    def quietly(*command):
+        """A tool that the file system may refuse."""
+        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
     # --- contents
 
@@ -162,7 +179,7 @@ class Changes:
 
     def do_copy_by_clone(self):
         source, target = self.file(), self.new_name()
-        subprocess.run(["cp", "--reflink=always", source, target], check=False, stderr=subprocess.DEVNULL)
+        self.quietly("cp", "--reflink=always", source, target)
         return f"{source} to {target}"
 
     def do_replace_by_a_new_file(self):
@@ -171,6 +188,61 @@ class Changes:
             file.write(self.bytes(self.random.choice(SIZES)))
         os.rename(path + ".new", path)
         return path
+
+    def do_clone_within(self):
+        """Ranges of one file trade places or repeat, as when a database moves its pages."""
+        path = self.file(3 * 4096)
+        pages = os.path.getsize(path) // 4096
+        with open(path, "r+b") as file:
+            count = self.random.randint(1, pages // 2)
+            source = self.random.randrange(pages - 2 * count + 1)
+            target = self.random.randrange(source + count, pages - count + 1)  # they may not overlap
+            if self.random.random() < 0.5:
+                source, target = target, source
+            fcntl.ioctl(file, FICLONERANGE, struct.pack("qQQQ", file.fileno(), source * 4096, count * 4096, target * 4096))
+        return path
+
+    def do_deduplicate(self):
+        """The bytes stay, their place changes: the head of a file is that of a copy of it."""
+        source, target = self.file(8192), self.new_name()
+        with open(source, "rb") as reader, open(target, "w+b") as writer:
+            length = min(os.path.getsize(source) // 4096 * 4096, 1 << 20)
+            writer.write(reader.read(length))
+            writer.flush()
+            request = bytearray(struct.pack("QQHHIqQQiI", 0, length, 1, 0, 0, writer.fileno(), 0, 0, 0, 0))
+            fcntl.ioctl(reader, FIDEDUPERANGE, request)
+        return f"{source} and {target}"
+
+    def do_defragment(self):
+        path = self.random.choice([self.file(), *self.directories()])
+        how = self.random.choice(([], ["-czstd"], ["-clzo"]))
+        return f"{path} {how} {self.quietly('btrfs', 'filesystem', 'defragment', '-r', '-f', *how, path)}"
+
+    def do_create_compressible(self):
+        path = self.new_name()
+        open(path, "wb").close()
+        self.quietly("chattr", "+c", path)
+        with open(path, "wb") as file:
+            for _ in range(self.random.randint(1, 40)):
+                file.write(self.bytes(7) * 2000)
+        return path
+
+    def do_create_nodatacow(self):
+        """Only of an empty file can it be said; overwriting then changes no extent."""
+        path = self.new_name()
+        open(path, "wb").close()
+        self.quietly("chattr", "+C", path)
+        with open(path, "wb") as file:
+            file.write(self.bytes(self.random.choice(SIZES[5:])))
+        return path
+
+    def do_write_outside(self):
+        """What has a name outside and one in the node is changed by the other name."""
+        names = [os.path.join(self.outside, name) for name in (sorted(os.listdir(self.outside)) if self.outside else [])]
+        names = [name for name in names if os.path.isfile(name) and os.path.getsize(name)]
+        if not names:
+            return "nothing"
+        return self.do_overwrite_bytes_of(self.random.choice(names))
 
     # --- names
 
@@ -203,7 +275,7 @@ class Changes:
         if os.path.isdir(path) and not os.path.islink(path):
             if self.random.random() < 0.5:
                 return "nothing"
-            shutil.rmtree(path)
+            self.remove_tree(path)
         else:
             os.unlink(path)
         return path
@@ -221,7 +293,7 @@ class Changes:
         if not found:
             return "nothing"
         path = self.random.choice(found)
-        shutil.rmtree(path)
+        self.remove_tree(path)
         with open(path, "wb") as file:
             file.write(self.bytes(5000))
         return path
@@ -251,18 +323,38 @@ class Changes:
         os.link(os.path.join(self.outside, self.random.choice(names)), target)
         return target
 
-    def do_special(self):
-        path = self.new_name()
-        if self.random.random() < 0.5:
-            os.mkfifo(path)
-        else:
-            os.symlink(f"to {self.counter}", path)
+    def do_link_to_outside(self):
+        if not self.outside:
+            return "nothing"
+        path = self.file()
+        self.counter += 1
+        os.link(path, os.path.join(self.outside, f"o{self.counter}"))
         return path
+
+    def make_special(self, path):
+        kind = self.random.randrange(4)
+        if kind == 0:
+            os.mkfifo(path)
+        elif kind == 1:
+            os.mknod(path, 0o600 | self.random.choice((stat.S_IFCHR, stat.S_IFBLK)), os.makedev(1, self.random.randint(1, 9)))
+        else:
+            os.symlink(f"to {self.random.randrange(1000)}", path)
+        return path
+
+    def do_special(self):
+        return self.make_special(self.new_name())
+
+    def do_replace_by_special(self):
+        """A file, or another such thing, becomes one."""
+        found = self.entries(lambda path: os.path.islink(path) or not os.path.isdir(path))
+        path = self.random.choice(found) if found else self.do_create()
+        os.unlink(path)
+        return self.make_special(path)
 
     # --- attributes
 
     def do_chmod(self):
-        path = self.file()
+        path = self.random.choice([self.file(), *self.directories()])
         os.chmod(path, self.random.choice((0o600, 0o644, 0o4755, 0o0)))
         return path
 
@@ -287,5 +379,18 @@ class Changes:
 
     def do_flags(self):
         path = self.random.choice([self.file(), *self.directories()])
-        subprocess.run(["chattr", self.random.choice(("+d", "-d", "+C")), path], check=False, stderr=subprocess.DEVNULL)
-        return path
+        flag = self.random.choice(("+d", "-d", "+C", "+A", "-A", "+c", "-c", "+m", "-m"))
+        return f"{path} {flag} {self.quietly('chattr', flag, path)}"
+
+    def do_compression(self):
+        path = self.random.choice([self.file(), *self.directories()])
+        value = self.random.choice(("zstd", "lzo", "zlib", "none", ""))
+        return f"{path} {value} {self.quietly('btrfs', 'property', 'set', path, 'compression', value)}"
+
+    def do_seal(self):
+        """Immutable or append-only; what is done to it then fails, until none is sealed any more."""
+        if self.random.random() < 0.6:
+            return f"none {self.quietly('chattr', '-R', '-f', '-i', '-a', self.node)}"
+        path = self.random.choice([self.file(), *(path for path in self.directories() if path != self.node)])
+        flag = self.random.choice(("+i", "+a"))
+        return f"{path} {flag} {self.quietly('chattr', flag, path)}"

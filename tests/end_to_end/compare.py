@@ -153,6 +153,19 @@ def snapshot_of(root, **options):
     return result
 
 
+def named_below(directory, excluded=lambda name: False):
+    """What is there but for what is excluded; names outside don't count as links. Where space is allocated is compared elsewhere."""
+    numbers = {}
+    result = {}
+    for path, entry in sorted(snapshot_of(directory, with_allocation=False).items()):
+        if not any(excluded(part) for part in os.fsdecode(path).split("/")):
+            entry.pop("links", None)
+            if "same file as" in entry:
+                entry["same file as"] = numbers.setdefault(entry["same file as"], len(numbers))
+            result[path] = entry
+    return result
+
+
 def differences(one, other):
     """Lines that say how two results of snapshot_of() differ; empty if they don't."""
     lines = []

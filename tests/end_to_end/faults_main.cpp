@@ -2,6 +2,7 @@
 //
 //   NODESNAP_SIGNAL_AT="STEP[:NTH]"    sends itself NODESNAP_SIGNAL (9 when not given) when it passes the step for the NTH time
 //   NODESNAP_STOP_AT="PREFIX:NTH"      stops itself (SIGSTOP) at the NTH operation whose name begins with PREFIX
+//   NODESNAP_KILL_AT="PREFIX:NTH"      kills itself there
 //   NODESNAP_INTERRUPT_AT=STEP         is interrupted, as by SIGTERM, whenever it passes the step (not together with NODESNAP_LIST_STEPS)
 //   NODESNAP_LIST_STEPS=FILE           appends the name of each step that it passes
 //   NODESNAP_FAIL="NTH:ERRNO[:PREFIX]" fails the NTH operation (whose name begins with PREFIX) once; with "+" after NTH all from then on
@@ -46,6 +47,9 @@ void arm(nodesnap::test::FaultHooks& hooks) {
     }
     if (const auto at = fields(setting("NODESNAP_STOP_AT")); at.size() > 1) {
         hooks.signal_at_operation(at[0], SIGSTOP, std::stoull(at[1]));
+    }
+    if (const auto at = fields(setting("NODESNAP_KILL_AT")); at.size() > 1) {
+        hooks.signal_at_operation(at[0], SIGKILL, std::stoull(at[1]));
     }
     if (const std::string list = setting("NODESNAP_LIST_STEPS"); !list.empty()) {
         const int fd = ::open(list.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);

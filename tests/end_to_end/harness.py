@@ -147,7 +147,7 @@ class Case(unittest.TestCase):
         extra = []
         if name == "backup":
             extra = ["--state-dir", self.state]
-        return [os.fspath(program or PROGRAM), name, *map(os.fspath, arguments), *map(str, extra)]
+        return [os.fspath(program or PROGRAM), name, *(part if isinstance(part, bytes) else str(part) for part in [*arguments, *extra])]
 
     def run_program(self, name, *arguments, expect=None, program=None, environment=None, preexec_fn=None, out_bytes=False, cwd=None):
         command = self.command(name, *arguments, program=program)

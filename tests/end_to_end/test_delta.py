@@ -234,6 +234,31 @@ class Delta(harness.Case):
         self.assertEqual(self.delta(repository, "latest", mount / "elsewhere")["basis"], "")  # in full
         self.assert_same(compare.snapshot_of(node, with_allocation=False), mount / "elsewhere")
 
+    def test_flags_that_exclude_one_another(self):
+        """What is to be compressed can't be nodatacow, and the other way round; and how it is compressed goes with a change of its flags."""
+        mount = self.file_system("btrfs", 512)
+        node = self.subvolume(mount / "node")
+        for name in ("in place", "packed", "unpacked"):
+            (node / name).mkdir()
+        harness.tool("chattr", "+C", node / "in place")
+        harness.tool("chattr", "+d", node / "packed")
+        harness.tool("btrfs", "property", "set", node / "packed", "compression", "lzo")
+        harness.tool("btrfs", "property", "set", node / "unpacked", "compression", "none")
+        repository = self.repository()
+        self.ok("backup", node, repository)
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        harness.tool("mount", "-o", "remount,compress=zstd", mount)
+        self.assert_same(wanted, node)
+        self.assertEqual(compare.differences(wanted, self.full(repository, "latest", mount / "full")), [])
+        for options in ((), ("--no-snapshot",), ("--in-place",)):
+            with self.subTest(options=options):
+                harness.tool("chattr", "-C", node / "in place")
+                harness.tool("chattr", "+c", node / "in place")
+                harness.tool("chattr", "-d", node / "packed")
+                harness.tool("btrfs", "property", "set", node / "unpacked", "compression", "zlib")
+                self.delta(repository, "latest", node, *options)
+                self.assert_same(wanted, node)
+
     # --- everything that a file system can hold
 
     def torture(self, kind, layout, *options, backup_options=()):

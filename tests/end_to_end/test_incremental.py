@@ -21,22 +21,9 @@ class Incremental(harness.Case):
     def assert_restores(self, repository, node, mount, excluded=lambda name: False, message=""):
         restored = mount / "restored"
         self.ok("restore", repository, "latest", restored)
-        lines = compare.differences(self.about(node, excluded), self.about(restored, excluded))
+        lines = compare.differences(compare.named_below(node, excluded), compare.named_below(restored, excluded))
         self.assertEqual(lines, [], message + "\n".join(lines[:40]))
         harness.tool("btrfs", "subvolume", "delete", restored)
-
-    @staticmethod
-    def about(directory, excluded):
-        """What is there but for what is excluded; names outside don't count as links. Where space is allocated is compared elsewhere."""
-        numbers = {}
-        result = {}
-        for path, entry in sorted(compare.snapshot_of(directory, with_allocation=False).items()):
-            if not any(excluded(part) for part in os.fsdecode(path).split("/")):
-                entry.pop("links", None)
-                if "same file as" in entry:
-                    entry["same file as"] = numbers.setdefault(entry["same file as"], len(numbers))
-                result[path] = entry
-        return result
 
     def model(self, layout, *options):
         seed = int(os.environ.get("NODESNAP_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -76,7 +63,7 @@ class Incremental(harness.Case):
         for number in range(2 * ROUNDS):
             changes.make(changes.random.choice((1, 10, CHANGES)))
             made = self.backup(node, repository)["backup"]["id"]
-            wanted[made] = self.about(node, lambda name: False)
+            wanted[made] = compare.named_below(node)
             if changes.random.random() < 0.4:
                 gone = changes.random.choice(sorted(wanted))
                 if gone != made:
@@ -92,7 +79,7 @@ class Incremental(harness.Case):
                 if backup == made or changes.random.random() < 0.2:
                     place = mount / f"restored{number}"
                     self.ok("restore", repository, backup, place)
-                    lines = compare.differences(wanted[backup], self.about(place, lambda name: False))
+                    lines = compare.differences(wanted[backup], compare.named_below(place))
                     self.assertEqual(lines, [], f"seed {seed}\n" + "\n".join(lines[:40]))
                     harness.tool("btrfs", "subvolume", "delete", place)
         # What nobody needs is gone: everything that is left belongs to the one backup that stays.
@@ -137,7 +124,7 @@ class Incremental(harness.Case):
                 self.ok("verify", repository, "--data")
                 restored = mount / "restored"
                 self.ok("restore", repository, "latest", restored)
-                lines = compare.differences(self.about(node, lambda name: False), self.about(restored, lambda name: False))
+                lines = compare.differences(compare.named_below(node), compare.named_below(restored))
                 self.assertEqual(lines, [])
 
     def test_what_is_read_follows_what_changed(self):
