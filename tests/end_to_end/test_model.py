@@ -288,10 +288,11 @@ class Model(harness.Case):
             harness.tool("btrfs", "subvolume", "delete", place)
         self.backup()
         self.well("forget", self.repository_path, "--keep-last", 1, "--allow-mass-expire", "--prune")
-        self.well("prune", self.repository_path)
+        done = self.well("prune", self.repository_path, "--json").json
         self.assertEqual(list((self.repository_path / "journal").iterdir()), [], self.seed)
         information = self.well("verify", self.repository_path, "--json").json["information"]
-        self.assertEqual([text for text in information if "belong to no backup" in text], [], self.seed)
+        objects = sorted(str(path.relative_to(self.repository_path)) for path in self.repository_path.rglob("*") if path.is_file())
+        self.assertEqual([text for text in information if "belong to no backup" in text], [], "\n".join([f"seed {self.seed} {done}", *objects]))
         print(", ".join(f"{what}: {count}" for what, count in sorted(self.harmed.items())))
 
 
