@@ -313,7 +313,8 @@ void Restoring::restore() {
                                .basis = place_.delta ? &basis : nullptr,
                                .gates_directory = {},
                                .gate_files = options_.gate_files,
-                               .sealed = state_.sealed};
+                               // What was sealed may have been opened before it was cut off.
+                               .sealed = state_.sealed || (result_.resumed && place_.delta)};
         if (place_.in_place && !place_.placed) {
             context.gates_directory = std::make_shared<OpenDirectory>(OpenDirectory{open_at(staging.content(), ".", O_RDONLY), {}});
         }
@@ -454,11 +455,9 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
         return queue.push(std::move(batch));
     };
     std::optional<SnapshotUpdate> update;
-    if (place_.snapshot) {
-        update.emplace(context, *place_.snapshot.backup, root);
-    }
     try {
-        if (update) {
+        if (place_.snapshot) {
+            update.emplace(context, *place_.snapshot.backup, root);
             update->take_names();
             update->make_files(sink);
         } else {

@@ -23,7 +23,7 @@ public:
 
     void look_through(const OpenDirectory& directory, std::uint64_t ino) {
         throw_if_interrupted();
-        AttributeWriter::unseal(directory.fd.get());
+        context_.sealed = AttributeWriter::unseal(directory.fd.get()) || context_.sealed;
         DirectoryStream stream(open_at(directory.fd.get(), ".", kDirectory), directory.place.path());
         DirectoryEntry found;
         bool removed = false;

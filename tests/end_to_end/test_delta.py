@@ -259,6 +259,22 @@ class Delta(harness.Case):
                 self.delta(repository, "latest", node, *options)
                 self.assert_same(wanted, node)
 
+    def test_what_is_sealed_stays_so(self):
+        """Looked through for what isn't in the backup, which a snapshot with excludes may hold, and found to hold nothing else."""
+        mount = self.file_system("btrfs", 512)
+        node = self.subvolume(mount / "node")
+        (node / "sealed").mkdir()
+        (node / "sealed" / "file").write_bytes(b"inside")
+        harness.tool("chattr", "+i", node / "sealed")
+        repository = self.repository()
+        self.ok("backup", node, repository, "--exclude", "*.skip")
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        for options in ((), ("--no-snapshot",), ("--in-place",)):
+            with self.subTest(options=options):
+                (node / "new").write_bytes(b"new")
+                self.delta(repository, "latest", node, *options)
+                self.assert_same(wanted, node)
+
     # --- everything that a file system can hold
 
     def torture(self, kind, layout, *options, backup_options=()):
@@ -303,21 +319,70 @@ class Delta(harness.Case):
         steps = self.steps_of(repository, wanted, node, "--delta", *options)
         self.assert_same(full, node)
         self.assertGreater(len(steps), 4)
-        for step in steps:
-            with self.subTest(step=step):
+        for step, nth in ((step, nth) for step, times in steps.items() for nth in sorted({1, (times + 1) // 2, times})):
+            with self.subTest(step=step, nth=nth):
                 self.ok("restore", repository, "latest", node, "--delta", *options)
                 result = self.run_program("restore", repository, wanted, node, "--delta", *options, program=harness.FAULTS,
-                                          environment={"NODESNAP_SIGNAL_AT": f"{step}:1"})
-                self.assertEqual(result.status, -9, str(result))
+                                          environment={"NODESNAP_SIGNAL_AT": f"{step}:{nth}"})
+                self.assertIn(result.status, (-9,) if nth == 1 else (-9, harness.DONE), str(result))
                 if "--in-place" not in options:
                     found = (node / "CURRENT").read_bytes()  # the one or the other, whole
                     self.assertEqual(len(os.listdir(node / "files")), 20 if found.endswith(b"1\n") else 21)
-                elif step not in ("restore.placed", "restore.staged", "file.synced", "file.renamed"):
+                elif result.status == -9 and step not in ("restore.placed", "restore.staged", "file.synced", "file.renamed"):
                     self.run_program("backup", node, repository, "--snapshot", "none", expect=harness.REFUSED)
                     self.assertFalse((node / "CURRENT").exists(), f"{step}: a gate file is there")
                 self.ok("restore", repository, wanted, node, "--delta", *options)
                 self.assert_same(full, node)
                 self.assert_tidy(node)
+
+    # --- and failed
+
+    def failed_at_many_operations(self, kind, layout, *options):
+        """An operation fails, once or all from there on; the directory is the old or the new one, and the next run makes it the new one."""
+        chance = random.Random(random_seed())
+        mount = self.file_system(kind, 2048)
+        node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
+        repository = self.repository()
+        backup_options = () if kind == "btrfs" else ("--snapshot", "none")
+        self.ok("backup", node, repository, *backup_options)
+        wanted = self.backups(repository)[0]["id"]
+        full = compare.snapshot_of(node, with_allocation=False)
+        self.spoil(node)
+        self.ok("backup", node, repository, *backup_options)
+        failures = 0
+        for error in (5, 28):
+            nth, over = 1, False
+            while not over:
+                with self.subTest(error=error, nth=nth):
+                    self.ok("restore", repository, "latest", node, "--delta", *options)
+                    before = compare.snapshot_of(node, with_allocation=False)
+                    for_good = "+" if chance.random() < 0.5 else ""
+                    result = self.run_program("restore", repository, wanted, node, "--delta", *options, program=harness.FAULTS,
+                                              environment={"NODESNAP_FAIL": f"{nth}{for_good}:{error}"})
+                    self.assertIn(result.status, range(7), str(result))
+                    self.assertNotEqual(result.status, harness.USAGE, str(result))
+                    found = compare.snapshot_of(node, with_allocation=False)
+                    if result.status == harness.DONE:
+                        self.assertEqual(compare.differences(full, found), [], str(result))
+                    elif "--in-place" not in options and result.status != harness.WARNINGS:
+                        self.assertIn([], (compare.differences(before, found), compare.differences(full, found)), str(result))
+                    failures += result.status != harness.DONE
+                    self.ok("restore", repository, wanted, node, "--delta", *options)
+                    self.assert_same(full, node)
+                    self.assert_tidy(node)
+                nth += chance.randint(1, 8 + nth // 3)
+                over = nth > 1500
+        self.assertGreater(failures, 10)
+        print(f"{failures} failures")
+
+    def test_failed_from_a_snapshot(self):
+        self.failed_at_many_operations("btrfs", "subvolume")
+
+    def test_failed_compared(self):
+        self.failed_at_many_operations("btrfs", "subvolume", "--no-snapshot")
+
+    def test_failed_in_place(self):
+        self.failed_at_many_operations("ext4", "folder", "--in-place")
 
     def test_killed_from_a_snapshot(self):
         self.killed_at_each_step("btrfs", "subvolume")
