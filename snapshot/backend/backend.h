@@ -57,6 +57,9 @@ public:
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
     virtual std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) = 0;
+    // Whether the node directory has become what it is from what that snapshot shows by changes alone, as far as can be proved. Not if it
+    // was replaced since by what is older, a clone of an earlier snapshot say: the dates of what lies there would tell of no change then.
+    virtual bool precedes(const Snapshot& snapshot) const = 0;
     virtual std::vector<SnapshotEntry> list() = 0;
     // Error::refused if there is none of that name, or if it is in use.
     virtual void remove(const std::string& name) = 0;

@@ -115,9 +115,10 @@ public:
 
     int root() const override { return root_.get(); }
     const SnapshotEntry& entry() const override { return entry_; }
+    btrfs::SubvolumeInfo info() const { return btrfs::subvolume_info(subvolume_.get()); }
     SnapshotProof proof() const override {
-        const btrfs::SubvolumeInfo info = btrfs::subvolume_info(subvolume_.get());
-        return {"btrfs", entry_.path, place_->file_system_uuid(), Uuid{info.uuid}, info.otransid, info.ctransid, info.read_only};
+        const btrfs::SubvolumeInfo now = info();
+        return {"btrfs", entry_.path, place_->file_system_uuid(), Uuid{now.uuid}, now.otransid, now.ctransid, now.read_only};
     }
     std::int64_t taken_ns() const override { return taken_ns_; }
     std::int64_t duration_ns() const override { return duration_ns_; }
@@ -220,6 +221,14 @@ public:
             return now == proof && now.read_only ? std::move(snapshot) : nullptr;
         }
         return nullptr;
+    }
+
+    bool precedes(const Snapshot& snapshot) const override {
+        const btrfs::SubvolumeInfo earlier = static_cast<const BtrfsSnapshot&>(snapshot).info();
+        const btrfs::SubvolumeInfo now = btrfs::subvolume_info(place_->subvolume());
+        return now.uuid == earlier.parent_uuid                                                  // it was taken of what is there
+               || now.parent_uuid == earlier.uuid                                               // what is there is a clone of it
+               || (now.parent_uuid == earlier.parent_uuid && now.otransid > earlier.otransid);  // or a later clone of what it was taken of
     }
 
     std::vector<SnapshotEntry> list() override {

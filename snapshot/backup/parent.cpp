@@ -18,6 +18,7 @@ std::string snapshot_name(const Repository& repository, const SessionId& session
 BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only) {
     BackupParent parent;
     bool any = false;
+    bool replaced = false;
     repository.for_each_backup_backwards([&](const BackupEntry& entry) {
         any = true;
         if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
@@ -37,11 +38,17 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         if (!snapshot || stat_fd(snapshot->root()).stx_ino != entry.manifest->root_ino) {
             return true;
         }
+        if (!backend.precedes(*snapshot)) {
+            replaced = true;
+            return true;
+        }
         parent.changed_since = *entry.manifest;
         parent.snapshot = std::move(snapshot);
         return false;
     });
-    if (!parent.changed_since) {
+    if (!parent.changed_since && replaced) {
+        parent.missing = "the node directory was replaced since the last backup, by what it was before (a rollback?)";
+    } else if (!parent.changed_since) {
         parent.missing =
             any ? "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)"
                 : "it is the first backup";

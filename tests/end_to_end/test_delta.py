@@ -160,6 +160,20 @@ class Delta(harness.Case):
         again = self.ok("backup", node, repository, "--json").json
         self.assertEqual(again["parent_missing"], "")
 
+    def test_the_backup_after_one_from_an_older_snapshot(self):
+        """Nothing that the older snapshot holds was written after the last backup, from which it differs all the same."""
+        mount = self.file_system("btrfs", 512)
+        node = self.node_with_files(self.subvolume(mount / "node"))
+        repository = self.repository()
+        older = self.ok("backup", node, repository, "--keep-snapshot", "--json").json["backup"]["id"]
+        self.spoil(node)
+        self.ok("backup", node, repository)
+        self.assertEqual(self.delta(repository, older, node)["basis"], "snapshot")
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        result = self.ok("backup", node, repository, "--json").json
+        self.assertEqual(result["backup"]["parent"], older)  # which is what the node is a clone of
+        self.assertEqual(compare.differences(wanted, self.full(repository, "latest", mount / "full")), [])
+
     def test_writes_little_compared(self):
         _, _, result, _ = self.writes_little("btrfs", "subvolume", "--no-snapshot")
         self.assertEqual(self.counts(result), self.SPOILT)

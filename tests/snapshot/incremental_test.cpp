@@ -200,5 +200,34 @@ TEST_F(IncrementalTest, WhatHasTheNumberOfAFormerDirectoryHasNoneOfItsEntries) {
     EXPECT_EQ(run_verify(repository, options, progress).damage_count, 0U);
 }
 
+// What was written before the last backup's snapshot bears no later transaction than that.
+TEST_F(IncrementalTest, ANodeThatIsPutBackToAnEarlierSnapshotIsComparedUnlessThatIsItsParent) {
+    fs::remove_all(node());
+    test::run({"btrfs", "subvolume", "create", node()});
+    const auto put_back_to = [this](const std::string& snapshot) {
+        test::run({"btrfs", "subvolume", "snapshot", snapshot, *mount_ / "clone"});
+        test::run({"btrfs", "subvolume", "delete", node()});
+        fs::rename(*mount_ / "clone", node());
+    };
+    write("large", 8 << 20, 'a');
+    test::run({"btrfs", "subvolume", "snapshot", "-r", node(), *mount_ / "earlier"});
+    write("large", 8 << 20, 'b');
+    backup();
+    put_back_to(*mount_ / "earlier");
+    const BackupResult compared = backup();
+    EXPECT_NE(compared.parent_missing.find("replaced"), std::string::npos) << compared.parent_missing;
+    EXPECT_EQ(compared.manifest.totals.read_bytes, 8U << 20);
+    EXPECT_EQ(content_of(compared.manifest, "large"), std::string(8 << 20, 'a'));
+    // A clone of the parent, or of what it was taken of.
+    put_back_to((*fs::directory_iterator(*mount_ / ".nodesnap")).path());
+    EXPECT_EQ(backup().parent_missing, "");
+    put_back_to(node());
+    write("small", 5001, 'c');
+    const BackupResult cloned = backup();
+    EXPECT_EQ(cloned.parent_missing, "");
+    EXPECT_EQ(content_of(cloned.manifest, "large"), std::string(8 << 20, 'a'));
+    EXPECT_EQ(report_.count(), 0U);
+}
+
 }  // namespace
 }  // namespace nodesnap
