@@ -14,6 +14,7 @@ class Contender:
     name = ""
     note = ""
     environment = {}
+    restores = False  # whether again() restores the first backup
 
     def __init__(self, scratch):
         self.scratch = Path(scratch) / self.name
@@ -46,6 +47,9 @@ class Contender:
     def again(self, node, store):
         """The second, after little has changed."""
         return self.backup(node, store)
+
+    def changed(self, node):
+        """What else happens between two backups. Not measured."""
 
     def forget(self, node):
         """Removes what it keeps beside the node between two backups."""
@@ -250,6 +254,47 @@ class Nodesnap(Contender):
             run("btrfs", "subvolume", "delete", snapshot)
 
 
+class LostParent(Nodesnap):
+    name = "nodesnap, parent lost"
+    note = "the snapshot of the first backup was deleted by hand, so that all is read and compared"
+
+    def changed(self, node):
+        self.forget(node)
+
+
+class Delta(Nodesnap):
+    """Brings the node back to its first backup in place of making a second."""
+
+    name = "nodesnap, delta"
+    note = "restore --delta into a clone that is exchanged; the first backup's snapshot tells what differs"
+    options = []
+    restores = True
+
+    def again(self, node, store):
+        return [self.program, "restore", str(store), "latest", str(node), "--delta", *self.options]
+
+
+class DeltaInPlace(Delta):
+    name = "nodesnap, in place"
+    note = "restore --delta --in-place, with the snapshot"
+    options = ["--in-place"]
+
+
+class DeltaCompared(Delta):
+    name = "nodesnap, compared"
+    note = "restore --delta --no-snapshot: the whole node is read and compared with the stored checksums"
+    options = ["--no-snapshot"]
+
+
+class RsyncBack(Rsync):
+    name = "rsync, back"
+    note = "rsync -a --inplace --no-whole-file --delete from a full copy"
+    restores = True
+
+    def again(self, node, store):
+        return ["rsync", "-a", "--inplace", "--no-whole-file", "--delete", f"{store / 'node'}/", f"{node}/"]
+
+
 def all_of(scratch, program):
     """In the order of the table. `program` is None where nodesnap isn't to be measured."""
     found = [Limit(scratch), Copy(scratch), Rsync(scratch), Send(scratch), Restic(scratch), Borg(scratch)]
@@ -264,3 +309,14 @@ def incremental_of(scratch, program):
     if program:
         found.insert(0, Nodesnap(scratch, program))
     return found
+
+
+def delta_of(scratch, program):
+    """The second backup, what it costs without a parent, and the ways back to the first."""
+    own = (Nodesnap, LostParent, Delta, DeltaInPlace, DeltaCompared) if program else ()
+    return [kind(scratch, program) for kind in own] + [RsyncBack(scratch)]
+
+
+def distinct(several):
+    """The first of each name."""
+    return list({contender.name: contender for contender in reversed(several)}.values())[::-1]

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 from .storage import run, sync_file_system
@@ -42,6 +43,30 @@ def describe(node):
             files += 1
             total += os.lstat(os.path.join(folder, name)).st_size
     return files, total
+
+
+def compare(name, expected, node, restored, every_byte):
+    """Raises RuntimeError where `restored` hasn't got the files and bytes of `expected` (as describe() gives them), or something else than `node`, if asked for."""
+    if describe(restored) != expected:
+        raise RuntimeError(f"{name} restored {describe(restored)} (files, bytes) of {expected}")
+    if not every_byte:
+        return
+    command = ["rsync", "-aHn", "--checksum", "--delete", "--itemize-changes", f"{node}/", f"{restored}/"]
+    differences = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    # The times of the top directory aren't restored by every tool.
+    differences = [line for line in differences.splitlines() if not line.startswith(".d..t")]
+    if differences:
+        raise RuntimeError(f"{name} restored something else: {differences[:5]}")
+
+
+def rewrite_pages(path, count, source):
+    """Rewrites `count` pages of a file, each once, chosen at random by `source`, in ascending order. Returns the bytes that changed."""
+    chosen = sorted(source.sample(range(os.path.getsize(path) // PAGE), count))
+    with open(path, "r+b") as file:
+        for page in chosen:
+            file.seek(page * PAGE)
+            file.write(source.randbytes(PAGE))
+    return count * PAGE
 
 
 def _fill_full(node, factor):

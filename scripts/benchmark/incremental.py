@@ -5,7 +5,7 @@ import random
 import subprocess
 import time
 
-from .dataset import PAGE
+from .dataset import PAGE, rewrite_pages
 from .measure import measure
 from .storage import drop_caches, run, sync_file_system
 
@@ -15,6 +15,8 @@ TABLES = 3
 
 class Incremental:
     """Each contender backs a writable snapshot of the node up, which is then changed and backed up again; the second is measured."""
+
+    name = "incremental"
 
     def __init__(self, source, target, contenders, scratch, size_factor):
         self.source, self.target = source, target
@@ -27,7 +29,7 @@ class Incremental:
         """Returns {"rounds": [{contender: Cost}], "changed_bytes": number}. No round is begun after `deadline` once there is one."""
         done = []
         while len(done) < rounds and (not done or time.monotonic() < deadline):
-            print(f"case incremental, round {len(done) + 1}", flush=True)
+            print(f"case {self.name}, round {len(done) + 1}", flush=True)
             order = self.contenders[len(done) % len(self.contenders):] + self.contenders[:len(done) % len(self.contenders)]
             done.append({contender.name: self._one(contender) for contender in order})
         return {"rounds": done, "changed_bytes": self.changed_bytes}
@@ -45,19 +47,23 @@ class Incremental:
             log = self.scratch / "first.log"
             measure(contender.first(node, store), contender.environment, self.source, self.target, log, self.scratch)
             self._change(node)
+            contender.changed(node)
             for volume in (self.source, self.target):
                 volume.remount_cold()
             drop_caches()
             subprocess.run(contender.warm_up(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
             log = self.scratch / f"{contender.name.replace(' ', '-')}.log"
-            cost = measure(contender.again(node, store), contender.environment, self.source, self.target, log, self.scratch)
+            cost = self._measured(contender, node, store, log)
         finally:
             contender.forget(node)
             self._remove(node)
             self.target.unmount()
-        print(f"  {contender.name:14} {cost.seconds:7.2f} s wall {cost.cpu_seconds:7.2f} s CPU {cost.peak_bytes >> 20:6} MiB "
+        print(f"  {contender.name:20} {cost.seconds:7.2f} s wall {cost.cpu_seconds:7.2f} s CPU {cost.peak_bytes >> 20:6} MiB "
               f"read {cost.read_bytes >> 20:6} MiB written {cost.written_bytes >> 20:6} MiB", flush=True)
         return cost
+
+    def _measured(self, contender, node, store, log):
+        return measure(contender.again(node, store), contender.environment, self.source, self.target, log, self.scratch)
 
     @staticmethod
     def _remove(node):
@@ -68,14 +74,9 @@ class Incremental:
         """A hundredth of the pages of the file that is updated in place, and new tables of the store. The same for all."""
         source = random.Random(1)
         path = node / "pages.db"
-        pages = os.path.getsize(path) // PAGE
-        chosen = sorted(source.sample(range(pages), pages // 100))
-        with open(path, "r+b") as file:
-            for page in chosen:
-                file.seek(page * PAGE)
-                file.write(source.randbytes(PAGE))
+        changed = rewrite_pages(path, os.path.getsize(path) // PAGE // 100, source)
         table = int(TABLE_BYTES * self.size_factor)
         for number in range(TABLES):
             (node / "store" / f"90000{number}.sst").write_bytes(source.randbytes(table))
         sync_file_system(node)
-        self.changed_bytes = len(chosen) * PAGE + TABLES * table
+        self.changed_bytes = changed + TABLES * table

@@ -5,11 +5,14 @@ import platform
 import statistics
 from pathlib import Path
 
+from . import chain, delta_restore
+
 BEGIN_ANALYSIS = "<!-- analysis: scripts/bench keeps what stands between these two lines -->"
 END_ANALYSIS = "<!-- end of analysis -->"
 PEERS = ("cp", "rsync", "send", "restic", "borg")
 NAMES = {"send": "send, receive", "cp": "cp -a", "rsync": "rsync -aW"}
-TITLES = {"full": "The node of 2.6 GiB", "small": "100,000 files of 4 KiB", "incremental": "The node of 2.6 GiB, backed up again after a small change"}
+TITLES = {"full": "The node of 2.6 GiB", "small": "100,000 files of 4 KiB", "incremental": "The node of 2.6 GiB, backed up again after a small change",
+          "delta": "The node of 2.6 GiB, brought back after a small change", "chain": "A file of 1 GiB, updated in place and backed up very often"}
 
 
 def _median(costs, field):
@@ -52,21 +55,7 @@ def _ratios(costs):
     return said
 
 
-def _incremental(case):
-    """(ratios, table) of the second backup."""
-    costs = {}
-    for result in case["rounds"]:
-        for name, cost in result.items():
-            costs.setdefault(name, []).append(cost)
-    changed = case["changed_bytes"]
-    lines = ["| | wall s | spread s | CPU s | machine busy s | peak MiB | read MiB | read / changed | written MiB | written / changed |",
-             "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |"]
-    for name, measured in costs.items():
-        seconds = [cost.seconds for cost in measured]
-        read, written = _median(measured, "read_bytes"), _median(measured, "written_bytes")
-        lines.append(f"| {'send -p, receive' if name == 'send' else name} | {statistics.median(seconds):.2f} | {min(seconds):.2f} to {max(seconds):.2f} | {_median(measured, 'cpu_seconds'):.2f} "
-                     f"| {_median(measured, 'busy_seconds'):.2f} | {_median(measured, 'peak_bytes') / 2**20:.0f} | {read / 2**20:.0f} | {read / changed:.2f} "
-                     f"| {written / 2**20:.0f} | {written / changed:.2f} |")
+def _incremental_ratios(costs, changed):
     said = []
     if "nodesnap" in costs:
         own = _median(costs["nodesnap"], "seconds")
@@ -75,16 +64,39 @@ def _incremental(case):
         said += [f"{_median(costs[name], 'seconds') / own:.1f} times as fast as {name}" for name in ("rsync, delta", "rsync, whole", "restic", "borg") if name in costs]
         said.append(f"read {_median(costs['nodesnap'], 'read_bytes') / changed:.2f} and wrote {_median(costs['nodesnap'], 'written_bytes') / changed:.2f} of the bytes that changed")
         said.append(f"{_median(costs['nodesnap'], 'peak_bytes') / 2**20:.0f} MiB of memory")
-    ratios = [f"- {TITLES['incremental']}: {'; '.join(said)}."] if said else []
-    return ratios, [f"### {TITLES['incremental']}", "", f"{changed / 2**20:.0f} MiB changed; {len(case['rounds'])} rounds.", ""] + lines + [""]
+    return said
+
+
+def _after_change(name, case):
+    """(ratios, table) of the second backup, or of the way back to the first."""
+    costs = {}
+    for result in case["rounds"]:
+        for contender, cost in result.items():
+            costs.setdefault(contender, []).append(cost)
+    changed = case["changed_bytes"]
+    lines = ["| | wall s | spread s | CPU s | machine busy s | peak MiB | read MiB | read / changed | written MiB | written / changed |",
+             "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |"]
+    for contender, measured in costs.items():
+        seconds = [cost.seconds for cost in measured]
+        read, written = _median(measured, "read_bytes"), _median(measured, "written_bytes")
+        lines.append(f"| {'send -p, receive' if contender == 'send' else contender} | {statistics.median(seconds):.2f} | {min(seconds):.2f} to {max(seconds):.2f} | {_median(measured, 'cpu_seconds'):.2f} "
+                     f"| {_median(measured, 'busy_seconds'):.2f} | {_median(measured, 'peak_bytes') / 2**20:.0f} | {read / 2**20:.0f} | {read / changed:.2f} "
+                     f"| {written / 2**20:.0f} | {written / changed:.2f} |")
+    said = delta_restore.ratios(costs, changed) if name == "delta" else _incremental_ratios(costs, changed)
+    ratios = [f"- {TITLES[name]}: {'; '.join(said)}."] if said else []
+    return ratios, [f"### {TITLES[name]}", "", f"{changed / 2**20:.0f} MiB changed; {len(case['rounds'])} rounds.", ""] + lines + [""]
 
 
 def tables(results):
     """All that was measured, ratios first, in Markdown."""
     ratios, parts = [], []
     for name, case in results.items():
-        if name == "incremental":
-            said, table = _incremental(case)
+        if name == "chain":
+            ratios.append(f"- {TITLES[name]}: {'; '.join(chain.ratios(case))}.")
+            parts += [f"### {TITLES[name]}", ""] + chain.table(case) + [""]
+            continue
+        if name in ("incremental", "delta"):
+            said, table = _after_change(name, case)
             ratios += said
             parts += table
             continue
@@ -124,6 +136,10 @@ METHOD = """## Method
   removes half of the store: it writes less than the others.
 - Backed up again: a hundredth of the file's pages rewritten at random, and three new tables of 32 MiB. The first backup isn't measured. `send` has its first snapshot, which it needs as `-p`; the second is taken within its time,
   as nodesnap's is.
+- Brought back: the same change; then, each from the same state, the second backup, the second backup without the first's snapshot, and the restore of the first backup into the changed node. Read is then
+  what source and target moved together; written, what the node's device was given.
+- Updated in place and backed up very often: before each backup one in 400 of the pages of the file of 1 GiB is rewritten at random, and 8 of 100 files of 16 KiB. Nothing is remounted between the backups, each of which is
+  measured until it is durable; what the devices moved includes the file systems' own metadata, which btrfs writes twice, and the audit's sample. The size of the repository is that of its objects. The restores begin cold.
 """
 
 

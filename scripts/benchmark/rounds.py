@@ -101,15 +101,7 @@ class Bench:
         restored = contender.restored(node, place)
         if restored is None:
             return
-        if dataset.describe(restored) != self.expected[case]:
-            raise RuntimeError(f"{contender.name} restored {dataset.describe(restored)} (files, bytes) of {self.expected[case]}")
-        if self.check:
-            command = ["rsync", "-aHn", "--checksum", "--delete", "--itemize-changes", f"{node}/", f"{restored}/"]
-            differences = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            # The times of the top directory aren't restored by every tool.
-            differences = [line for line in differences.splitlines() if not line.startswith(".d..t")]
-            if differences:
-                raise RuntimeError(f"{contender.name} restored something else: {differences[:5]}")
+        dataset.compare(contender.name, self.expected[case], node, restored, self.check)
 
     @staticmethod
     def _say(operation, label, cost):

@@ -108,3 +108,14 @@ class Volume:
         """Bytes read from and written to the device since it was attached."""
         fields = Path(f"/sys/block/{Path(self.device).name}/stat").read_text().split()
         return int(fields[2]) * 512, int(fields[6]) * 512
+
+
+class Together:
+    """Volumes that are read side by side."""
+
+    def __init__(self, *volumes):
+        self.volumes = volumes
+
+    def transferred(self):
+        """As a volume's, of all of them."""
+        return tuple(sum(part) for part in zip(*(volume.transferred() for volume in self.volumes)))
