@@ -27,16 +27,14 @@ class Chain:
         self.node = source.path / "chain"
         self.store = target.path / "store"
         self.random = random.Random(1000)
-        self.result = {"steps": [], "restores": [], "prunes": []}
+        self.result = {"steps": [], "sizes": {}, "restores": [], "prunes": []}
 
     def case(self, backups, deadline):
-        """Returns {"steps": [(changed bytes, Cost)], "repository": [bytes after the first backup, after the last], "node_bytes", "restores": [(label, Cost)],
+        """Returns {"steps": [(changed bytes, Cost)], "sizes": {backups in the chain: bytes of the repository}, "node_bytes", "restores": [(label, Cost)],
         "prunes": [(label, Cost, repository bytes before, after)], "lost": (changed bytes, Cost)}. No backup is begun after `deadline` once there are two."""
         try:
             self._begin()
-            self.result["repository"] = [self._size()]
             self._steps(backups, deadline)
-            self.result["repository"].append(self._size())
             self.result["node_bytes"] = dataset.describe(self.node)[1]
             self._restores_and_prunes()
             self._lost_parent()
@@ -79,16 +77,22 @@ class Chain:
         return changed + SMALL_FILES * SMALL_BYTES
 
     def _step(self):
+        """One more backup after a change: (changed bytes, Cost)."""
         changed = self._change()
         return changed, self._run(self.contender.again(self.node, self.store), self.source, self.target)
 
     def _steps(self, backups, deadline):
         print(f"case chain, {backups} backups", flush=True)
-        steps = self.result["steps"]
+        steps, sizes = self.result["steps"], self.result["sizes"]
+        window = _window(backups)
+        sizes[0] = self._size()
         while len(steps) < backups and (len(steps) < 2 or time.monotonic() < deadline):
             steps.append(self._step())
+            if len(steps) in (1, window, backups - window, backups - 1):
+                sizes[len(steps)] = self._size()
             if len(steps) % WINDOW == 0:
                 print(f"  {len(steps):5} backups, the last {WINDOW} in {sum(cost.seconds for _, cost in steps[-WINDOW:]):.1f} s", flush=True)
+        sizes[len(steps)] = self._size()
 
     def _restores_and_prunes(self):
         self._restore("newest of all, unmerged", self.store)
@@ -100,9 +104,9 @@ class Chain:
         run("rm", "-rf", fresh)
         run(self.contender.program, "forget", self.store, "--keep-last", KEEP, "--allow-mass-expire")
         self._prune(f"prune --merge=no, {KEEP} backups kept", "--merge=no")
-        self._restore("newest, pruned but unmerged", self.store)
+        self._restore("newest, after prune --merge=no", self.store)
         self._prune("prune --merge", "--merge")
-        self._restore("newest, merged", self.store)
+        self._restore("newest, after prune --merge", self.store)
         self._prune("prune --merge, again", "--merge")
 
     def _cold(self, *volumes):
@@ -139,19 +143,30 @@ class Chain:
               f"read {cost.read_bytes >> 20:6} MiB written {cost.written_bytes >> 20:6} MiB", flush=True)
 
 
-def _ends(steps):
-    """[(label, steps)] of the first, the first and last hundred (or halves, if there are fewer), the last."""
-    window = max(1, min(WINDOW, len(steps) // 2))
-    return [("the 1st", steps[:1]), (f"the first {window}", steps[:window]), (f"the last {window}", steps[-window:]), (f"the {len(steps)}th", steps[-1:])]
+def _window(backups):
+    return max(1, min(WINDOW, backups // 2))
 
 
-def _steps_table(steps):
-    lines = ["| backups | wall s together | CPU s | peak MiB | changed MiB | read MiB | read / changed | written MiB | written / changed |",
-             "| --- | --: | --: | --: | --: | --: | --: | --: | --: |"]
-    for label, part in _ends(steps):
+def _ends(count):
+    """[(label, begin, end)] of the first backup, the first and last hundred (or halves, if there are fewer), the last."""
+    window = _window(count)
+    return [("the 1st", 0, 1), (f"the first {window}", 0, window), (f"the last {window}", count - window, count), (f"the last, number {count}", count - 1, count)]
+
+
+def _stored(sizes, begin, end, unit):
+    """By how much the repository grew; not known of all parts of a chain that the time cut off."""
+    return f"{(sizes[end] - sizes[begin]) / unit:.2f}" if begin in sizes and end in sizes else "?"
+
+
+def _steps_table(steps, sizes):
+    lines = ["| backups | wall s together | CPU s | peak MiB | changed MiB | read MiB | read / changed | written MiB | written / changed | stored MiB | stored / changed |",
+             "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |"]
+    for label, begin, end in _ends(len(steps)):
+        part = steps[begin:end]
         changed, read, written = (sum(values) for values in zip(*((changed, cost.read_bytes, cost.written_bytes) for changed, cost in part)))
         lines.append(f"| {label} | {sum(cost.seconds for _, cost in part):.2f} | {sum(cost.cpu_seconds for _, cost in part):.2f} | {max(cost.peak_bytes for _, cost in part) / 2**20:.0f} "
-                     f"| {changed / 2**20:.1f} | {read / 2**20:.1f} | {read / changed:.2f} | {written / 2**20:.1f} | {written / changed:.2f} |")
+                     f"| {changed / 2**20:.1f} | {read / 2**20:.1f} | {read / changed:.2f} | {written / 2**20:.1f} | {written / changed:.2f} "
+                     f"| {_stored(sizes, begin, end, 2**20)} | {_stored(sizes, begin, end, changed)} |")
     return lines
 
 
@@ -174,13 +189,13 @@ def _prunes_table(result):
 def ratios(result):
     """What matters of a chain, as a list of phrases."""
     steps = result["steps"]
-    (_, first), (_, early), (_, late), (_, last) = _ends(steps)
-    grown, changed = result["repository"][1] - result["repository"][0], sum(changed for changed, _ in steps)
+    first, early, late, last = (steps[begin:end] for _, begin, end in _ends(len(steps)))
+    grown, changed = result["sizes"][len(steps)] - result["sizes"][0], sum(changed for changed, _ in steps)
     fresh = next(cost for label, cost in result["restores"] if label.startswith("fresh")).seconds
     lost_changed, lost = result["lost"]
     return [f"the last {len(late)} took {sum(cost.seconds for _, cost in late) / sum(cost.seconds for _, cost in early):.2f} times as long as the first {len(early)}",
             *(f"the {name} read {part[0][1].read_bytes / part[0][0]:.2f} and wrote {part[0][1].written_bytes / part[0][0]:.2f} of the bytes that changed"
-              for name, part in (("1st", first), (f"{len(steps)}th", last))),
+              for name, part in (("1st", first), ("last", last))),
             f"the repository grew by {grown / changed:.2f} of them",
             *(f"restored at {fresh / cost.seconds:.2f} of the speed of a fresh backup ({label})" for label, cost in result["restores"] if not label.startswith("fresh")),
             f"without the parent's snapshot {lost.written_bytes / lost_changed:.2f} of the bytes that changed were written",
@@ -189,10 +204,11 @@ def ratios(result):
 
 def table(result):
     """Lines of Markdown below the title."""
-    steps, (before, after) = result["steps"], result["repository"]
+    steps, sizes = result["steps"], result["sizes"]
+    before, after = sizes[0], sizes[len(steps)]
     changed = sum(changed for changed, _ in steps)
     lost_changed, lost = result["lost"]
     return [f"{len(steps)} backups after the first; the repository grew from {before / 2**20:.0f} to {after / 2**20:.0f} MiB, by {(after - before) / 2**20:.0f} MiB "
             f"for {changed / 2**20:.0f} MiB that changed. A last backup, whose parent's snapshot was deleted by hand, took {lost.seconds:.2f} s, read {lost.read_bytes / 2**20:.0f} MiB and wrote "
             f"{lost.written_bytes / 2**20:.1f} MiB for {lost_changed / 2**20:.1f} MiB that changed.", "",
-            *_steps_table(steps), "", *_restores_table(result), "", *_prunes_table(result)]
+            *_steps_table(steps, sizes), "", *_restores_table(result), "", *_prunes_table(result)]

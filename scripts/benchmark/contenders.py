@@ -1,5 +1,6 @@
 """What nodesnap is measured beside: how each tool is set up, backs a node up, restores it."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -48,8 +49,8 @@ class Contender:
         """The second, after little has changed."""
         return self.backup(node, store)
 
-    def changed(self, node):
-        """What else happens between two backups. Not measured."""
+    def changed(self, node, store):
+        """What else happens after the change. Not measured."""
 
     def forget(self, node):
         """Removes what it keeps beside the node between two backups."""
@@ -258,7 +259,7 @@ class LostParent(Nodesnap):
     name = "nodesnap, parent lost"
     note = "the snapshot of the first backup was deleted by hand, so that all is read and compared"
 
-    def changed(self, node):
+    def changed(self, node, store):
         self.forget(node)
 
 
@@ -266,7 +267,7 @@ class Delta(Nodesnap):
     """Brings the node back to its first backup in place of making a second."""
 
     name = "nodesnap, delta"
-    note = "restore --delta into a clone that is exchanged; the first backup's snapshot tells what differs"
+    note = "restore --delta of the backup whose snapshot is still there: its clone is exchanged for the node, no data is fetched"
     options = []
     restores = True
 
@@ -274,15 +275,27 @@ class Delta(Nodesnap):
         return [self.program, "restore", str(store), "latest", str(node), "--delta", *self.options]
 
 
+class DeltaOlder(Delta):
+    name = "nodesnap, older"
+    note = "the same after a second backup, whose snapshot is there instead: what differs between the two is fetched"
+
+    def changed(self, node, store):
+        self.first_id = json.loads(run(self.program, "list", store, "--json"))["backups"][0]["id"]
+        run(*self.backup(node, store))
+
+    def again(self, node, store):
+        return [self.program, "restore", str(store), self.first_id, str(node), "--delta"]
+
+
 class DeltaInPlace(Delta):
     name = "nodesnap, in place"
-    note = "restore --delta --in-place, with the snapshot"
+    note = "restore --delta --in-place: the whole node is read and compared with the stored checksums, and written to where it differs"
     options = ["--in-place"]
 
 
 class DeltaCompared(Delta):
     name = "nodesnap, compared"
-    note = "restore --delta --no-snapshot: the whole node is read and compared with the stored checksums"
+    note = "restore --delta --no-snapshot: the same in a clone of the node's files, which is exchanged for it"
     options = ["--no-snapshot"]
 
 
@@ -313,7 +326,7 @@ def incremental_of(scratch, program):
 
 def delta_of(scratch, program):
     """The second backup, what it costs without a parent, and the ways back to the first."""
-    own = (Nodesnap, LostParent, Delta, DeltaInPlace, DeltaCompared) if program else ()
+    own = (Nodesnap, LostParent, Delta, DeltaOlder, DeltaInPlace, DeltaCompared) if program else ()
     return [kind(scratch, program) for kind in own] + [RsyncBack(scratch)]
 
 

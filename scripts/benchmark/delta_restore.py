@@ -7,6 +7,8 @@ from .incremental import Incremental
 from .measure import measure
 from .storage import Together
 
+WAYS = ("nodesnap, delta", "nodesnap, older", "nodesnap, in place", "nodesnap, compared")
+
 
 class DeltaRestore(Incremental):
     """As the incremental case; but some of the contenders bring the changed node back to its first backup in place of making a second."""
@@ -32,10 +34,10 @@ def ratios(costs, changed_bytes):
     seconds = {name: statistics.median(cost.seconds for cost in measured) for name, measured in costs.items()}
     said = []
     if "nodesnap" in seconds:
-        said += [f"{seconds[name] / seconds['nodesnap']:.2f} times the time of the backup of the same change ({name.removeprefix('nodesnap, ')})"
-                 for name in ("nodesnap, delta", "nodesnap, in place", "nodesnap, compared") if name in seconds]
-    if "nodesnap, delta" in seconds and "rsync, back" in seconds:
-        said.append(f"{seconds['rsync, back'] / seconds['nodesnap, delta']:.1f} times as fast as rsync")
+        times = [f"{seconds[name] / seconds['nodesnap']:.2f} ({name.removeprefix('nodesnap, ')})" for name in WAYS if name in seconds]
+        said.append(f"{', '.join(times)} times the time of the backup of the same change")
+    if "nodesnap, older" in seconds and "rsync, back" in seconds:
+        said.append(f"{seconds['rsync, back'] / seconds['nodesnap, older']:.1f} times as fast as rsync (older)")
     if "nodesnap, parent lost" in costs:
         written = statistics.median(cost.written_bytes for cost in costs["nodesnap, parent lost"])
         said.append(f"a backup whose parent's snapshot was lost wrote {written / changed_bytes:.2f} of the bytes that changed")

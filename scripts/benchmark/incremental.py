@@ -47,7 +47,7 @@ class Incremental:
             log = self.scratch / "first.log"
             measure(contender.first(node, store), contender.environment, self.source, self.target, log, self.scratch)
             self._change(node)
-            contender.changed(node)
+            contender.changed(node, store)
             for volume in (self.source, self.target):
                 volume.remount_cold()
             drop_caches()
@@ -58,7 +58,7 @@ class Incremental:
             contender.forget(node)
             self._remove(node)
             self.target.unmount()
-        print(f"  {contender.name:20} {cost.seconds:7.2f} s wall {cost.cpu_seconds:7.2f} s CPU {cost.peak_bytes >> 20:6} MiB "
+        print(f"  {contender.name:21} {cost.seconds:7.2f} s wall {cost.cpu_seconds:7.2f} s CPU {cost.peak_bytes >> 20:6} MiB "
               f"read {cost.read_bytes >> 20:6} MiB written {cost.written_bytes >> 20:6} MiB", flush=True)
         return cost
 
