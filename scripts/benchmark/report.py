@@ -139,7 +139,7 @@ METHOD = """## Method
 - Brought back: the same change; then, each from the same state, the second backup, the second backup without the first's snapshot, and the restore of the first backup into the changed node. Read is then
   what source and target moved together; written, what the node's device was given.
 - Updated in place and backed up very often: before each backup one in 400 of the pages of the file of 1 GiB is rewritten at random, and 8 of 100 files of 16 KiB. Nothing is remounted between the backups, each of which is
-  measured until it is durable; what the devices moved includes the file systems' own metadata, which btrfs writes twice, and the audit's sample. Stored is what the objects of the repository grew by. The restores begin cold.
+  measured until it is durable; what the devices moved includes the file systems' own metadata, which btrfs writes twice, and the audit's sample. Stored is what the objects of the repository grew by. The restores begin cold; of three the one of median time is shown.
 """
 
 
