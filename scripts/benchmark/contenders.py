@@ -332,4 +332,7 @@ def delta_of(scratch, program):
 
 def distinct(several):
     """The first of each name."""
-    return list({contender.name: contender for contender in reversed(several)}.values())[::-1]
+    found = {}
+    for contender in several:
+        found.setdefault(contender.name, contender)
+    return list(found.values())
