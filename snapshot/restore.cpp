@@ -204,6 +204,9 @@ void Restoring::choose_basis() {
         if (possible && (options_.owners.numeric_ids || owners_stay(repository_, backup_, owners_))) {
             place_.snapshot = find_local_snapshot(repository_, backup_, place_.parent);
         }
+        if (place_.snapshot && !SnapshotUpdate::possible(repository_, *place_.snapshot.backup, backup_)) {
+            place_.snapshot = {};
+        }
         state_.basis = place_.snapshot ? RestoreState::kSnapshot : RestoreState::kClone;
     }
     fault::step("restore.inspected");

@@ -171,15 +171,26 @@ void SnapshotUpdate::take_name(int directory, const std::string& name, const Dir
     }
 }
 
-// Anything but a regular file can't become another one of the same number and type: a symlink has its target, a device its numbers for
-// good. It happens only where the number was given anew.
-void SnapshotUpdate::require_changeable(const Touched& touched) const {
-    const auto& before = *touched.before;
-    const auto& after = *touched.after;
-    const bool symlink = after.type == FileType::kSymlink && before.content != after.content;
-    if (symlink || before.device_major != after.device_major || before.device_minor != after.device_minor) {
-        throw Error::failed(shown(touched.ino) + " was given anew since the local snapshot was taken", "restore with --no-snapshot");
+bool SnapshotUpdate::possible(const Repository& repository, const Manifest& before, const Manifest& after) {
+    TouchedInodes inodes(repository.nodes(), before, after);
+    Touched touched;
+    while (inodes.next(touched)) {
+        throw_if_interrupted();
+        if (!touched.is_changeable()) {
+            return false;
+        }
     }
+    return true;
+}
+
+// Anything but a regular file or a directory can't become another one of the same number and type: a symlink has its target, a device its
+// numbers for good. It happens only where the number was given anew.
+bool SnapshotUpdate::Touched::is_changeable() const {
+    if (!before || !after || before->type != after->type) {
+        return true;
+    }
+    const bool other_symlink = after->type == FileType::kSymlink && before->content != after->content;
+    return !other_symlink && before->device_major == after->device_major && before->device_minor == after->device_minor;
 }
 
 void SnapshotUpdate::name_new_directory(std::uint64_t ino) {
@@ -199,7 +210,9 @@ RestoreEntry SnapshotUpdate::file_entry(const Touched& touched) {
         return {limbo_, new_name(touched.ino), touched.ino, type};
     }
     if (type != FileType::kRegular) {
-        require_changeable(touched);
+        if (!touched.is_changeable()) {
+            throw Error::failed(shown(touched.ino) + " was given anew since the local snapshot was taken", "restore with --no-snapshot");
+        }
     } else {
         AttributeWriter::unseal(open_held(touched.ino, O_RDONLY | O_NOFOLLOW).get());
     }

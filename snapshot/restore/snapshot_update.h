@@ -26,6 +26,9 @@ namespace nodesnap {
 
 class SnapshotUpdate {
 public:
+    // Whether all that is in both can become what it is in `after`. Goes through what differs.
+    static bool possible(const Repository& repository, const Manifest& before, const Manifest& after);
+
     // `root` is the clone's, a descriptor that outlives this.
     SnapshotUpdate(RestoreContext& context, const Manifest& before, int root);
 
@@ -40,6 +43,7 @@ private:
         std::uint64_t ino = 0;
         std::optional<Inode> before, after;  // none: that backup hasn't got it
         bool is_new() const { return after && (!before || before->type != after->type); }
+        bool is_changeable() const;
     };
     class TouchedInodes;
 
@@ -48,7 +52,6 @@ private:
     void take_name(int directory, const std::string& name, const Dirent& entry);
     void give_name(int directory, const std::string& name, const Dirent& entry);
     void name_new_directory(std::uint64_t ino);
-    void require_changeable(const Touched& touched) const;
     RestoreEntry file_entry(const Touched& touched);
     FileDescriptor open_held(std::uint64_t ino, int flags) const;
     const FileDescriptor& directory(std::uint64_t ino);

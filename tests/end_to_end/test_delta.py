@@ -174,6 +174,29 @@ class Delta(harness.Case):
         self.assertEqual(result["backup"]["parent"], older)  # which is what the node is a clone of
         self.assertEqual(compare.differences(wanted, self.full(repository, "latest", mount / "full")), [])
 
+    def test_a_symlink_whose_number_was_given_anew(self):
+        """It can't become what it is to be: then the directory is compared."""
+        mount = self.file_system("btrfs", 512)
+        node = self.node_with_files(self.subvolume(mount / "node"))
+        repository = self.repository()
+        (node / "current").symlink_to("one")
+        number = os.lstat(node / "current").st_ino
+        older = self.ok("backup", node, repository, "--keep-snapshot", "--json").json["backup"]["id"]
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        (node / "current").unlink()
+        device = harness.tool("findmnt", "-no", "SOURCE", mount).strip()
+        harness.tool("umount", mount)
+        harness.tool("mount", device, mount)
+        (node / "current").symlink_to("two")
+        self.assertEqual(os.lstat(node / "current").st_ino, number)
+        newer = self.ok("backup", node, repository, "--keep-snapshot", "--json").json["backup"]["id"]
+        for entry in self.ok("snapshot", "list", node, "--json").json["snapshots"]:
+            if entry["name"].startswith(older):
+                self.ok("snapshot", "remove", node, entry["name"])
+        self.assertEqual(self.delta(repository, older, node)["basis"], "clone")
+        self.assert_same(wanted, node)
+        self.assertEqual(self.delta(repository, newer, node)["basis"], "snapshot")
+
     def test_writes_little_compared(self):
         _, _, result, _ = self.writes_little("btrfs", "subvolume", "--no-snapshot")
         self.assertEqual(self.counts(result), self.SPOILT)
