@@ -4,7 +4,6 @@
 #include <atomic>
 #include <exception>
 #include <optional>
-#include <set>
 
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -13,8 +12,7 @@
 #include "platform/host.h"
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_name.h"
-#include "snapshot/backup/parent.h"
-#include "snapshot/drain/earlier_drain.h"
+#include "snapshot/backup/unfinished.h"
 #include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
 #include "snapshot/restore/place.h"
@@ -92,63 +90,13 @@ private:
         }
     }
 
-    // A backup that was cut off, and can be gone on with.
     void find_unfinished() {
-        if (backend_->name() == "none") {
-            return;
-        }
-        const std::set<SessionId> unfinished = repository_.unfinished_sessions();
-        for (const SessionRecord& session : repository_.sessions()) {
-            if (session.epoch >= lease_.epoch() || !unfinished.contains(session.id) || !repository_.can_be_resumed(session)) {
-                continue;
-            }
-            draft_ = repository_.load_draft(session.id);
-            result_.resume_refused = draft_ ? why_not_resumed(session, *draft_) : "what was known of it cannot be read";
-            if (result_.resume_refused.empty()) {
-                return;
-            }
-            forget_unfinished();
-        }
-    }
-
-    void forget_unfinished() {
-        draft_.reset();
-        snapshot_.reset();
-        parent_ = {};
-    }
-
-    // Empty if it can be gone on with; then its snapshot is open, and what it builds on is found.
-    std::string why_not_resumed(const SessionRecord& session, const Manifest& draft) {
-        if (options_.no_resume) {
-            return "--no-resume was given";
-        }
-        if (session.host != host_name() || session.snapshot_backend != backend_->name()) {
-            return "its snapshot is on another host, or of another kind";
-        }
-        if (draft.excludes != excludes_.patterns()) {
-            return "other names are excluded now";
-        }
-        snapshot_ = backend_->find(snapshot_name(session.id), draft.proof);
-        if (!snapshot_ || stat_fd(snapshot_->root()).stx_ino != draft.root_ino) {
-            return "its snapshot is gone, or is not what it was";
-        }
-        session_ = session;
-        if (session.mode == DrainMode::kWhole) {
-            parent_.missing = "there was no backup to build on when it began";
-            return flaw_of_logs(repository_, session);
-        }
-        if (draft.parent) {
-            parent_ = find_parent(repository_, *backend_, draft.parent);
-        }
-        if (!parent_.compared) {
-            return "the backup that it builds on is gone";
-        }
-        if (session.mode == DrainMode::kCompared) {
-            parent_.compare_only("contents were compared when it began");
-        } else if (!parent_.changed_since) {
-            session_.mode = DrainMode::kCompared;  // what is logged is what has changed, and right whoever goes on
-        }
-        return flaw_of_logs(repository_, session);
+        UnfinishedBackup unfinished = nodesnap::find_unfinished(repository_, lease_, *backend_, excludes_, options_.no_resume);
+        result_.resume_refused = std::move(unfinished.refused);
+        draft_ = std::move(unfinished.draft);
+        session_ = unfinished.session;
+        snapshot_ = std::move(unfinished.snapshot);
+        parent_ = std::move(unfinished.parent);
     }
 
     void take_over_unfinished() {
@@ -162,7 +110,9 @@ private:
             }
         }
         result_.resume_refused = "it cannot be told what became of it";
-        forget_unfinished();
+        draft_.reset();
+        snapshot_.reset();
+        parent_ = {};
     }
 
     // What can't be removed is no reason to do without a new backup.
