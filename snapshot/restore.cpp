@@ -30,24 +30,10 @@
 #include "snapshot/restore/space.h"
 #include "snapshot/restore/surroundings.h"
 #include "snapshot/restore/worker.h"
+#include "snapshot/restore/worker_options.h"
 
 namespace nodesnap {
 namespace {
-
-constexpr unsigned kDefaultWorkers = 4;
-constexpr std::size_t kBuffers = 24;  // of 1 MiB, over all workers
-constexpr std::size_t kBuffersPerWorker = 12;
-constexpr std::size_t kPackBytes = 16U << 20;  // of packs' indexes that plans hold, over all workers
-constexpr std::size_t kAssemblyPacks = 64;     // for one plan
-constexpr std::size_t kWorks = 3;
-constexpr std::size_t kWindowBytes = 32U << 20;  // of large files, over all workers
-constexpr std::size_t kSmallestWindow = 1U << 20, kLargestWindow = 16U << 20;
-constexpr std::uint64_t kSpareDescriptors = 256;
-
-unsigned workers_of(const RestoreOptions& options) {
-    const unsigned wanted = options.workers != 0 ? options.workers : std::min(cpu_count(), kDefaultWorkers);
-    return std::clamp(wanted, 1U, RestoreOptions::kWorkersLimit);
-}
 
 // Everything about one restore, from its preconditions to its end.
 class Restoring {
@@ -60,7 +46,7 @@ public:
           report_(report),
           lost_(options.accept_incomplete),
           owners_(repository, backup, options.owners, report),
-          workers_(workers_of(options)) {}
+          workers_(restore_workers(options)) {}
 
     RestoreResult run();
 
@@ -79,7 +65,6 @@ private:
     void place(RestoreContext& context);
     void work(RestoreContext& context, RestoreQueue& queue, const RestoreWorker::Options& options, std::string& fallback_reason);
     void clean_up(RestoreContext& context, int root);
-    RestoreWorker::Options worker_options() const;
     std::string links_name() const;
     void tell_totals();
 
@@ -261,18 +246,6 @@ std::string Restoring::links_name() const {
     return name;
 }
 
-RestoreWorker::Options Restoring::worker_options() const {
-    RestoreWorker::Options options;
-    options.force_blocking = options_.force_blocking;
-    options.buffers = std::min(kBuffers / workers_, kBuffersPerWorker);
-    options.works = kWorks;
-    options.plan.index_bytes = kPackBytes / workers_ / kWorks;
-    options.assembly_plan = {.index_bytes = kPackBytes / workers_, .packs = kAssemblyPacks};
-    const auto half = descriptors_ / 2 > kSpareDescriptors ? descriptors_ / 2 - kSpareDescriptors : kSpareDescriptors;
-    options.slice_files = std::clamp<std::size_t>(half / workers_ / kWorks, 8, 256);
-    return options;
-}
-
 void Restoring::tell_totals() {
     progress_.bytes_total = needs_.data_bytes;
     progress_.files_total = needs_.files;
@@ -311,7 +284,7 @@ void Restoring::restore() {
                                .report = report_,
                                .direct_writes = file_system.type == "ext4" || file_system.type == "xfs",
                                .preallocates = file_system.type == "ext4" || file_system.type == "xfs",
-                               .window_bytes = std::clamp(kWindowBytes / workers_, kSmallestWindow, kLargestWindow),
+                               .window_bytes = restore_window_bytes(workers_),
                                .going_on = result_.resumed || place_.in_place,
                                .basis = place_.delta ? &basis : nullptr,
                                .gates_directory = {},
@@ -443,7 +416,7 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
     progress_.phase = "restoring";
     RestoreCheckpoint checkpoint(context, queue, state_, place_.state_path(), open_path(place_.parent, O_RDONLY | O_DIRECTORY),
                                  options_.checkpoint_interval);
-    const auto options = worker_options();
+    const auto options = restore_worker_options(options_, workers_, descriptors_);
     std::vector<std::string> fallback_reasons(workers_);
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < workers_; ++i) {
