@@ -85,6 +85,17 @@ void Repository::refresh(const Lease& lease) {
     info_ = description.info;
     newer_writer_needed_ = (description.ro_compat & ~kKnownReadOnlyCompatFeatures) != 0;
     require_writable();
+    complete_description();
+}
+
+// A change that was cut off between the two copies. What is damaged is left to `repair`.
+void Repository::complete_description() {
+    const StoredDescription main = load_description_copy(*target_, layout::kRepository);
+    const StoredDescription copy = load_description_copy(*target_, layout::kRepositoryCopy);
+    if (main.description && copy.description && main.description->revision != copy.description->revision) {
+        const bool main_is_newer = main.description->revision > copy.description->revision;
+        replace_copy(*target_, main_is_newer ? copy : main, main_is_newer ? *main.description : *copy.description);
+    }
 }
 
 void Repository::require_writable() const {

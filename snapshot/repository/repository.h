@@ -94,7 +94,8 @@ public:
                          const std::function<void(const BackupEntry&)>& passed_over = {}) const;
     std::uint64_t next_sequence() const;  // highest + 1, over manifests, abandoned ones and sessions
 
-    // Reads repository.json again: what another holder of the lease has changed since open() counts.
+    // Reads repository.json again: what another holder of the lease has changed since open() counts. Completes a change of it that was cut
+    // off.
     void refresh(const Lease& lease);
 
     // Stores the node's identity (both copies, compare-and-swap). Needs the lease.
@@ -166,6 +167,7 @@ private:
     bool has_later_revision(const layout::ManifestName& name) const;
     bool forget_session(SessionRecord& session, const SnapshotRemover& remove_snapshot);
     std::vector<std::string> pack_objects_of(const SessionId& session) const;
+    void complete_description();
     void remove_packs_of(const SessionId& session);
 
     std::shared_ptr<Target> target_;

@@ -125,6 +125,7 @@ class Memory(harness.Case):
         repository = mount / "repository"
         outside, inside = node / "outside" / "many", node / "many"
         outside.mkdir(parents=True)
+        (node / "CURRENT").write_bytes(b"stays")
         for number in range(DIRECTORIES):
             (outside / f"a directory with a name of some length {number:08d}").mkdir()
         self.ok("init", repository, "--node", "node1")

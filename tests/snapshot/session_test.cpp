@@ -109,6 +109,25 @@ TEST_F(SessionTest, WhoSleptWhileItsManifestWasMovedToALaterRevisionRemovesNothi
     EXPECT_EQ(open().find_backup("latest").id, published.id);
 }
 
+TEST_F(SessionTest, ChangeOfTheDescriptionThatWasCutOffIsCompletedByTheNextHolder) {
+    for (const std::string_view object : {layout::kRepository, layout::kRepositoryCopy}) {
+        Repository repository = Repository::open(target_, {});
+        Lease lease = Lease::acquire(*target_, repository.info().uuid, {"test"});
+        const Bytes before = target_->peek(std::string(object));
+        NodeIdentity node = repository.info().node;
+        node.name += "x";
+        repository.set_node(lease, node);
+        target_->poke(std::string(object), before);
+        repository.refresh(lease);
+        EXPECT_EQ(repository.info().node.name, node.name);
+        lease.release();
+        EXPECT_EQ(target_->peek(std::string(layout::kRepository)), target_->peek(std::string(layout::kRepositoryCopy)));
+        std::vector<Damage> damages;
+        EXPECT_EQ(Repository::open(target_, [&](const Damage& damage) { damages.push_back(damage); }).info().node.name, node.name);
+        EXPECT_TRUE(damages.empty());
+    }
+}
+
 TEST_F(SessionTest, FailedBackupRemovesItsSnapshotBeforeTheSessionThatKnowsOfIt) {
     test::FaultHooks hooks;
     std::vector<std::string> order;
