@@ -39,7 +39,7 @@ public:
         find_unfinished();
         clear_up();
         if (!draft_) {
-            parent_ = find_parent(repository_, *backend_);
+            parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
         }
         begin();
         try {
@@ -91,7 +91,7 @@ private:
     }
 
     void find_unfinished() {
-        UnfinishedBackup unfinished = nodesnap::find_unfinished(repository_, lease_, *backend_, excludes_, options_.no_resume);
+        UnfinishedBackup unfinished = nodesnap::find_unfinished(repository_, lease_, *backend_, excludes_, options_);
         result_.resume_refused = std::move(unfinished.refused);
         draft_ = std::move(unfinished.draft);
         session_ = unfinished.session;
@@ -359,8 +359,10 @@ private:
         }
         parent_.snapshot.reset();
         for (const SnapshotEntry& entry : backend_->list()) {
-            if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository_)) && entry.name != snapshot_name(session_.id)) {
-                backend_->remove_temporary(entry.name);
+            if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository_)) && entry.name != snapshot_name(session_.id) &&
+                !backend_->drop(entry)) {
+                report_.warn("the snapshot " + entry.path +
+                             " is in use by another backup, and stays: do two repositories have one UUID, as a copied one has?");
             }
         }
     }

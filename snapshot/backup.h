@@ -25,6 +25,7 @@ struct BackupOptions {
     bool keep_snapshot = false;  // under a name of its own: no later backup removes it
     bool drop_snapshot = false;  // no snapshot stays, so that the next backup reads everything
     bool audit = false;          // compare all that the change list called unchanged, not a sample only
+    bool full = false;           // read and store everything, whatever earlier backups hold
     bool no_resume = false;      // begin anew, where an unfinished backup could be gone on with
     bool adopt_node = false;
     bool force_blocking = false;  // --no-io-uring

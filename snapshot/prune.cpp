@@ -24,6 +24,21 @@ namespace {
 constexpr std::size_t kBatch = 128;  // packs removed between two looks at the lease
 constexpr unsigned kNever = 100;     // percent
 
+void require_rewritable(const Repository& repository, const BackupEntry& entry) {
+    if (!entry.manifest) {
+        throw Error::damaged(repository.target().describe(entry.object), entry.damage,
+                             "what it refers to can't be told, so nothing is removed; run `nodesnap repair`, which also tells how to give "
+                             "up a backup that is lost");
+    }
+    if (!entry.manifest->may_rewrite) {
+        throw Error::refused("backup " + entry.manifest->id.hex() + " was made by a newer version of nodesnap", "prune with that version");
+    }
+}
+
+void require_all_rewritable(const Repository& repository) {
+    repository.for_each_backup([&](const BackupEntry& entry) { require_rewritable(repository, entry); });
+}
+
 class Pruner {
 public:
     Pruner(const Repository& repository, const PruneOptions& options, Report& report, Progress& progress)
@@ -52,7 +67,7 @@ public:
         }
         UseMarks marks(repository_, *ledger_);
         repository_.for_each_backup([&](const BackupEntry& entry) {
-            require_rewritable(entry);
+            require_rewritable(repository_, entry);
             marks.add(*entry.manifest);
             ++result_.backups;
         });
@@ -110,19 +125,6 @@ public:
     PruneResult& result() { return result_; }
 
 private:
-    void require_rewritable(const BackupEntry& entry) const {
-        if (!entry.manifest) {
-            throw Error::damaged(
-                repository_.target().describe(entry.object), entry.damage,
-                "what it refers to can't be told, so nothing is removed; run `nodesnap repair`, which also tells how to give "
-                "up a backup that is lost");
-        }
-        if (!entry.manifest->may_rewrite) {
-            throw Error::refused("backup " + entry.manifest->id.hex() + " was made by a newer version of nodesnap",
-                                 "prune with that version");
-        }
-    }
-
     void keep(const PackState& pack) {
         if (pack.generations.empty()) {
             return;  // it is missing: `verify` tells
@@ -217,6 +219,7 @@ PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOpt
     // A sleeper that wakes up must not publish what rests on packs that are removed here: its manifest's name is taken by this.
     const std::uint64_t cleared = repository.clear_sessions(lease, {});
     Throttle throttle(options.limit_bytes_per_second);
+    require_all_rewritable(repository);  // before anything is written
     const MergeResult merged =
         run_merge(repository, lease, options.merge, scratch_directory_or_default(options.scratch_directory), throttle, report, progress);
     Pruner pruner(repository, options, report, progress);

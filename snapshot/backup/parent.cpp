@@ -15,6 +15,12 @@ std::string snapshot_name(const Repository& repository, const SessionId& session
     return session.hex() + snapshot_suffix(repository);
 }
 
+BackupParent no_parent() {
+    BackupParent none;
+    none.missing = "--full was given";
+    return none;
+}
+
 BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only) {
     BackupParent parent;
     bool any = false;
@@ -47,7 +53,7 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         return false;
     });
     if (!parent.changed_since && replaced) {
-        parent.missing = "the node directory was replaced since the last backup, by what it was before (a rollback?)";
+        parent.missing = "the node directory was replaced since the last backup (by a rollback, or a restore?)";
     } else if (!parent.changed_since) {
         parent.missing =
             any ? "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)"

@@ -27,6 +27,8 @@ struct BackupParent {
     }
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };
+// Of a backup that the operator wants to build on nothing.
+BackupParent no_parent();
 // The newest backup whose snapshot is there and proves itself; or the one that is named, with its snapshot or without.
 BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only = {});
 

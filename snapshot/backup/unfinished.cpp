@@ -46,7 +46,7 @@ std::string open(UnfinishedBackup& unfinished, const Repository& repository, Sna
 }  // namespace
 
 UnfinishedBackup find_unfinished(const Repository& repository, const Lease& lease, SnapshotBackend& backend, const ExcludeRules& excludes,
-                                 bool no_resume) {
+                                 const BackupOptions& options) {
     std::string refused;
     const std::set<SessionId> unfinished = repository.unfinished_sessions();
     for (const SessionRecord& session : backend.name() == "none" ? std::vector<SessionRecord>{} : repository.sessions()) {
@@ -58,8 +58,10 @@ UnfinishedBackup find_unfinished(const Repository& repository, const Lease& leas
         found.draft = repository.load_draft(session.id);
         if (!found.draft) {
             refused = "what was known of it cannot be read";
-        } else if (no_resume) {
+        } else if (options.no_resume) {
             refused = "--no-resume was given";
+        } else if (options.full && session.mode != DrainMode::kWhole) {
+            refused = "it builds on an earlier backup, and --full was given";
         } else {
             refused = open(found, repository, backend, excludes);
         }

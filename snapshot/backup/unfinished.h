@@ -7,6 +7,7 @@
 #include <string>
 
 #include "snapshot/backend/backend.h"
+#include "snapshot/backup.h"
 #include "snapshot/backup/parent.h"
 #include "snapshot/exclude.h"
 #include "snapshot/repository/repository.h"
@@ -23,6 +24,6 @@ struct UnfinishedBackup {
 
 // Of those that began before `lease` was taken. Changes nothing.
 UnfinishedBackup find_unfinished(const Repository& repository, const Lease& lease, SnapshotBackend& backend, const ExcludeRules& excludes,
-                                 bool no_resume);
+                                 const BackupOptions& options);
 
 }  // namespace nodesnap

@@ -29,6 +29,7 @@ void declare(OptionSet& options) {
     options.flag("accept-inconsistent", "without a snapshot: back up a directory that is in use, and say so in the backup");
     options.flag("audit", "read everything, and tell each range that differs although the file system's change list called it unchanged");
     options.flag("dry-run", "tell what would be read and stored; nothing is written, and no snapshot taken");
+    options.flag("full", "read and store everything anew, also what earlier backups hold: heals what is damaged of these");
     options.flag("no-resume", "begin anew where a backup that was cut off could be gone on with");
     options.flag("adopt-node", "the node has moved: to another host, file system or path");
     declare_workers(options);
@@ -126,6 +127,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
         throw Error::usage("--keep-snapshot and --drop-snapshot contradict each other");
     }
     result.audit = options.flag("audit");
+    result.full = options.flag("full");
     result.no_resume = options.flag("no-resume");
     result.adopt_node = options.flag("adopt-node");
     result.force_blocking = options.flag("no-io-uring");

@@ -101,7 +101,7 @@ std::string prune_text(const PruneResult& result, bool dry_run) {
     }
     if (result.left_fragmented_bytes != 0) {
         text += "left " + human_bytes(result.left_fragmented_bytes) +
-                " in small pieces, which restore slowly, to keep space free: with more space, or with --merge, they are merged\n";
+                " in small pieces, which restore slowly: to merge them would take too much of the free space (--merge takes all of it)\n";
     }
     text += (dry_run ? "would remove " : "removed ") + packs(result.removed_packs, result.removed_bytes) + "\n";
     if (result.rewritten_packs != 0 || result.rewriting_freed_bytes != 0) {

@@ -108,8 +108,9 @@ const Command kRepair = {
     "restore the copies that damaged objects have lost",
     "nodesnap repair REPOSITORY [OPTION]...\n",
     "Everything but file data is stored twice. repair finds what has lost one of its copies and writes it anew, before the damaged\n"
-    "object is removed; it can be interrupted and run again. File data is stored once: where its blocks are damaged nothing can\n"
-    "heal them, and they are left as they are. It doesn't read file data to find such blocks: \"nodesnap verify --data\" does.\n"
+    "object is removed; it can be interrupted and run again. File data is stored once: where its blocks are damaged they are left\n"
+    "as they are, and \"nodesnap backup --full\" stores anew what the node still has of them. It doesn't read file data to find\n"
+    "such blocks: \"nodesnap verify --data\" does.\n"
     "What it writes is read back, and nothing is removed that holds more: a damaged pack whose disk couldn't give all of it stays.\n"
     "A backup whose manifest no copy can heal is lost. It is told by every command until --drop-lost gives it up: what is left of\n"
     "the manifest is kept in the repository's folder lost/, and no other backup is touched.\n",

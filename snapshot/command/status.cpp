@@ -22,6 +22,11 @@ struct Summary {
     std::vector<SessionRecord> unfinished;
     std::optional<std::uint64_t> free_bytes;
 
+    // The clock, here or where the backup was made, was wrong by more than clocks differ.
+    bool from_the_future() const {
+        constexpr std::int64_t kClocksDiffer = 300'000'000'000;  // nanoseconds
+        return last_good && last_good->snapshot_time_ns > utc_now() + kClocksDiffer;
+    }
     // How long ago the last good backup's snapshot was taken; 0 if the clock says that it is in the future.
     std::chrono::nanoseconds age() const {
         return std::chrono::nanoseconds(std::max<std::int64_t>(0, utc_now() - last_good->snapshot_time_ns));
@@ -117,7 +122,11 @@ ExitStatus run(Call& call) {
     const auto most = call.options().duration("max-age");
     const Repository repository = open_repository(call, place);
     const Summary summary = summarize(repository, call.report());
-    const bool too_old = most && (!summary.last_good || summary.age() > *most);
+    const bool too_old = most && (!summary.last_good || summary.age() > *most || summary.from_the_future());
+    if (summary.from_the_future()) {
+        call.report().warn(
+            "the last good backup is dated in the future: how old it is can't be told; look at the clocks, and make a new one");
+    }
     if (call.json()) {
         write(call.document(), repository, summary);
         call.document().member("too_old", too_old);
@@ -126,6 +135,10 @@ ExitStatus run(Call& call) {
     }
     if (!summary.last_good) {
         throw Error::failed("there is no good backup");
+    }
+    if (too_old && summary.from_the_future()) {
+        throw Error::failed("how old the last good backup is can't be told: it is dated in the future",
+                            "look at the clocks, here and where it was made, then make a new one");
     }
     if (too_old) {
         throw Error::failed("the last good backup is " + human_duration(summary.age()) + " old, more than " + human_duration(*most));
@@ -147,7 +160,7 @@ const Command kStatus = {
     "1  there is none, or it is too old; or failed\n"
     "2  wrong usage\n"
     "3  this isn't a repository\n"
-    "4  something stored twice has lost a copy\n"
+    "4  something stored twice has lost a copy, or the last good backup is dated in the future\n"
     "5  a backup's manifest is damaged\n",
     declare,
     run,

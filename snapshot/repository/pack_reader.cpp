@@ -242,8 +242,9 @@ std::shared_ptr<const PackReader> PackReader::open(Target& target, const Uuid& r
     }
     const std::string object = target.describe(layout::pack({kind, id, 0}));
     if (opener.damages().empty()) {
-        throw Error::damaged(object, "it is missing",
-                             "run `nodesnap verify` to learn which backups need it; a new backup stores its data again");
+        throw Error::damaged(
+            object, "it is missing",
+            "run `nodesnap verify` to learn which backups need it; `nodesnap backup --full` stores anew what the node still has");
     }
     const Damage& last = opener.damages().back();
     throw Error::damaged(target.describe(last.object), last.what, "run `nodesnap verify` to learn which backups it affects");

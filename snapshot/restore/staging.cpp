@@ -253,6 +253,9 @@ void put_in_place(const RestorePlace& place, const std::vector<std::string>& gat
     if (place.placed) {
         return;
     }
+    if (place.in_place) {
+        require_still_unused(place);  // who has come meanwhile has seen, or changed, what was neither the one nor the other
+    }
     if (place.kind == RestorePlace::Kind::kMountRoot) {
         move_entries(place, gate_files, prepare);
     } else if (place.delta) {

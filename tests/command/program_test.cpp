@@ -6,9 +6,11 @@
 #include <functional>
 
 #include "io/target/directory.h"
+#include "platform/clock.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 #include "tests/command/program_fixture.h"
+#include "tests/snapshot/made_repository.h"
 
 namespace nodesnap {
 namespace {
@@ -181,6 +183,20 @@ TEST_F(Program, StatusIsForMonitoring) {
     outcome = run({"status", repository(), "--max-age", "0"});
     EXPECT_EQ(outcome.status, 1);
     EXPECT_TRUE(has(outcome.err, "old, more than"));
+}
+
+TEST_F(Program, StatusDoesNotTakeABackupFromTheFutureForAFreshOne) {
+    init();
+    Repository opened = Repository::open(open_directory_target(repository()), {});
+    test::MadeBackup backup;
+    backup.made_at(utc_now_ns() / 1'000'000'000 + 365 * 86400);
+    backup.publish(opened);
+    Outcome outcome = run({"status", repository(), "--max-age", "26h"});
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_TRUE(has(outcome.err, "dated in the future")) << outcome.err;
+    outcome = run({"status", repository(), "--json"});
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_FALSE(outcome.json()["too_old"]);
 }
 
 TEST_F(Program, DamagedManifestsAreListedAsDamaged) {

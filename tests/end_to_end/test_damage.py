@@ -159,6 +159,23 @@ class Damage(harness.Case):
         self.ok("restore", self.repository_path, "latest", self.mount / "restored")
         self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(self.mount / "restored")), [])
 
+    def test_a_full_backup_heals_what_the_node_still_has(self):
+        repository = self.repository_path
+        pack = max(self.objects("packs", "*.pack"), key=lambda path: path.stat().st_size)
+        flip(pack, pack.stat().st_size // 2)
+        self.ok("backup", self.node, repository)
+        self.run_program("verify", repository, "latest", "--data", expect=harness.DAMAGED)
+        planned = self.ok("backup", self.node, repository, "--full", "--dry-run", "--json").json
+        made = self.ok("backup", self.node, repository, "--full", "--json").json
+        self.assertEqual(made["parent_missing"], "--full was given")
+        self.assertIsNone(made["backup"]["parent"])
+        self.assertEqual(made["backup"]["referenced_bytes"], 0)
+        self.assertGreater(planned["stored_bytes"], 9 << 20)
+        self.ok("verify", repository, "latest", "--data")
+        self.ok("restore", repository, "latest", self.mount / "healed")
+        self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(self.mount / "healed")), [])
+        self.assertEqual(self.ok("backup", self.node, repository, "--json").json["backup"]["parent"], made["backup"]["id"])
+
     def test_repository_json_is_rebuilt(self):
         for name in ("repository.json", "repository.json.copy"):
             (self.repository_path / name).write_bytes(b"{}")

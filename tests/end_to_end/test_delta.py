@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import shutil
+import signal
 
 import compare
 import harness
@@ -196,6 +197,26 @@ class Delta(harness.Case):
         self.assertEqual(self.delta(repository, older, node)["basis"], "clone")
         self.assert_same(wanted, node)
         self.assertEqual(self.delta(repository, newer, node)["basis"], "snapshot")
+
+    def test_who_comes_meanwhile_keeps_the_gate_away(self):
+        """What a process has done to the directory while it was written, nobody knows."""
+        mount = self.file_system("ext4", 512)
+        node = self.node_with_files(mount / "node")
+        repository = self.repository()
+        self.ok("backup", node, repository, "--snapshot", "none")
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        self.spoil(node)
+        child = self.start_program("restore", repository, "latest", node, "--delta", "--in-place", program=harness.FAULTS,
+                                   environment={"NODESNAP_SIGNAL_AT": "restore.gates-away", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
+        harness.wait_for(lambda: harness.is_stopped(child.pid), "the restore to stop")
+        with open(node / "pages", "r+b"):
+            child.send_signal(signal.SIGCONT)
+            result = self.finish(child)
+        self.assertEqual(result.status, harness.REFUSED, str(result))
+        self.assertIn("is in use", result.err)
+        self.assertFalse((node / "CURRENT").exists())
+        self.ok("restore", repository, "latest", node, "--delta", "--in-place")
+        self.assert_same(wanted, node)
 
     def test_writes_little_compared(self):
         _, _, result, _ = self.writes_little("btrfs", "subvolume", "--no-snapshot")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import threading
 
 import compare
@@ -217,6 +218,22 @@ class Incremental(harness.Case):
         finally:
             stop.set()
             changes.join()
+
+    def test_a_copied_repository_leaves_alone_what_is_read_from(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repository = self.repository()
+        self.backup(node, repository)
+        copy = self.scratch / "copy"
+        harness.tool("cp", "-a", repository, copy)
+        child = self.start_program("backup", node, repository, program=harness.FAULTS,
+                                   environment={"NODESNAP_SIGNAL_AT": "backup.snapshot-recorded", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
+        harness.wait_for(lambda: harness.is_stopped(child.pid), "the backup to stop")
+        result = self.run_program("backup", node, copy, expect=harness.WARNINGS)
+        self.assertIn("in use by another backup", result.err)
+        child.send_signal(signal.SIGCONT)
+        self.assertEqual(self.finish(child).status, harness.DONE)
 
     def test_a_parent_that_cannot_be_trusted_is_not(self):
         mount = self.file_system("btrfs", 1024)

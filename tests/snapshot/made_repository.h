@@ -24,6 +24,7 @@ public:
     MadeBackup() : session_(SessionId::random()) { directory(kRoot); }
 
     void put(const std::string& key, Bytes value) { entries_[key] = std::move(value); }
+    void made_at(std::int64_t utc_seconds) { utc_seconds_ = utc_seconds; }
     void erase(const std::string& key) { entries_.erase(key); }
     void inode(std::uint64_t ino, const Inode& inode) { put(key::inode(ino), encode(inode)); }
     void directory(std::uint64_t ino) {
@@ -91,7 +92,7 @@ public:
             manifest.packs.push_back(pack);
         }
         const std::uint64_t sequence = repository.next_sequence();
-        const std::int64_t seconds = 1'700'000'000 + static_cast<std::int64_t>(sequence) * 3600;
+        const std::int64_t seconds = utc_seconds_.value_or(1'700'000'000 + static_cast<std::int64_t>(sequence) * 3600);
         manifest.id = session_;
         manifest.name = {sequence, seconds, 0};
         manifest.snapshot_time_ns = seconds * 1'000'000'000;
@@ -119,6 +120,7 @@ private:
     }
 
     SessionId session_;
+    std::optional<std::int64_t> utc_seconds_;
     std::uint32_t counter_ = 0;
     std::map<std::string, Bytes> entries_;
     std::vector<PackId> packs_;

@@ -264,6 +264,20 @@ TEST_F(MergeTest, AFullTargetIsAWarningAndLeavesNothing) {
     }
 }
 
+TEST_F(MergeTest, NothingIsWrittenWhereNothingMayBeRemoved) {
+    make(256 * 3, [](std::uint64_t) { return 'd'; });
+    const std::string other = made_.names("backups/").at(0);
+    make(256 * 3, [](std::uint64_t) { return 'd'; });
+    made_.target->spoil(other, 0);
+    made_.target->spoil(other, 4096);
+    for (std::uint64_t at = 0; at < made_.size(other); at += 64) {
+        made_.flip(other, at);
+    }
+    const auto packs = made_.names("packs/");
+    EXPECT_THROW(prune(), Error);
+    EXPECT_EQ(made_.names("packs/"), packs);
+}
+
 TEST_F(MergeTest, AFailingTargetLosesNothing) {
     for (const Op op : {Op::kCreate, Op::kBegin, Op::kWrite, Op::kFinish, Op::kOpen, Op::kRead, Op::kLoad, Op::kRemove, Op::kList}) {
         for (const auto kind : {test::StrictTarget::FaultKind::kBefore, test::StrictTarget::FaultKind::kAfter}) {
