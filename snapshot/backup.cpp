@@ -12,6 +12,7 @@
 #include "platform/host.h"
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
 #include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
@@ -323,6 +324,16 @@ private:
         }
     }
 
+    // What it refers to isn't read.
+    void warn_of_stored_damage() {
+        const std::size_t damaged = parent_.best() ? damaged_packs_below(repository_, *parent_.best()) : 0;
+        if (damaged != 0) {
+            report_.warn("of the packs that this backup may refer to `nodesnap verify` has found " + std::to_string(damaged) +
+                         " damaged: `nodesnap verify --data` tells which files are affected, and `nodesnap backup --full` stores anew "
+                         "what the node still has of them");
+        }
+    }
+
     // The backup exists: from here on a failure is only a warning.
     void retire() {
         progress_.phase = "retiring the snapshot";
@@ -347,6 +358,7 @@ private:
             repository_.end_session(session_.id);
             fault::step("backup.session-ended");
             lease_.release();
+            warn_of_stored_damage();
         } catch (const Error& error) {
             report_.warn("the backup is complete, but " + error.message());
         }

@@ -165,6 +165,9 @@ class Damage(harness.Case):
         flip(pack, pack.stat().st_size // 2)
         self.ok("backup", self.node, repository)
         self.run_program("verify", repository, "latest", "--data", expect=harness.DAMAGED)
+        # From now on the damage is known, and what builds on it isn't called good without a word.
+        told = self.run_program("backup", self.node, repository, expect=harness.WARNINGS)
+        self.assertIn("backup --full", told.err)
         planned = self.ok("backup", self.node, repository, "--full", "--dry-run", "--json").json
         made = self.ok("backup", self.node, repository, "--full", "--json").json
         self.assertEqual(made["parent_missing"], "--full was given")
