@@ -371,10 +371,10 @@ private:
         }
         parent_.snapshot.reset();
         for (const SnapshotEntry& entry : backend_->list()) {
-            if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository_)) && entry.name != snapshot_name(session_.id) &&
-                !backend_->drop(entry)) {
-                report_.warn("the snapshot " + entry.path +
-                             " is in use by another backup, and stays: do two repositories have one UUID, as a copied one has?");
+            if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository_)) && entry.name != snapshot_name(session_.id)) {
+                // One in use stays for the next backup to drop: a backup into a copy of this repository reads from it, or one that was
+                // taken over still has it open.
+                backend_->drop(entry);
             }
         }
     }
