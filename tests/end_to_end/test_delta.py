@@ -364,7 +364,8 @@ class Delta(harness.Case):
         self.ok("restore", *arguments, program=harness.FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
         return collections.Counter(listing.read_text().split())
 
-    def killed_at_each_step(self, kind, layout, *options):
+    def backed_up_twice(self, kind, layout):
+        """The node as its second backup has it, the repository, the first backup's id, and what that holds."""
         mount = self.file_system(kind, 2048)
         node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
         repository = self.repository()
@@ -374,6 +375,10 @@ class Delta(harness.Case):
         full = compare.snapshot_of(node, with_allocation=False)
         self.spoil(node)
         self.ok("backup", node, repository, *backup_options)
+        return node, repository, wanted, full
+
+    def killed_at_each_step(self, kind, layout, *options):
+        node, repository, wanted, full = self.backed_up_twice(kind, layout)
         steps = self.steps_of(repository, wanted, node, "--delta", *options)
         self.assert_same(full, node)
         self.assertGreater(len(steps), 4)
@@ -398,15 +403,7 @@ class Delta(harness.Case):
     def failed_at_many_operations(self, kind, layout, *options):
         """An operation fails, once or all from there on; the directory is the old or the new one, and the next run makes it the new one."""
         chance = random.Random(random_seed())
-        mount = self.file_system(kind, 2048)
-        node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
-        repository = self.repository()
-        backup_options = () if kind == "btrfs" else ("--snapshot", "none")
-        self.ok("backup", node, repository, *backup_options)
-        wanted = self.backups(repository)[0]["id"]
-        full = compare.snapshot_of(node, with_allocation=False)
-        self.spoil(node)
-        self.ok("backup", node, repository, *backup_options)
+        node, repository, wanted, full = self.backed_up_twice(kind, layout)
         failures = 0
         for error in (5, 28):
             nth, over = 1, False

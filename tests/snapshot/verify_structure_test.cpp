@@ -280,26 +280,6 @@ TEST(Verify, PacksOfNoBackupAreANoteOnly) {
     EXPECT_TRUE(holds(result.information, "1 packs"));
 }
 
-// A later backup in which nothing has changed wrote no node; those that it refers to are checked as its own are, each copy.
-TEST(Verify, NodesOfAForgottenBackupThatAnotherRefersToAreChecked) {
-    MadeRepository made;
-    const Manifest first = made.add_backup();
-    Repository repository = made.open();
-    MadeBackup later;
-    for (const PackId& pack : first.packs) {
-        later.refers_to(pack);
-    }
-    later.publish(repository, [&](NodeWriter&) { return first.tree; });
-    made.target->erase(layout::manifest(first.name));
-    const VerifyResult whole = verify(made);
-    EXPECT_FALSE(whole.needs_repair());
-    EXPECT_TRUE(whole.information.empty()) << whole.information.front();
-    EXPECT_GT(whole.nodes, 0U);
-    const std::string pack = made.node_pack();
-    made.flip(pack, made.size(pack) / 2);
-    EXPECT_TRUE(verify(made).needs_repair());
-}
-
 TEST(Verify, StopsWhenItIsInterrupted) {
     MadeRepository made;
     made.add_backup();
