@@ -238,7 +238,7 @@ private:
 
     // What is stored already is found by comparing contents, where there is something to compare with.
     void drain_all(DrainOptions& drain_options) {
-        if (!parent_.compared || !drain_with(DrainParent{*parent_.compared, -1}, drain_options)) {
+        if (!parent_.compared || !drain_with(parent_.comparison(), drain_options)) {
             parent_.compared.reset();
             drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
         }

@@ -23,6 +23,7 @@ BackupParent no_parent() {
 
 BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only) {
     BackupParent parent;
+    const std::string file_system = backend.file_system_uuid();
     bool any = false;
     bool replaced = false;
     repository.for_each_backup_backwards([&](const BackupEntry& entry) {
@@ -30,9 +31,9 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
             return true;
         }
-        // Inode numbers mean something on one file system only.
-        if (!parent.compared && entry.manifest->proof.file_system_uuid == backend.file_system_uuid()) {
+        if (!parent.compared) {
             parent.compared = *entry.manifest;
+            parent.same_file_system = entry.manifest->proof.file_system_uuid == file_system;
         }
         if (backend.name() == "none") {
             return !parent.compared;
@@ -52,12 +53,19 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         parent.snapshot = std::move(snapshot);
         return false;
     });
-    if (!parent.changed_since && replaced) {
+    if (parent.changed_since) {
+        return parent;
+    }
+    if (!any) {
+        parent.missing = "it is the first backup";
+    } else if (replaced) {
         parent.missing = "the node directory was replaced since the last backup (by a rollback, or a restore?)";
-    } else if (!parent.changed_since) {
-        parent.missing =
-            any ? "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)"
-                : "it is the first backup";
+    } else if (parent.compared && !parent.same_file_system) {
+        parent.missing = "the node directory was on another file system at the last backup";
+    } else if (backend.name() == "none") {
+        parent.missing = "there are no snapshots to tell what has changed";
+    } else {
+        parent.missing = "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)";
     }
     return parent;
 }

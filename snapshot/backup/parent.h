@@ -6,6 +6,7 @@
 #include <string>
 
 #include "snapshot/backend/backend.h"
+#include "snapshot/drain/drain.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
@@ -18,6 +19,7 @@ struct BackupParent {
     std::optional<Manifest> changed_since;  // whose snapshot tells what has changed
     std::unique_ptr<Snapshot> snapshot;     // that one
     std::optional<Manifest> compared;       // without one: whose contents are compared
+    bool same_file_system = false;          // as that backup's
     std::string missing;                    // why there is no changed_since
 
     // The change list is not to be used.
@@ -25,6 +27,8 @@ struct BackupParent {
         changed_since.reset();
         missing = why;
     }
+    // Not without `compared`, which must outlive it.
+    DrainParent comparison() const { return {*compared, -1, same_file_system}; }
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };
 // Of a backup that the operator wants to build on nothing.

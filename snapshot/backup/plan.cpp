@@ -43,9 +43,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     std::optional<DrainParent> builds_on;
     if (parent.changed_since) {
         builds_on.emplace(DrainParent{*parent.changed_since, parent.snapshot->root()});
-    } else if (parent.compared) {
-        builds_on.emplace(DrainParent{*parent.compared, -1});
-    }
+    }  // contents aren't compared here
     const DrainPlan drain =
         plan_drain(source.get(), repository, excludes, builds_on ? &*builds_on : nullptr, drain_options, progress, report);
     plan.files = drain.files;

@@ -52,11 +52,12 @@ struct DrainOptions {
 
 // The backup that a drain builds on: what both have in common is referred to.
 struct DrainParent {
-    const Manifest& backup;  // whole: not `damaged`; of the same file system, so that its inode numbers mean the same
+    const Manifest& backup;  // whole: not `damaged`
     // The node directory in its snapshot: then only what differs is read. Both snapshots must be of one btrfs subvolume, and proved to be
     // what the backups say; the node directory must be the same inode in both. -1 where there is none: all is read, and contents are
     // compared.
     int source;
+    bool same_file_system = true;  // as the source's: inode numbers mean the same. Always with a source
     bool tells_changes() const { return source >= 0; }
 };
 

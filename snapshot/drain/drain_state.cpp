@@ -18,6 +18,8 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       session(session_),
       parent(parent_),
       subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(source_) : 0),
+      counterparts(parent_ != nullptr && !parent_->tells_changes() ? std::optional<Counterparts>(std::in_place, repository_, *parent_)
+                                                                   : std::nullopt),
       options(options_),
       progress(progress_),
       report(report_),

@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "io/throttle.h"
 #include "platform/error.h"
 #include "snapshot/drain/catalog.h"
+#include "snapshot/drain/counterparts.h"
 #include "snapshot/drain/drain.h"
 #include "snapshot/drain/earlier_drain.h"
 #include "snapshot/drain/work_queue.h"
@@ -28,8 +30,9 @@ struct DrainState {
     const int source;
     const Repository& repository;
     const SessionId session;
-    const DrainParent* const parent;  // or nullptr
-    const std::uint64_t subvolume;    // that holds the source; with a parent only
+    const DrainParent* const parent;                 // or nullptr
+    const std::uint64_t subvolume;                   // that holds the source; with a parent only
+    const std::optional<Counterparts> counterparts;  // where contents are compared with the parent's
     const DrainOptions& options;
     Progress& progress;
     Report& report;

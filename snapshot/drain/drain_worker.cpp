@@ -233,7 +233,7 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
     if (!xattrs.empty()) {
         records = co_await drain_xattrs(entry.ino, std::move(xattrs));
     }
-    co_await drain_content(std::move(file), entry.ino, std::move(inode), std::move(records), std::move(path));
+    co_await drain_content(std::move(file), directory, entry, std::move(inode), std::move(records), std::move(path));
 }
 
 // An earlier drain of the same snapshot has stored it.
@@ -251,34 +251,38 @@ void DrainWorker::add_whole_file(std::uint64_t ino, const Inode& inode, Records 
     }
 }
 
-Task<void> DrainWorker::drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, Records records, std::string path) {
+Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, Inode inode,
+                                      Records records, std::string path) {
     state_.note_owner(inode.uid, inode.gid);
     const std::uint64_t size = inode.size;
     const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
     state_.progress.bytes_total.fetch_add(std::min(size, std::max(allocated, std::min(size, kPlainSmallFile))), std::memory_order_relaxed);
-    switch (content_of(size, allocated)) {
+    const Content content = content_of(size, allocated);
+    const bool compares = state_.counterparts && (content == Content::kWhole || content == Content::kRanges);
+    auto stored = compares ? state_.counterparts->file(directory, entry, inode) : std::nullopt;
+    switch (content) {
         case Content::kNone:
-            state_.catalog.add_inode(ino, inode);
+            state_.catalog.add_inode(entry.ino, inode);
             break;
         case Content::kInline:
-            co_await drain_inline(file.get(), ino, std::move(inode), std::move(records), std::move(path));
+            co_await drain_inline(file.get(), entry.ino, std::move(inode), std::move(records), std::move(path));
             break;
         case Content::kWhole:
-            co_await drain_one_segment(file.get(), ino, std::move(inode), std::move(records), std::move(path));
+            co_await drain_one_segment(file.get(), entry.ino, std::move(inode), std::move(stored), std::move(records), std::move(path));
             break;
         case Content::kRanges:
-            push_large(std::move(file), ino, std::move(inode), std::move(path));
+            push_large(std::move(file), entry.ino, std::move(inode), std::move(stored), std::move(path));
             break;
     }
     state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
 }
 
-void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path) {
+void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::optional<Inode> stored, std::string path) {
     const std::uint64_t size = inode.size;
     FileExtents extents = extents_to_read(state_, file.get(), ino, inode, path);
     state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog,
-                                                  std::move(extents.next), extents.edits, std::move(extents.before)),
+                                                  std::move(extents.next), extents.edits, std::move(stored)),
                       size);
 }
 
@@ -305,10 +309,9 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, Rec
     add_whole_file(ino, inode, std::move(records));
 }
 
-Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, Records records, std::string path) {
+Task<void> DrainWorker::drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::optional<Inode> stored, Records records,
+                                          std::string path) {
     const FileRange range{0, static_cast<std::uint32_t>(inode.size)};
-    const bool compares = state_.parent != nullptr && !state_.parent->tells_changes();
-    const auto stored = compares ? parents_record(state_, ino, inode) : std::nullopt;
     inode.runs = co_await reader_.read(fd, range, inode.size, path, stored);
     inode.run_count = inode.runs.size();
     inode.damaged = std::any_of(inode.runs.begin(), inode.runs.end(), [](const Run& run) { return run.flags == Run::kDamagedSource; });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,12 +40,13 @@ private:
 
     Task<void> drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index);
     Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
-    Task<void> drain_content(FileDescriptor file, std::uint64_t ino, Inode inode, Records records, std::string path);
-    void push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::string path);
+    Task<void> drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, Inode inode, Records records,
+                             std::string path);
+    void push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::optional<Inode> stored, std::string path);
     void skip_file();
     void add_whole_file(std::uint64_t ino, const Inode& inode, Records records);
     Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, Records records, std::string path);
-    Task<void> drain_one_segment(int fd, std::uint64_t ino, Inode inode, Records records, std::string path);
+    Task<void> drain_one_segment(int fd, std::uint64_t ino, Inode inode, std::optional<Inode> stored, Records records, std::string path);
     Task<void> drain_range(std::shared_ptr<ChunkInProgress> chunk, FileRange range);
     Task<void> drain_other(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
     Task<Records> drain_xattrs(std::uint64_t ino, std::vector<SourceXattr> xattrs);

@@ -55,6 +55,20 @@ LargeFile::NextExtent without(const EarlierDrain& earlier, std::uint64_t ino, La
     };
 }
 
+// What the parent backup says of the file, where its map can be edited.
+std::optional<Inode> record_to_edit(const DrainState& state, std::uint64_t ino, const Inode& now) {
+    if (state.parent == nullptr || !state.parent->tells_changes()) {
+        return std::nullopt;
+    }
+    const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
+    if (!value) {
+        return std::nullopt;
+    }
+    Inode before = decode_inode(*value);
+    const bool same = before.type == now.type && before.generation == now.generation && !before.damaged;
+    return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
+}
+
 }  // namespace
 
 Content content_of(std::uint64_t size, std::uint64_t allocated) {
@@ -68,33 +82,18 @@ Content content_of(std::uint64_t size, std::uint64_t allocated) {
     return size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack ? Content::kWhole : Content::kRanges;
 }
 
-std::optional<Inode> parents_record(const DrainState& state, std::uint64_t ino, const Inode& now) {
-    if (state.parent == nullptr) {
-        return std::nullopt;
-    }
-    const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
-    if (!value) {
-        return std::nullopt;
-    }
-    Inode before = decode_inode(*value);
-    const bool same = before.type == now.type && before.generation == now.generation && !before.damaged;
-    return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
-}
-
 FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path) {
     FileExtents result;
-    result.before = parents_record(state, ino, inode);
-    result.edits = result.before && state.parent->tells_changes();
-    if (result.edits) {
+    if (const auto before = record_to_edit(state, ino, inode)) {
+        result.edits = true;
         const std::uint64_t size = inode.size;
-        const std::uint64_t size_before = result.before->size;
+        const std::uint64_t size_before = before->size;
         // The block in which the shorter of the two ends is another one, whatever the extents say.
         const std::uint64_t changed_from = size_before == size ? kFileEnd : std::min(size_before, size) / kPackAlignment * kPackAlignment;
         auto changes = std::make_shared<btrfs::FileChanges>(state.parent->source, state.source, ino, changed_from, kFileEnd, path);
         result.next = [changes, ino, size, &catalog = state.catalog](Extent& extent) {
             return next_change(*changes, ino, size, catalog, extent);
         };
-        result.before.reset();
         state.note_edited(ino);
     } else {
         auto reader = std::make_shared<ExtentReader>(fd, path);

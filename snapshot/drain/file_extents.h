@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "snapshot/drain/drain_state.h"
@@ -21,13 +20,9 @@ enum class Content {
 inline constexpr std::uint64_t kPlainSmallFile = 16U << 10;  // what is larger may be worth asking for its extents
 Content content_of(std::uint64_t size, std::uint64_t allocated);
 
-// What the parent backup says of the file, if its map is worth to be built on.
-std::optional<Inode> parents_record(const DrainState& state, std::uint64_t ino, const Inode& now);
-
 struct FileExtents {
-    LargeFile::NextExtent next;   // what has gone is told to the state's catalog meanwhile
-    bool edits = false;           // they are what differs from the parent backup's map
-    std::optional<Inode> before;  // to compare contents with
+    LargeFile::NextExtent next;  // what has gone is told to the state's catalog meanwhile
+    bool edits = false;          // they are what differs from the parent backup's map
 };
 // `fd` must stay open while extents are asked for.
 FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path);

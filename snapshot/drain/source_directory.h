@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ namespace nodesnap {
 struct SourceDirectory {
     FileDescriptor fd;
     std::uint64_t ino = 0;
-    DirectoryPlace place;  // below the node directory
+    DirectoryPlace place;                      // below the node directory
+    std::optional<std::uint64_t> counterpart;  // its number in the backup that contents are compared with, if that has it
 };
 
 struct SourceEntry {

@@ -7,6 +7,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
+#include "snapshot/drain/counterparts.h"
 
 namespace nodesnap {
 namespace {
@@ -15,6 +16,10 @@ constexpr int kOpenDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 
 std::uint8_t type_of_mode(std::uint16_t mode) {
     return static_cast<std::uint8_t>(IFTODT(mode));
+}
+
+SourceDirectory without_descriptor(const SourceDirectory& directory) {
+    return {FileDescriptor(), directory.ino, directory.place, directory.counterpart};
 }
 
 std::string child_path(const std::string& directory, const std::string& name) {
@@ -42,11 +47,12 @@ FileType file_type_of(std::uint8_t d_type) {
     }
 }
 
-SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink)
-    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink) {}
+SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink, const Counterparts* counterparts)
+    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink), counterparts_(counterparts) {}
 
 void SourceWalk::run() {
     enter("", root_ino_, open_long(root_, "", kOpenDirectory));
+    find_counterpart("");
     while (!levels_.empty() && !sink_.stopped()) {
         // Until the directory ends, or a child was entered, which is then on top.
         const std::size_t depth = levels_.size();
@@ -68,10 +74,7 @@ void SourceWalk::enter(const std::string& name, std::uint64_t ino, FileDescripto
             flush(upper);
             upper.cookie = upper.stream->cookie();
             upper.stream.reset();
-            auto closed = std::make_shared<SourceDirectory>();
-            closed->ino = upper.directory->ino;
-            closed->place = upper.directory->place;
-            upper.directory = std::move(closed);
+            upper.directory = std::make_shared<SourceDirectory>(without_descriptor(*upper.directory));
         }
     }
     Level level;
@@ -87,6 +90,19 @@ void SourceWalk::enter(const std::string& name, std::uint64_t ino, FileDescripto
         path_ += path_.empty() ? name : '/' + name;
     }
     levels_.push_back(std::move(level));
+}
+
+// Of the directory that was entered. Not part of that: what fails here is the repository's, not the source's.
+void SourceWalk::find_counterpart(const std::string& name) {
+    if (counterparts_ == nullptr) {
+        return;
+    }
+    SourceDirectory& entered = *levels_.back().directory;
+    if (levels_.size() == 1) {
+        entered.counterpart = counterparts_->root();
+    } else {
+        entered.counterpart = counterparts_->directory(entered, levels_[levels_.size() - 2].directory->counterpart, name);
+    }
 }
 
 void SourceWalk::leave() {
@@ -118,9 +134,7 @@ FileDescriptor SourceWalk::open_parent(const SourceDirectory& child, std::uint64
 
 void SourceWalk::reopen(Level& level, const SourceDirectory& child) {
     try {
-        auto directory = std::make_shared<SourceDirectory>();
-        directory->ino = level.directory->ino;
-        directory->place = level.directory->place;
+        auto directory = std::make_shared<SourceDirectory>(without_descriptor(*level.directory));
         directory->fd = open_parent(child, directory->ino);
         level.stream.emplace(open_long(directory->fd.get(), "", kOpenDirectory), path_);
         level.stream->seek(level.cookie);
@@ -177,7 +191,9 @@ void SourceWalk::take_directory(Level& level, const DirectoryEntry& entry) {
     } catch (const Error& error) {
         sink_.unreadable(child_path(path_, entry.name), error);
         add_to_batch(level, SourceEntry{entry.name, entry.ino, DT_DIR, true});  // its attributes at least
+        return;
     }
+    find_counterpart(entry.name);
 }
 
 void SourceWalk::add_to_batch(Level& level, SourceEntry entry) {

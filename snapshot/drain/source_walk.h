@@ -19,6 +19,8 @@
 
 namespace nodesnap {
 
+class Counterparts;
+
 FileType file_type_of(std::uint8_t d_type);
 
 class SourceSink {
@@ -35,7 +37,9 @@ public:
 
 class SourceWalk {
 public:
-    SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink);
+    // `counterparts`: of which each directory is to have its own; or nullptr.
+    SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink,
+               const Counterparts* counterparts = nullptr);
 
     // Until the sink was told everything, or is stopped. Throws what the sink throws, and Error::failed when it is interrupted.
     void run();
@@ -54,6 +58,7 @@ private:
     };
 
     void enter(const std::string& name, std::uint64_t ino, FileDescriptor fd);
+    void find_counterpart(const std::string& name);
     void leave();
     void reopen(Level& level, const SourceDirectory& child);
     FileDescriptor open_parent(const SourceDirectory& child, std::uint64_t ino) const;
@@ -67,6 +72,7 @@ private:
     std::uint64_t root_ino_;
     const ExcludeRules& excludes_;
     SourceSink& sink_;
+    const Counterparts* counterparts_;
     std::vector<Level> levels_;
     std::string path_;  // of the directory that is being read
 };

@@ -66,6 +66,18 @@ protected:
         return {std::istreambuf_iterator<char>(file), {}};
     }
 
+    // Both copies of the only node.
+    void damage_tree() {
+        std::vector<std::string> nodes;
+        target_->list("nodes/", [&](const ObjectEntry& entry) { nodes.push_back(entry.name); });
+        ASSERT_EQ(nodes.size(), 1U);
+        for (const std::uint64_t offset : {4096U + 60U, 8192U + 60U}) {
+            Bytes object = target_->peek(nodes[0]);
+            object.at(offset) ^= std::byte{1};
+            target_->poke(nodes[0], object);
+        }
+    }
+
     std::optional<test::LoopMount> mount_;
     test::ScratchDirectory scratch_{"nodesnap-incremental"};
     std::shared_ptr<test::StrictTarget> target_;
@@ -114,20 +126,30 @@ TEST_F(IncrementalTest, AChangeListThatLiesIsToldAndEverythingIsReadInstead) {
 
 TEST_F(IncrementalTest, AParentWhoseTreeIsDamagedIsNotBuiltOn) {
     backup();
-    std::vector<std::string> nodes;
-    target_->list("nodes/", [&](const ObjectEntry& entry) { nodes.push_back(entry.name); });
-    ASSERT_EQ(nodes.size(), 1U);
-    for (const std::uint64_t offset : {4096U + 60U, 8192U + 60U}) {
-        Bytes object = target_->peek(nodes[0]);
-        object.at(offset) ^= std::byte{1};
-        target_->poke(nodes[0], object);
-    }
+    damage_tree();
     overwrite("large", 8192, "changed");
     const BackupResult second = backup();
     EXPECT_FALSE(second.manifest.parent);
     EXPECT_EQ(second.parent_missing, "the last backup is damaged");
     EXPECT_GE(report_.count(), 1U);
     EXPECT_EQ(content_of(second.manifest, "large"), content_of(node() + "/large"));
+}
+
+// Where its directories are looked up in a damaged tree, that isn't taken for damage of the source.
+TEST_F(IncrementalTest, AParentWhoseTreeIsDamagedIsNotComparedWith) {
+    fs::create_directory(node() + "/below");
+    fs::rename(node() + "/large", node() + "/below/large");
+    fs::remove(node() + "/small");
+    BackupOptions options;
+    options.drop_snapshot = true;
+    options.skip_unreadable = true;
+    backup(options);
+    damage_tree();
+    const BackupResult second = backup(options);
+    EXPECT_FALSE(second.manifest.parent);
+    EXPECT_FALSE(second.manifest.damaged);
+    EXPECT_EQ(second.parent_missing, "the last backup is damaged");
+    EXPECT_EQ(content_of(second.manifest, "below/large"), content_of(node() + "/below/large"));
 }
 
 TEST_F(IncrementalTest, AnAuditFindsWhereTreeAndSourceDiffer) {
