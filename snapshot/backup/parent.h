@@ -33,7 +33,8 @@ struct BackupParent {
 };
 // Of a backup that the operator wants to build on nothing.
 BackupParent no_parent();
-// The newest backup whose snapshot is there and proves itself; or the one that is named, with its snapshot or without.
+// The newest backup whose snapshot is there and proves itself, and the newest of all to compare with; or the one that is named, with its
+// snapshot or without. Not one that is incomplete.
 BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only = {});
 
 }  // namespace nodesnap

@@ -150,6 +150,9 @@ TEST_F(IncrementalTest, AParentWhoseTreeIsDamagedIsNotComparedWith) {
     EXPECT_FALSE(second.manifest.damaged);
     EXPECT_EQ(second.parent_missing, "the last backup is damaged");
     EXPECT_EQ(content_of(second.manifest, "below/large"), content_of(node() + "/below/large"));
+    for (const std::string& warning : report_.warnings()) {
+        EXPECT_EQ(warning.find("unreadable"), std::string::npos) << warning;
+    }
 }
 
 TEST_F(IncrementalTest, AnAuditFindsWhereTreeAndSourceDiffer) {
