@@ -22,6 +22,8 @@
 namespace nodesnap {
 namespace {
 
+constexpr std::size_t kBackupsNotInventoried = 32;  // whose manifests are read by each backup
+
 // One run of `backup`, step by step. What it has begun and not finished is taken back by its destructors and by abandon().
 class BackupRun {
 public:
@@ -42,6 +44,7 @@ public:
         if (!draft_) {
             parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
         }
+        look_for_stored_damage();
         begin();
         try {
             take_snapshot();
@@ -138,6 +141,29 @@ private:
     }
 
     std::string snapshot_name(const SessionId& session) const { return nodesnap::snapshot_name(repository_, session); }
+
+    // What is taken over from the parent isn't read. So it must be there, and not be known as damaged; where that isn't so, what the node
+    // still has of it is stored anew.
+    void look_for_stored_damage() {
+        const PackStock stock = take_stock(repository_);
+        if (stock.backups_not_inventoried > kBackupsNotInventoried) {
+            store_inventory(repository_, lease_, stock);
+        }
+        stored_damage_ = find_stored_damage(repository_, stock, parent_.best() ? &*parent_.best() : nullptr);
+        if (stored_damage_.needed == 0) {
+            return;
+        }
+        const std::string what = stored_damage_.reason();
+        if (draft_) {
+            report_.warn(what + " (" + stored_damage_.example +
+                         "), and this one, which was begun before, does so too: the next backup stores anew what the node still has of it");
+            return;
+        }
+        report_.warn(what + " (" + stored_damage_.example +
+                     "): everything is read and compared, and what the node still has of it is stored anew; `nodesnap verify --data` "
+                     "tells which files of the earlier backups are affected");
+        parent_.compare_only(what);
+    }
 
     void begin() {
         if (draft_) {
@@ -238,14 +264,14 @@ private:
 
     // What is stored already is found by comparing contents, where there is something to compare with.
     void drain_all(DrainOptions& drain_options) {
-        if (!parent_.compared || !drain_with(parent_.comparison(), drain_options)) {
+        if (!parent_.compared || !drain_with(parent_.comparison(stored_damage_.packs), drain_options)) {
             parent_.compared.reset();
             drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
         }
     }
 
     bool drain_changes(DrainOptions& drain_options) {
-        if (!drain_with(DrainParent{*parent_.changed_since, parent_.snapshot->root()}, drain_options)) {
+        if (!drain_with(DrainParent{*parent_.changed_since, parent_.snapshot->root(), {}}, drain_options)) {
             return false;
         }
         if (!drained_.lie.empty()) {
@@ -307,7 +333,11 @@ private:
         manifest.tree = drained_.tree;
         manifest.root_ino = drained_.root_ino;
         manifest.packs = drained_.packs;
+        manifest.pack_bytes = sizes_of(repository_, drained_.packs);
         manifest.totals = drained_.totals;
+        if (!draft_) {
+            manifest.avoided_packs = avoided_packs(stored_damage_);
+        }
         return manifest;
     }
 
@@ -321,16 +351,6 @@ private:
         const Manifest::Totals& totals = drained_.totals;
         if (totals.files + totals.others == 0 && !excludes_.empty()) {
             report_.warn("the backup holds no files: the exclude patterns leave none, or the node directory has none");
-        }
-    }
-
-    // What it refers to isn't read.
-    void warn_of_stored_damage() {
-        const std::size_t damaged = parent_.best() ? damaged_packs_below(repository_, *parent_.best()) : 0;
-        if (damaged != 0) {
-            report_.warn("of the packs that this backup may refer to `nodesnap verify` has found " + std::to_string(damaged) +
-                         " damaged: `nodesnap verify --data` tells which files are affected, and `nodesnap backup --full` stores anew "
-                         "what the node still has of them");
         }
     }
 
@@ -358,7 +378,6 @@ private:
             repository_.end_session(session_.id);
             fault::step("backup.session-ended");
             lease_.release();
-            warn_of_stored_damage();
         } catch (const Error& error) {
             report_.warn("the backup is complete, but " + error.message());
         }
@@ -468,6 +487,7 @@ private:
     std::atomic<bool> journal_begun_ = false;
     bool publishing_ = false;
     BackupParent parent_;
+    StoredDamage stored_damage_;
     std::unique_ptr<Snapshot> snapshot_;
     DrainResult drained_;
     BackupResult result_;

@@ -11,6 +11,7 @@
 #include "platform/fault.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/backup_id.h"
+#include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/revisions.h"
 
 namespace nodesnap {
@@ -175,6 +176,18 @@ void keep_unfinished(const Repository& repository, const ForgetOptions& options,
     }
 }
 
+// The manifests that go say which packs there should be, and later backups may need them.
+void take_inventory(const Repository& repository, const Lease& lease, const ForgetPlan& plan) {
+    PackStock stock = take_stock(repository);
+    stock.last_sequence = 0;  // the next backup's may be that of one that goes
+    for (const ForgetPlan::Backup& backup : plan.backups) {
+        if (!backup.reasons.empty()) {
+            stock.last_sequence = std::max(stock.last_sequence, backup.facts.sequence);
+        }
+    }
+    store_inventory(repository, lease, stock);
+}
+
 // Earlier revisions go first, durably: a power cut must not bring one of them back in the place of the one that counts. An earlier run that
 // was killed may have removed some of them.
 void remove_planned(const Repository& repository, const Lease& lease, const ForgetPlan& plan) {
@@ -237,6 +250,7 @@ ForgetResult run_forget(Repository& repository, const Lease& lease, const Forget
     result.cleared_sessions = repository.clear_sessions(lease, {});
     keep_unfinished(repository, options, result.plan, report);
     if (result.plan.removed != 0) {
+        take_inventory(repository, lease, result.plan);
         remove_planned(repository, lease, result.plan);
     }
     return result;

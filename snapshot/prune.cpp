@@ -15,7 +15,8 @@
 #include "snapshot/prune/candidates.h"
 #include "snapshot/prune/compaction.h"
 #include "snapshot/prune/pack_state.h"
-#include "snapshot/prune/use_marks.h"
+#include "snapshot/repository/pack_stock.h"
+#include "snapshot/repository/use_marks.h"
 #include "snapshot/scratch.h"
 
 namespace nodesnap {
@@ -65,14 +66,21 @@ public:
                 }
             });
         }
-        UseMarks marks(repository_, *ledger_);
+        UseMarks marks(repository_, [this](const Run& run) { ledger_->used(run); });
+        const auto add = [&](const Manifest& backup) {
+            // What it wrote itself is its own, whether or not anything in it is referred to.
+            for (const PackId& pack : backup.packs) {
+                ledger_->mentioned(pack);
+            }
+            marks.add(backup.tree);
+        };
         repository_.for_each_backup([&](const BackupEntry& entry) {
             require_rewritable(repository_, entry);
-            marks.add(*entry.manifest);
+            add(*entry.manifest);
             ++result_.backups;
         });
         if (merged.superseded) {
-            marks.add(*merged.superseded);
+            add(*merged.superseded);
         }
     }
 
@@ -122,12 +130,21 @@ public:
         }
     }
 
+    // From here on it is known what is missing and needed: what nobody needs isn't missed any more.
+    void take_inventory(const Lease& lease) {
+        PackStock stock = take_stock(repository_);
+        std::erase_if(stock.lost,
+                      [&](const InventoryEntry& lost) { return stock.find(lost.pack) == nullptr && !missing_.contains(lost.pack); });
+        store_inventory(repository_, lease, stock);
+    }
+
     PruneResult& result() { return result_; }
 
 private:
     void keep(const PackState& pack) {
         if (pack.generations.empty()) {
-            return;  // it is missing: `verify` tells
+            missing_.insert(pack.id);  // `verify` tells what needs it
+            return;
         }
         ++result_.kept_packs;
         result_.kept_bytes += pack.bytes;
@@ -201,6 +218,7 @@ private:
     const std::set<SessionId> unfinished_;
     std::optional<PackLedger> ledger_;
     CompactionCandidates candidates_;
+    std::set<PackId> missing_;
     PruneResult result_;
 };
 
@@ -237,6 +255,7 @@ PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOpt
     // What gives back space without taking any was first.
     fault::step("prune.swept");
     pruner.compact(lease, throttle);
+    pruner.take_inventory(lease);
     pruner.result().cleared_sessions = cleared;
     return pruner.result();
 }

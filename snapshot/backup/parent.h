@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "snapshot/backend/backend.h"
@@ -27,8 +28,8 @@ struct BackupParent {
         changed_since.reset();
         missing = why;
     }
-    // Not without `compared`, which must outlive it.
-    DrainParent comparison() const { return {*compared, -1, same_file_system}; }
+    // Not without `compared`. Both must outlive it.
+    DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };
 // Of a backup that the operator wants to build on nothing.

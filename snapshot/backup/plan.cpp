@@ -5,6 +5,7 @@
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backup.h"
 #include "snapshot/backup/parent.h"
+#include "snapshot/backup/stored_damage.h"
 #include "snapshot/drain/drain_plan.h"
 #include "snapshot/overlap.h"
 #include "snapshot/scratch.h"
@@ -20,6 +21,10 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     const FileDescriptor source = open_path(options.node_directory, O_RDONLY | O_DIRECTORY);
     if (parent.changed_since && stat_fd(source.get()).stx_ino != parent.changed_since->root_ino) {
         parent.compare_only("the node directory is another one than at the last backup");
+    }
+    const StoredDamage damage = find_stored_damage(repository, take_stock(repository), parent.best() ? &*parent.best() : nullptr);
+    if (damage.needed != 0) {
+        parent.compare_only(damage.reason());
     }
     BackupPlan plan;
     plan.backend = backend->name();
@@ -42,7 +47,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     drain_options.scratch_directory = scratch_directory_or_default(options.scratch_directory);
     std::optional<DrainParent> builds_on;
     if (parent.changed_since) {
-        builds_on.emplace(DrainParent{*parent.changed_since, parent.snapshot->root()});
+        builds_on.emplace(DrainParent{*parent.changed_since, parent.snapshot->root(), {}});
     }  // contents aren't compared here
     const DrainPlan drain =
         plan_drain(source.get(), repository, excludes, builds_on ? &*builds_on : nullptr, drain_options, progress, report);

@@ -1,66 +1,102 @@
 #include "snapshot/backup/stored_damage.h"
 
 #include <algorithm>
-#include <optional>
+#include <iterator>
+#include <map>
 #include <set>
-#include <string>
-#include <vector>
 
 #include "platform/error.h"
 #include "snapshot/repository/check_record.h"
 #include "snapshot/repository/layout.h"
+#include "snapshot/repository/use_marks.h"
 
 namespace nodesnap {
 namespace {
 
-std::vector<PackCheckup> damage_in(const Repository& repository, std::uint8_t first_byte) {
-    std::vector<PackCheckup> damaged;
+constexpr std::size_t kAvoidedLimit = 4096;
+
+using Flaws = std::map<PackId, std::string>;
+
+void add_recorded(const Repository& repository, const PackStock& stock, std::uint8_t first_byte, Flaws& flaws) {
     try {
         const auto object = repository.target().load(layout::checks(first_byte), kCheckRecordLimit);
-        for (const PackCheckup& checkup :
-             object ? parse_check_record(object->content, repository.info().uuid, first_byte).checkups : std::vector<PackCheckup>()) {
-            if (checkup.damaged && repository.target().open(layout::pack({layout::PackKind::kData, checkup.pack, checkup.generation}))) {
-                damaged.push_back(checkup);
+        if (!object) {
+            return;
+        }
+        for (const PackCheckup& checkup : parse_check_record(object->content, repository.info().uuid, first_byte).checkups) {
+            const InventoryEntry* present = stock.find(checkup.pack);
+            if (checkup.damaged && present != nullptr && present->generation == checkup.generation) {
+                flaws.emplace(checkup.pack, "`nodesnap verify` found it damaged");
             }
         }
-    } catch (const Error&) {  // advice that can't be had
+    } catch (const Error&) {  // a record that can't be read tells nothing
     }
-    return damaged;
 }
 
-std::set<PackId> all_damage(const Repository& repository) {
+Flaws all_flaws(const Repository& repository, const PackStock& stock) {
+    Flaws flaws;
+    for (const InventoryEntry& lost : stock.lost) {
+        const InventoryEntry* present = stock.find(lost.pack);
+        flaws.emplace(lost.pack, present == nullptr
+                                     ? "it is missing"
+                                     : "it has " + std::to_string(present->bytes) + " bytes instead of " + std::to_string(lost.bytes));
+    }
     std::set<std::string> records;
     repository.target().list(layout::kChecks, [&](const ObjectEntry& entry) { records.insert(entry.name); });
-    std::set<PackId> packs;
-    for (unsigned byte = 0; !records.empty() && byte < 256; ++byte) {
+    for (unsigned byte = 0; byte < 256; ++byte) {
         if (records.contains(layout::checks(static_cast<std::uint8_t>(byte)))) {
-            for (const PackCheckup& checkup : damage_in(repository, static_cast<std::uint8_t>(byte))) {
-                packs.insert(checkup.pack);
-            }
+            add_recorded(repository, stock, static_cast<std::uint8_t>(byte), flaws);
         }
     }
-    return packs;
+    return flaws;
+}
+
+// Those of `packs` that the tree refers to; all, where it can't be told.
+std::set<PackId> needed_by(const Repository& repository, const TreeRoot& tree, const std::set<PackId>& packs) {
+    std::set<PackId> needed;
+    try {
+        UseMarks marks(repository, [&](const Run& run) {
+            if (packs.contains(run.pack)) {
+                needed.insert(run.pack);
+            }
+        });
+        marks.add(tree);
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
+            throw;
+        }
+        return packs;
+    }
+    return needed;
 }
 
 }  // namespace
 
-std::size_t damaged_packs_below(const Repository& repository, const Manifest& parent) {
-    const std::set<PackId> damaged = all_damage(repository);
-    if (damaged.empty()) {
-        return 0;
-    }
-    std::size_t found = 0;
-    std::optional<SessionId> next = parent.id;
-    repository.for_each_backup_backwards([&](const BackupEntry& entry) {
-        if (entry.manifest && entry.manifest->id == next) {
-            const auto& packs = entry.manifest->packs;
-            found += static_cast<std::size_t>(
-                std::count_if(packs.begin(), packs.end(), [&](const PackId& pack) { return damaged.contains(pack); }));
-            next = entry.manifest->parent;
+std::string StoredDamage::reason() const {
+    return "the last backup refers to " + std::to_string(needed) + (needed == 1 ? " pack that is" : " packs that are") +
+           " missing or damaged";
+}
+
+StoredDamage find_stored_damage(const Repository& repository, const PackStock& stock, const Manifest* parent) {
+    const Flaws flaws = all_flaws(repository, stock);
+    StoredDamage damage;
+    std::set<PackId> doubtful;
+    for (const auto& [pack, flaw] : flaws) {
+        damage.packs.push_back(pack);
+        if (parent != nullptr && !std::binary_search(parent->avoided_packs.begin(), parent->avoided_packs.end(), pack)) {
+            doubtful.insert(pack);
         }
-        return next.has_value();
-    });
-    return next ? damaged.size() : found;
+    }
+    const std::set<PackId> needed = doubtful.empty() ? std::set<PackId>() : needed_by(repository, parent->tree, doubtful);
+    damage.needed = needed.size();
+    if (!needed.empty()) {
+        damage.example = "pack " + needed.begin()->hex() + ": " + flaws.at(*needed.begin());
+    }
+    return damage;
+}
+
+std::vector<PackId> avoided_packs(const StoredDamage& damage) {
+    return damage.packs.size() <= kAvoidedLimit ? damage.packs : std::vector<PackId>();
 }
 
 }  // namespace nodesnap

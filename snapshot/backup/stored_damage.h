@@ -1,14 +1,27 @@
-// What is known of damage in the data that a backup takes over from earlier ones, without reading any of it.
+// What is known of damage in what a backup takes over from earlier ones, without reading any of that: packs that are missing or cut off,
+// and those that `verify` found damaged.
 #pragma once
 
 #include <cstddef>
+#include <string>
+#include <vector>
 
+#include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
 
-// How many data packs `verify` has found damaged, as they still are, of `parent` or of what that builds on, back to a backup that builds on
-// nothing. Where a backup on the way there was forgotten, all damaged packs count. Records that can't be read tell nothing.
-std::size_t damaged_packs_below(const Repository& repository, const Manifest& parent);
+struct StoredDamage {
+    std::vector<PackId> packs;   // in ascending order
+    std::size_t needed = 0;      // of these, by the backup that was asked about
+    std::string example;         // one of those, and what is wrong with it
+    std::string reason() const;  // why the backup can't be built on as it is, where any is needed
+};
+
+// Goes through the parent's tree only if anything is damaged that it isn't known to do without. With `parent` a nullptr nothing is needed.
+StoredDamage find_stored_damage(const Repository& repository, const PackStock& stock, const Manifest* parent);
+
+// As the manifest of a backup says it: that it does without them. None, where they are too many to be listed.
+std::vector<PackId> avoided_packs(const StoredDamage& damage);
 
 }  // namespace nodesnap

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -57,7 +58,8 @@ struct DrainParent {
     // what the backups say; the node directory must be the same inode in both. -1 where there is none: all is read, and contents are
     // compared.
     int source;
-    bool same_file_system = true;  // as the source's: inode numbers mean the same. Always with a source
+    std::span<const PackId> distrusted;  // ascending: where contents are compared, what lies in these packs counts as changed
+    bool same_file_system = true;        // as the source's: inode numbers mean the same. Always with a source
     bool tells_changes() const { return source >= 0; }
 };
 

@@ -65,7 +65,7 @@ Task<std::vector<Run>> RangeReader::read(int fd, FileRange range, std::uint64_t 
 
 Task<std::vector<Run>> RangeReader::store_differences(std::span<const std::byte> data, std::uint64_t offset, const Inode& stored) {
     std::vector<Run> runs;
-    for (const auto& piece : StoredComparison(state_.repository, stored).compare(data, offset)) {
+    for (const auto& piece : StoredComparison(state_.repository, stored, state_.parent->distrusted).compare(data, offset)) {
         if (piece.stored) {
             runs.push_back(*piece.stored);
             continue;

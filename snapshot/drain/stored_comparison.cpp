@@ -31,15 +31,15 @@ Block new_block() {
 // One call of compare().
 class StoredComparison::Pass {
 public:
-    Pass(const Repository& repository, std::span<const std::byte> data, std::uint64_t offset)
-        : repository_(repository), data_(data), offset_(offset) {}
+    Pass(const Repository& repository, std::span<const PackId> distrusted, std::span<const std::byte> data, std::uint64_t offset)
+        : repository_(repository), distrusted_(distrusted), data_(data), offset_(offset) {}
 
     std::vector<Piece> run(const Inode& stored) {
         MapCursor map(repository_.nodes(), stored, offset_);
         for (Run run; map.next(run) && run.offset < end();) {
             const std::uint64_t begin = std::max(run.offset, offset_);
             add_changed(begin);
-            if (run.flags == Run::kNone) {
+            if (run.flags == Run::kNone && !std::binary_search(distrusted_.begin(), distrusted_.end(), run.pack)) {
                 compare_run(run, begin, std::min(run.end(), end()));
             }
         }
@@ -142,6 +142,7 @@ private:
     }
 
     const Repository& repository_;
+    const std::span<const PackId> distrusted_;
     const std::span<const std::byte> data_;
     const std::uint64_t offset_;
     std::vector<Piece> pieces_;
@@ -151,7 +152,7 @@ private:
 };
 
 std::vector<StoredComparison::Piece> StoredComparison::compare(std::span<const std::byte> data, std::uint64_t offset) {
-    return Pass(repository_, data, offset).run(stored_);
+    return Pass(repository_, distrusted_, data, offset).run(stored_);
 }
 
 }  // namespace nodesnap

@@ -17,8 +17,10 @@ namespace nodesnap {
 
 class StoredComparison {
 public:
-    // `stored`: the earlier backup's record of the file. Both must outlive this.
-    StoredComparison(const Repository& repository, const Inode& stored) : repository_(repository), stored_(stored) {}
+    // `stored`: the earlier backup's record of the file. `distrusted`: packs whose content counts as changed, in ascending order. All must
+    // outlive this.
+    StoredComparison(const Repository& repository, const Inode& stored, std::span<const PackId> distrusted = {})
+        : repository_(repository), stored_(stored), distrusted_(distrusted) {}
 
     struct Piece {
         std::uint32_t from = 0;  // in the data
@@ -32,6 +34,7 @@ private:
     class Pass;
     const Repository& repository_;
     const Inode& stored_;
+    const std::span<const PackId> distrusted_;
 };
 
 }  // namespace nodesnap

@@ -16,6 +16,7 @@
 #include "snapshot/prune/fragments.h"
 #include "snapshot/repository/external_sorter.h"
 #include "snapshot/repository/map_editor.h"
+#include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/revisions.h"
 #include "snapshot/repository/tree_editor.h"
 #include "snapshot/run_reader.h"
@@ -191,6 +192,9 @@ private:
         for (const PackId& pack : nodes.packs()) {
             changed.packs.push_back(pack);
         }
+        const std::vector<std::uint64_t> added = sizes_of(repository_, std::span(changed.packs).subspan(backup.packs.size()));
+        changed.pack_bytes.resize(backup.packs.size());
+        changed.pack_bytes.insert(changed.pack_bytes.end(), added.begin(), added.end());
         changed.totals.stored_bytes += data.stored_bytes() + nodes.stored_bytes();
         fault::step("merge.packs-durable");
         published_ = true;  // or may be

@@ -18,6 +18,7 @@ inline constexpr std::string_view kDataPacks = "packs/";
 inline constexpr std::string_view kNodePacks = "nodes/";
 inline constexpr std::string_view kJournal = "journal/";
 inline constexpr std::string_view kChecks = "checks/";
+inline constexpr std::string_view kInventory = "inventory";
 
 inline constexpr std::uint64_t kSequenceLimit = 9'999'999'999;  // the highest that a manifest's name can say
 

@@ -59,7 +59,9 @@ struct Manifest {
     std::int64_t repository_created_ns = 0;
     TreeRoot tree;
     std::uint64_t root_ino = 0;
-    std::vector<PackId> packs;  // written by this backup, data and metadata
+    std::vector<PackId> packs;              // written by this backup, data and metadata
+    std::vector<std::uint64_t> pack_bytes;  // of each of `packs`, as generation 0; 0: not known; shorter than `packs`: nor are the others
+    std::vector<PackId> avoided_packs;      // known as damaged or missing; nothing in the tree refers to them; ascending
     struct Totals {
         std::uint64_t files = 0, directories = 0, others = 0;
         std::uint64_t logical_bytes = 0;  // sizes of the files

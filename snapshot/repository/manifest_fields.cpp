@@ -1,5 +1,6 @@
 #include "snapshot/repository/manifest_fields.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "metadata_generated.h"
@@ -97,7 +98,16 @@ flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<format::ByteString>>
     return builder.CreateVector(offsets);
 }
 
+flatbuffers::Offset<flatbuffers::Vector<const format::PackId*>> store(Builder& builder, const std::vector<PackId>& packs) {
+    return builder.CreateVectorOfStructs(reinterpret_cast<const format::PackId*>(packs.data()), packs.size());
+}
+
 // ---- Reading
+
+std::vector<PackId> load(const flatbuffers::Vector<const format::PackId*>* from) {
+    const auto* first = from != nullptr ? reinterpret_cast<const PackId*>(from->Data()) : nullptr;
+    return from != nullptr ? std::vector<PackId>(first, first + from->size()) : std::vector<PackId>();
+}
 
 SnapshotProof load(Fields& fields, const format::SnapshotProof* from) {
     SnapshotProof proof;
@@ -168,10 +178,13 @@ void load_lists(Fields& fields, const format::Manifest& from, Manifest& manifest
             manifest.pins.push_back(fields.text(pins->Get(i)));
         }
     }
-    if (const auto* packs = from.packs()) {
-        const auto* first = reinterpret_cast<const PackId*>(packs->Data());
-        manifest.packs.assign(first, first + packs->size());
+    manifest.packs = load(from.packs());
+    if (const auto* bytes = from.pack_bytes()) {
+        fields.require(bytes->size() <= manifest.packs.size());
+        manifest.pack_bytes.assign(bytes->begin(), bytes->end());
     }
+    manifest.avoided_packs = load(from.avoided_packs());
+    fields.require(std::is_sorted(manifest.avoided_packs.begin(), manifest.avoided_packs.end()));
     if (from.parent() != nullptr) {
         manifest.parent = fields.id<SessionId>(from.parent());
     }
@@ -180,7 +193,7 @@ void load_lists(Fields& fields, const format::Manifest& from, Manifest& manifest
 }  // namespace
 
 Bytes encode_manifest_fields(const Manifest& manifest) {
-    Builder builder(4096 + manifest.packs.size() * sizeof(PackId));
+    Builder builder(4096 + manifest.packs.size() * (sizeof(PackId) + sizeof(std::uint64_t)));
     const auto id = bytes_of(builder, manifest.id.bytes);
     const auto host = builder.CreateString(manifest.host_name);
     const auto version = builder.CreateString(manifest.tool_version);
@@ -191,7 +204,9 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     const flatbuffers::Offset<ByteVector> parent = manifest.parent ? bytes_of(builder, manifest.parent->bytes) : 0;
     const auto proof = store(builder, manifest.proof);
     const auto node = store(builder, manifest.node);
-    const auto packs = builder.CreateVectorOfStructs(reinterpret_cast<const format::PackId*>(manifest.packs.data()), manifest.packs.size());
+    const auto packs = store(builder, manifest.packs);
+    const auto pack_bytes = manifest.pack_bytes.empty() ? 0 : builder.CreateVector(manifest.pack_bytes);
+    const auto avoided = manifest.avoided_packs.empty() ? 0 : store(builder, manifest.avoided_packs);
     const auto totals = store(builder, manifest.totals);
 
     format::ManifestBuilder fields(builder);
@@ -229,6 +244,8 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     fields.add_packs(packs);
     fields.add_totals(totals);
     fields.add_pins(pins);
+    fields.add_pack_bytes(pack_bytes);
+    fields.add_avoided_packs(avoided);
     builder.Finish(fields.Finish());
     const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
     return Bytes(begin, begin + builder.GetSize());

@@ -32,7 +32,7 @@ Checksum load_checksum(std::span<const std::byte> bytes, std::size_t offset) {
 
 bool known(ObjectKind kind) {
     return kind == ObjectKind::kDataPack || kind == ObjectKind::kNodePack || kind == ObjectKind::kManifest || kind == ObjectKind::kVoid ||
-           kind == ObjectKind::kTrailer || kind == ObjectKind::kPackLog || kind == ObjectKind::kChecks;
+           kind == ObjectKind::kTrailer || kind == ObjectKind::kPackLog || kind == ObjectKind::kChecks || kind == ObjectKind::kInventory;
 }
 
 }  // namespace

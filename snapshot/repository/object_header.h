@@ -46,6 +46,7 @@ enum class ObjectKind : std::uint32_t {
     kTrailer = four_letters("TRLR"),
     kPackLog = four_letters("PLOG"),
     kChecks = four_letters("CHKS"),
+    kInventory = four_letters("INVT"),
 };
 
 inline constexpr std::size_t kHeaderBytes = 128;

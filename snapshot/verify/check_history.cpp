@@ -71,17 +71,24 @@ CheckHistory::Stored CheckHistory::load(std::uint8_t first_byte) const {
 }
 
 void CheckHistory::note(const PackReader& pack, bool whole) noexcept {
+    note({pack.index().id(), pack.index().generation(), !whole, now_seconds_}, pack.stored_bytes());
+}
+
+void CheckHistory::note_unreadable(const PackId& pack, std::uint32_t generation, std::uint64_t bytes) noexcept {
+    note({pack, generation, true, now_seconds_}, bytes);
+}
+
+void CheckHistory::note(const PackCheckup& checkup, std::uint64_t bytes) noexcept {
     const std::lock_guard lock(mutex_);
     if (!writable_) {
         return;
     }
     try {
-        const PackIndex& index = pack.index();
-        pending_[index.id()] = {index.id(), index.generation(), !whole, now_seconds_};
+        pending_[checkup.pack] = checkup;
     } catch (const std::bad_alloc&) {
         return;
     }
-    pending_bytes_ += pack.stored_bytes();
+    pending_bytes_ += bytes;
     if (due()) {
         flush_pending();
     }

@@ -39,6 +39,8 @@ public:
 
     // All that the pack holds was read: whole or not. Written from time to time. From any thread; throws nothing.
     void note(const PackReader& pack, bool whole) noexcept;
+    // One that is there, but can't even be opened.
+    void note_unreadable(const PackId& pack, std::uint32_t generation, std::uint64_t bytes) noexcept;
     // Writes what isn't written yet.
     void flush() noexcept;
     // Why not all can be remembered; empty while it can. From any thread.
@@ -57,6 +59,7 @@ private:
     static constexpr unsigned kFlawedNamed = 4;
 
     Stored load(std::uint8_t first_byte) const;
+    void note(const PackCheckup& checkup, std::uint64_t bytes) noexcept;
     bool due() const;
     void flush_pending() noexcept;
     void try_write(std::uint8_t first_byte, const std::vector<PackCheckup>& fresh);

@@ -82,10 +82,19 @@ void CheckPlan::add(std::shared_ptr<const PackReader> pack) {
     }
 }
 
-void CheckPlan::add_unreadable(std::uint64_t bytes) {
+void CheckPlan::add_unreadable(const PackId& pack, std::uint32_t generation, std::uint64_t bytes) {
+    {
+        const std::lock_guard lock(mutex_);
+        coverage_.all.add(bytes);
+        coverage_.damaged.add(bytes);
+    }
+    history_.note_unreadable(pack, generation, bytes);
+}
+
+void CheckPlan::add_missing() {
     const std::lock_guard lock(mutex_);
-    coverage_.all.add(bytes);
-    coverage_.damaged.add(bytes);
+    coverage_.all.add(0);
+    coverage_.damaged.add(0);
 }
 
 bool CheckPlan::is_within(const Known& known, std::chrono::nanoseconds time) const {

@@ -26,9 +26,11 @@ public:
 
     // A data pack that a backup needs. In ascending order of packs, from one thread; finish() is called when there are no more.
     void add(std::shared_ptr<const PackReader> pack);
-    void add_unreadable(std::uint64_t bytes);  // one that can't be opened, or is missing (0)
-    void finish();                             // reads what is left to be read, and remembers what was checked
-    void stop() noexcept;                      // for who is left by an exception: reads no more, and remembers what was checked
+    // One that is there, but can't be opened; or that is missing.
+    void add_unreadable(const PackId& pack, std::uint32_t generation, std::uint64_t bytes);
+    void add_missing();
+    void finish();         // reads what is left to be read, and remembers what was checked
+    void stop() noexcept;  // for who is left by an exception: reads no more, and remembers what was checked
 
     Coverage coverage() const;
     std::uint64_t bytes_read() const { return data_ ? data_->bytes_read() : 0; }

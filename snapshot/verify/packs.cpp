@@ -66,6 +66,7 @@ void PackCheck::run(PackLedger& ledger, bool all_backups) {
             case PackFact::Kind::kExists:
                 current_.kind = fact.pack_kind;
                 current_.size = fact.size;
+                current_.generation = std::max(current_.generation, fact.generation);
                 break;
             case PackFact::Kind::kMentioned:
                 current_.needed = true;
@@ -146,7 +147,7 @@ void PackCheck::finish_pack() {
     open(current_.kind.value_or(layout::PackKind::kNodes));
     if (current_.pack == nullptr) {
         if (current_.opened_as == layout::PackKind::kData && !current_.went) {
-            plan_.add_unreadable(current_.size);
+            current_.kind ? plan_.add_unreadable(current_.id, current_.generation, current_.size) : plan_.add_missing();
         }
         return;
     }

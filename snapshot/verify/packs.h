@@ -45,6 +45,7 @@ private:
         bool needed = false;
         std::optional<layout::PackKind> kind;  // of an object of its id
         std::uint64_t size = 0;
+        std::uint32_t generation = 0;
         bool tried = false;
         bool went = false;                                     // with a backup that was forgotten meanwhile
         layout::PackKind opened_as = layout::PackKind::kData;  // if it was tried

@@ -163,11 +163,6 @@ class Damage(harness.Case):
         repository = self.repository_path
         pack = max(self.objects("packs", "*.pack"), key=lambda path: path.stat().st_size)
         flip(pack, pack.stat().st_size // 2)
-        self.ok("backup", self.node, repository)
-        self.run_program("verify", repository, "latest", "--data", expect=harness.DAMAGED)
-        # From now on the damage is known, and what builds on it isn't called good without a word.
-        told = self.run_program("backup", self.node, repository, expect=harness.WARNINGS)
-        self.assertIn("backup --full", told.err)
         planned = self.ok("backup", self.node, repository, "--full", "--dry-run", "--json").json
         made = self.ok("backup", self.node, repository, "--full", "--json").json
         self.assertEqual(made["parent_missing"], "--full was given")
@@ -178,6 +173,112 @@ class Damage(harness.Case):
         self.ok("restore", repository, "latest", self.mount / "healed")
         self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(self.mount / "healed")), [])
         self.assertEqual(self.ok("backup", self.node, repository, "--json").json["backup"]["parent"], made["backup"]["id"])
+
+    def largest_pack(self):
+        return max(self.objects("packs", "*.pack"), key=lambda path: path.stat().st_size)
+
+    def check_healed(self, backup):
+        """What the node still has is in the newest backup again; the one after it builds on that without a word."""
+        repository = self.repository_path
+        self.assertIn("missing or damaged", backup["parent_missing"])
+        self.assertIsNotNone(backup["backup"]["parent"])
+        self.ok("verify", repository, "latest", "--data")
+        self.number += 1
+        restored = self.mount / f"healed{self.number}"
+        self.ok("restore", repository, "latest", restored)
+        self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(restored)), [])
+        later = self.ok("backup", self.node, repository, "--json").json
+        self.assertEqual((later["parent_missing"], later["backup"]["parent"]), ("", backup["backup"]["id"]))
+
+    def test_the_next_backup_heals_what_verify_found(self):
+        """Only what lies in the damaged pack is stored again; the rest is compared."""
+        (self.node / "other").write_bytes(os.urandom(5 << 20))
+        self.wanted = compare.snapshot_of(self.node)
+        self.ok("backup", self.node, self.repository_path)
+        pack = self.largest_pack()
+        flip(pack, pack.stat().st_size // 2)
+        unnoticed = self.ok("backup", self.node, self.repository_path, "--json").json
+        self.assertEqual(unnoticed["parent_missing"], "")  # nothing of it is read
+        self.run_program("verify", self.repository_path, "latest", "--data", expect=harness.DAMAGED)
+        plan = self.run_program("backup", self.node, self.repository_path, "--dry-run", "--json", expect=harness.DONE).json
+        self.assertIn("missing or damaged", plan["parent_missing"])
+        healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
+        told = str(healed.json["warnings"])
+        self.assertIn(pack.name.split(".")[0], told)
+        self.assertIn("verify` found it damaged", told)
+        stored = healed.json["backup"]["stored_bytes"]
+        self.assertGreaterEqual(stored, pack.stat().st_size - (1 << 20))
+        self.assertLess(stored, pack.stat().st_size + (4 << 20))
+        self.assertGreaterEqual(healed.json["backup"]["referenced_bytes"], 5 << 20)
+        self.check_healed(healed.json)
+
+    def test_the_next_backup_heals_what_is_missing_or_cut_off(self):
+        for name, spoil, told in (("missing", os.unlink, "it is missing"), ("cut off", lambda path: os.truncate(path, 1 << 20), "bytes instead of"),
+                                  ("empty", lambda path: os.truncate(path, 0), "it has 0 bytes")):
+            with self.subTest(name):
+                pack = self.largest_pack()
+                spoil(pack)
+                healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
+                self.assertIn(told, str(healed.json["warnings"]))
+                self.check_healed(healed.json)
+                self.assertTrue((self.repository_path / "backups").is_dir())
+
+    def test_a_pack_of_a_forgotten_backup_is_missed(self):
+        """The manifest that listed it is gone, but the later backup needs it."""
+        first = self.ok("list", self.repository_path, "--json").json["backups"][0]["id"]
+        (self.node / "new").write_bytes(os.urandom(1 << 20))
+        self.ok("backup", self.node, self.repository_path)
+        self.ok("forget", self.repository_path, first)
+        for operation in ("forget", "prune"):
+            with self.subTest(operation):
+                if operation == "prune":
+                    self.ok("prune", self.repository_path)
+                    self.assertEqual(self.ok("backup", self.node, self.repository_path, "--json").json["parent_missing"], "")
+                self.largest_pack().unlink()
+                self.wanted = compare.snapshot_of(self.node)
+                healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
+                self.check_healed(healed.json)
+
+    def test_a_pack_that_nobody_needs_is_not_missed(self):
+        """It belonged to a backup that was forgotten, and went by hand."""
+        for path in (self.node / "large", self.node / "scattered"):
+            path.write_bytes(os.urandom(1 << 20))
+        harness.tool("rm", "-r", self.node / "files")
+        first = self.ok("list", self.repository_path, "--json").json["backups"][0]["id"]
+        old = self.objects("packs", "*.pack")
+        self.ok("backup", self.node, self.repository_path)
+        self.ok("forget", self.repository_path, first)
+        for pack in old:
+            pack.unlink()
+        self.assertEqual(self.ok("backup", self.node, self.repository_path, "--json").json["parent_missing"], "")
+
+    def test_a_missing_metadata_pack(self):
+        """The parent's tree can't be read: everything is stored anew."""
+        pack = self.objects("nodes", "*.pack")[0]
+        pack.unlink()
+        healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
+        self.assertIn("missing or damaged", str(healed.json["warnings"]))
+        self.assertEqual(healed.json["parent_missing"], "the last backup is damaged")
+        self.ok("verify", self.repository_path, "latest", "--data")
+        self.ok("restore", self.repository_path, "latest", self.mount / "healed")
+        self.assertEqual(compare.differences(self.wanted, compare.snapshot_of(self.mount / "healed")), [])
+        self.assertEqual(self.ok("backup", self.node, self.repository_path, "--json").json["parent_missing"], "")
+
+    def test_a_lost_inventory_is_made_anew(self):
+        first = self.ok("list", self.repository_path, "--json").json["backups"][0]["id"]
+        (self.node / "new").write_bytes(os.urandom(1 << 20))
+        self.ok("backup", self.node, self.repository_path)
+        self.ok("forget", self.repository_path, first)
+        inventory = self.repository_path / "inventory"
+        before = inventory.read_bytes()
+        for name, spoil in (("missing", inventory.unlink), ("flipped", lambda: flip(inventory, len(before) // 2)),
+                            ("cut off", lambda: os.truncate(inventory, 100)), ("empty", lambda: os.truncate(inventory, 0))):
+            with self.subTest(name):
+                spoil()
+                self.ok("verify", self.repository_path, "--data")
+                self.assertEqual(self.ok("backup", self.node, self.repository_path, "--json").json["parent_missing"], "")
+                self.ok("prune", self.repository_path)
+                self.assertEqual(inventory.read_bytes()[:8], b"nodesnap")
 
     def test_repository_json_is_rebuilt(self):
         for name in ("repository.json", "repository.json.copy"):

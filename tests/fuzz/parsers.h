@@ -14,6 +14,7 @@
 
 #include "snapshot/repository/check_record.h"
 #include "snapshot/repository/description.h"
+#include "snapshot/repository/inventory.h"
 #include "snapshot/repository/json_object.h"
 #include "snapshot/repository/lease_record.h"
 #include "snapshot/repository/manifest_fields.h"
@@ -300,7 +301,8 @@ inline void fuzz_pack_log(Input input) {
     tolerating_errors([&] { read(block); });
 }
 
-inline void fuzz_checks(Input input) {
+// With a header that fits what follows it.
+inline Bytes with_fitting_header(Input input) {
     Bytes bytes = aligned_copy(input);
     if (bytes.size() >= kHeaderBytes) {
         const std::span<std::byte> all = bytes;
@@ -310,6 +312,24 @@ inline void fuzz_checks(Input input) {
         store_little_endian(all, 104, payload.high);
         seal_header(all, 112);
     }
+    return bytes;
+}
+
+inline void fuzz_inventory(Input input) {
+    const Bytes bytes = with_fitting_header(input);
+    for (const Input& given : {input, Input(bytes)}) {
+        const StoredInventory stored = parse_inventory(given, sample_uuid());
+        must(stored.flaw.empty() == stored.inventory.has_value(), "something is believed of an inventory that is damaged");
+        if (stored.inventory && stored.replaceable) {
+            const Bytes again = encode_inventory(sample_uuid(), *stored.inventory);
+            must(std::equal(again.begin() + kHeaderBytes, again.end(), given.begin() + kHeaderBytes, given.end()),
+                 "an inventory changes when it is encoded again");
+        }
+    }
+}
+
+inline void fuzz_checks(Input input) {
+    const Bytes bytes = with_fitting_header(input);
     for (const Input& given : {input, Input(bytes)}) {
         const std::uint8_t first_byte = sample_pack(1).bytes[0];
         const CheckRecord record = parse_check_record(given, sample_uuid(), first_byte);
@@ -341,6 +361,7 @@ inline constexpr std::array kParsers = {
     Parser{"session_fuzz", fuzz_session},
     Parser{"pack_log_fuzz", fuzz_pack_log},
     Parser{"checks_fuzz", fuzz_checks},
+    Parser{"inventory_fuzz", fuzz_inventory},
 };
 
 }  // namespace nodesnap::test

@@ -175,6 +175,10 @@ inline std::vector<Seed> seeds_of(const std::string& parser) {
                 {"two", encode_check_record(sample_uuid(), first_byte,
                                             {{sample_pack(1), 0, false, 1'700'000'000}, {sample_pack(1 + 256), 2, true, 1'700'000'000}})}};
     }
+    if (parser == "inventory_fuzz") {
+        return {{"empty", encode_inventory(sample_uuid(), {})},
+                {"two", encode_inventory(sample_uuid(), {7, {{sample_pack(1), 1U << 27, 0}, {sample_pack(2), 0, 3}}})}};
+    }
     if (parser == "pack_fuzz") {
         return pack_seeds();
     }

@@ -41,6 +41,8 @@ void expect_equal(const Manifest& a, const Manifest& b) {
     EXPECT_EQ(a.tree.count, b.tree.count);
     EXPECT_EQ(a.root_ino, b.root_ino);
     EXPECT_EQ(a.packs, b.packs);
+    EXPECT_EQ(a.pack_bytes, b.pack_bytes);
+    EXPECT_EQ(a.avoided_packs, b.avoided_packs);
     EXPECT_EQ(a.totals, b.totals);
 }
 
@@ -63,11 +65,23 @@ TEST(Manifest, OfAnEmptyTreeAndOfManyPacksComesBack) {
     manifest.packs.clear();
     for (std::uint32_t i = 0; i < 100'000; ++i) {
         manifest.packs.push_back(sample_pack(i));
+        manifest.pack_bytes.push_back(std::uint64_t{i} << 20);
     }
+    manifest.avoided_packs = {sample_pack(1), sample_pack(2)};
     Damages damages;
     const Bytes object = encode_manifest(sample_uuid(), manifest);
     EXPECT_EQ(object.size() % 8192, 0U);
     expect_equal(*decode(object, damages), manifest);
+}
+
+TEST(Manifest, LengthsOfMorePacksThanItHasAndAvoidedOnesOutOfOrderAreRefused) {
+    Damages damages;
+    Manifest manifest = sample_manifest();
+    manifest.pack_bytes.resize(manifest.packs.size() + 1);
+    EXPECT_THROW(decode(encode_manifest(sample_uuid(), manifest), damages), Error);
+    manifest = sample_manifest();
+    manifest.avoided_packs = {sample_pack(2), sample_pack(1)};
+    EXPECT_THROW(decode(encode_manifest(sample_uuid(), manifest), damages), Error);
 }
 
 TEST(Manifest, AnyFlippedBitIsReportedAndCostsNothing) {

@@ -1,4 +1,4 @@
-#include "snapshot/prune/use_marks.h"
+#include "snapshot/repository/use_marks.h"
 
 #include "platform/interrupt.h"
 #include "snapshot/repository/map_diff.h"
@@ -6,12 +6,8 @@
 
 namespace nodesnap {
 
-void UseMarks::add(const Manifest& backup) {
-    // What it wrote itself is its own, whether or not anything in it is referred to.
-    for (const PackId& pack : backup.packs) {
-        ledger_.mentioned(pack);
-    }
-    TreeDiff diff(repository_.nodes(), last_, backup.tree);
+void UseMarks::add(const TreeRoot& tree) {
+    TreeDiff diff(repository_.nodes(), last_, tree);
     diff.watch_after([this](const SegmentRef& node) { add_node(node); });
     for (TreeChange change; diff.next(change);) {
         interrupt::throw_if_interrupted();
@@ -29,7 +25,7 @@ void UseMarks::add(const Manifest& backup) {
                 break;
         }
     }
-    last_ = backup.tree;
+    last_ = tree;
 }
 
 void UseMarks::add_inode(const std::optional<Bytes>& before, const Bytes& after) {
@@ -53,12 +49,12 @@ void UseMarks::add_node(const SegmentRef& node) {
     run.pack = node.pack;
     run.first = node.number;
     run.count = 1;
-    ledger_.used(run);
+    used_(run);
 }
 
 void UseMarks::add_run(const Run& run) {
     if (run.flags == Run::kNone) {
-        ledger_.used(run);
+        used_(run);
     }
 }
 

@@ -1,0 +1,124 @@
+#include "snapshot/repository/pack_stock.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "snapshot/repository/layout.h"
+
+namespace nodesnap {
+namespace {
+
+bool before(const InventoryEntry& entry, const PackId& pack) {
+    return entry.pack < pack;
+}
+
+// Sorts them; of several with one id the first counts.
+void sort_by_pack(std::vector<InventoryEntry>& entries) {
+    std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.pack < b.pack; });
+    const auto same = [](const auto& a, const auto& b) { return a.pack == b.pack; };
+    entries.erase(std::unique(entries.begin(), entries.end(), same), entries.end());
+}
+
+std::vector<InventoryEntry> list_packs(Target& target) {
+    std::vector<InventoryEntry> present;
+    for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
+        target.list(folder, [&](const ObjectEntry& entry) {
+            if (const auto name = layout::parse_pack(entry.name)) {
+                present.push_back({name->id, entry.size, name->generation});
+            }
+        });
+    }
+    std::sort(present.begin(), present.end(), [](const auto& a, const auto& b) { return a.generation > b.generation; });
+    sort_by_pack(present);
+    return present;
+}
+
+// What a compaction or a repair wrote anew has a length of its own.
+bool is_as_it_should_be(const InventoryEntry* present, const InventoryEntry& wanted) {
+    return present != nullptr && (wanted.bytes == 0 || present->generation != wanted.generation || present->bytes == wanted.bytes);
+}
+
+}  // namespace
+
+const InventoryEntry* PackStock::find(const PackId& pack) const {
+    const auto found = std::lower_bound(present.begin(), present.end(), pack, before);
+    return found != present.end() && found->pack == pack ? &*found : nullptr;
+}
+
+PackStock take_stock(const Repository& repository) {
+    StoredInventory stored = load_inventory(repository.target(), repository.info().uuid);
+    const std::uint64_t inventoried = stored.inventory ? stored.inventory->sequence : 0;
+    std::vector<InventoryEntry> wanted = stored.inventory ? std::move(stored.inventory->packs) : std::vector<InventoryEntry>();
+    PackStock stock;
+    repository.for_each_backup_backwards([&](const BackupEntry& entry) {
+        stock.last_sequence = std::max(stock.last_sequence, entry.name.sequence);
+        // The last of those that the inventory knows may have got packs since, by merging.
+        if (entry.name.sequence < inventoried) {
+            return false;
+        }
+        stock.backups_not_inventoried += entry.name.sequence > inventoried ? 1 : 0;
+        for (std::size_t i = 0; entry.manifest && i < entry.manifest->packs.size(); ++i) {
+            const auto& bytes = entry.manifest->pack_bytes;
+            wanted.push_back({entry.manifest->packs[i], i < bytes.size() ? bytes[i] : 0, 0});
+        }
+        return true;
+    });
+    sort_by_pack(wanted);
+    stock.present = list_packs(repository.target());
+    for (const InventoryEntry& entry : wanted) {
+        if (!is_as_it_should_be(stock.find(entry.pack), entry)) {
+            stock.lost.push_back(entry);
+        }
+    }
+    return stock;
+}
+
+void store_inventory(const Repository& repository, const Lease& lease, const PackStock& stock) {
+    const std::set<SessionId> unfinished = repository.unfinished_sessions();
+    Inventory inventory;
+    inventory.sequence = stock.last_sequence;
+    inventory.packs = stock.lost;
+    for (const InventoryEntry& entry : stock.present) {
+        if (!unfinished.contains(entry.pack.session())) {
+            inventory.packs.push_back(entry);
+        }
+    }
+    sort_by_pack(inventory.packs);  // of what is cut off, what it should be
+    if (inventory.packs.size() > kInventoryLimit) {
+        return;
+    }
+    try {
+        const StoredInventory stored = load_inventory(repository.target(), repository.info().uuid);
+        lease.check();
+        if (stored.replaceable) {
+            repository.target().swap(layout::kInventory, stored.version, encode_inventory(repository.info().uuid, inventory));
+        }
+        fault::step("inventory.stored");
+    } catch (const Error& error) {
+        if (error.status() == ExitStatus::kLocked) {
+            throw;
+        }
+    }
+}
+
+std::vector<std::uint64_t> sizes_of(const Repository& repository, std::span<const PackId> packs) {
+    std::vector<std::uint64_t> sizes;
+    sizes.reserve(packs.size());
+    for (const PackId& pack : packs) {
+        std::uint64_t bytes = 0;
+        for (const layout::PackKind kind : {layout::PackKind::kData, layout::PackKind::kNodes}) {
+            if (const auto object = repository.target().open(layout::pack({kind, pack, 0}))) {
+                bytes = object->size();
+                break;
+            }
+        }
+        sizes.push_back(bytes);
+    }
+    return sizes;
+}
+
+}  // namespace nodesnap

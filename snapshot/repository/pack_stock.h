@@ -1,0 +1,32 @@
+// PackStock: which of the packs that a repository should have are there, and as long as they were written. From a listing, the inventory
+// and the manifests that are newer than that: nothing is read of the packs themselves. Memory: 32 bytes for each pack.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "snapshot/repository/inventory.h"
+#include "snapshot/repository/repository.h"
+
+namespace nodesnap {
+
+struct PackStock {
+    std::vector<InventoryEntry> present;  // in ascending order; the highest generation of each
+    std::vector<InventoryEntry> lost;     // in ascending order, as they should be: missing, or of another length
+    std::uint64_t last_sequence = 0;      // of the backups
+    std::size_t backups_not_inventoried = 0;
+
+    const InventoryEntry* find(const PackId& pack) const;  // among those present
+};
+// Packs that nobody needs any more, and that another than prune removed, are lost too.
+PackStock take_stock(const Repository& repository);
+
+// Makes it the inventory, for backups up to `last_sequence`. What can't be written is no error: then more manifests are read next time.
+void store_inventory(const Repository& repository, const Lease& lease, const PackStock& stock);
+
+// How long each of these packs is, as it was first written; 0 for one that isn't there so.
+std::vector<std::uint64_t> sizes_of(const Repository& repository, std::span<const PackId> packs);
+
+}  // namespace nodesnap
