@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 
-from . import dataset
+from . import dataset, incremental
 from .measure import measure
 from .storage import drop_caches, run, sync_file_system
 
@@ -32,10 +32,11 @@ class Chain:
 
     def case(self, backups, deadline):
         """Returns {"steps": [(changed bytes, Cost)], "sizes": {backups in the chain: bytes of the repository}, "node_bytes", "restores": [(label, Cost)],
-        "prunes": [(label, Cost, repository bytes before, after)], "lost": (changed bytes, Cost), "lost_stored": bytes}. No backup is begun after `deadline` once there are two."""
+        "prunes": [(label, Cost, repository bytes before, after)], "large": (changed bytes, Cost, stored bytes), "lost": (changed bytes, Cost), "lost_stored": bytes}. No backup is begun after `deadline` once there are two."""
         try:
             self._begin()
             self._steps(backups, deadline)
+            self._large_step()
             self.result["node_bytes"] = dataset.describe(self.node)[1]
             self._restores_and_prunes()
             self._lost_parent()
@@ -94,6 +95,16 @@ class Chain:
             if len(steps) % WINDOW == 0:
                 print(f"  {len(steps):5} backups, the last {WINDOW} in {sum(cost.seconds for _, cost in steps[-WINDOW:]):.1f} s", flush=True)
         sizes[len(steps)] = self._size()
+
+    def _large_step(self):
+        """One more, after the change of the case incremental: of the same share of the node."""
+        before = self._size()
+        table = incremental.TABLE_BYTES * os.path.getsize(self.node / "pages.db") >> 30
+        changed = incremental.change(self.node, table, self.random)
+        self._cold(self.source, self.target)
+        cost = self._run(self.contender.again(self.node, self.store), self.source, self.target)
+        self.result["large"] = (changed, cost, self._size() - before)
+        self._say("one more, after a larger change", cost)
 
     def _restores_and_prunes(self):
         self._restore("newest of all, unmerged", self.store)
@@ -199,9 +210,12 @@ def ratios(result):
     grown, changed = result["sizes"][len(steps)] - result["sizes"][0], sum(changed for changed, _ in steps)
     fresh = next(cost for label, cost in result["restores"] if label.startswith("fresh")).seconds
     lost_changed, lost = result["lost"]
+    large_changed, large, large_stored = result["large"]
     return [f"the last {len(late)} took {sum(cost.seconds for _, cost in late) / sum(cost.seconds for _, cost in early):.2f} times as long as the first {len(early)}",
             *(f"the {name} read {part[0][1].read_bytes / part[0][0]:.2f} and wrote {part[0][1].written_bytes / part[0][0]:.2f} of the bytes that changed"
               for name, part in (("1st", first), ("last", last))),
+            f"one more, after the change of the case incremental, read {large.read_bytes / large_changed:.2f}, wrote {large.written_bytes / large_changed:.2f} "
+            f"and stored {large_stored / large_changed:.2f} of it",
             f"the repository grew by {grown / changed:.2f} of them",
             *(f"restored at {fresh / cost.seconds:.2f} of the speed of a fresh backup ({label})" for label, cost in result["restores"] if not label.startswith("fresh")),
             f"without the parent's snapshot {lost.written_bytes / lost_changed:.2f} of the bytes that changed were written, {result['lost_stored'] / lost_changed:.2f} stored",
@@ -214,7 +228,10 @@ def table(result):
     before, after = sizes[0], sizes[len(steps)]
     changed = sum(changed for changed, _ in steps)
     lost_changed, lost = result["lost"]
+    large_changed, large, large_stored = result["large"]
     return [f"{len(steps)} backups after the first; the repository grew from {before / 2**20:.0f} to {after / 2**20:.0f} MiB, by {(after - before) / 2**20:.0f} MiB "
             f"for {changed / 2**20:.0f} MiB that changed. A last backup, whose parent's snapshot was deleted by hand, took {lost.seconds:.2f} s, read {lost.read_bytes / 2**20:.0f} MiB and wrote "
-            f"{lost.written_bytes / 2**20:.1f} MiB for {lost_changed / 2**20:.1f} MiB that changed.", "",
+            f"{lost.written_bytes / 2**20:.1f} MiB for {lost_changed / 2**20:.1f} MiB that changed. One more than these, after the change of the case incremental ({large_changed / 2**20:.1f} MiB), "
+            f"took {large.seconds:.2f} s, read {large.read_bytes / 2**20:.1f} MiB ({large.read_bytes / large_changed:.2f} of the change), wrote {large.written_bytes / 2**20:.1f} MiB ({large.written_bytes / large_changed:.2f}) "
+            f"and stored {large_stored / 2**20:.1f} MiB ({large_stored / large_changed:.2f}).", "",
             *_steps_table(steps, sizes), "", *_restores_table(result), "", *_prunes_table(result)]

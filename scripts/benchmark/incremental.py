@@ -71,12 +71,16 @@ class Incremental:
             run("btrfs", "subvolume", "delete", node)
 
     def _change(self, node):
-        """A hundredth of the pages of the file that is updated in place, and new tables of the store. The same for all."""
-        source = random.Random(1)
-        path = node / "pages.db"
-        changed = rewrite_pages(path, os.path.getsize(path) // PAGE // 100, source)
-        table = int(TABLE_BYTES * self.size_factor)
-        for number in range(TABLES):
-            (node / "store" / f"90000{number}.sst").write_bytes(source.randbytes(table))
-        sync_file_system(node)
-        self.changed_bytes = changed + TABLES * table
+        """The same for all."""
+        self.changed_bytes = change(node, int(TABLE_BYTES * self.size_factor), random.Random(1))
+
+
+def change(node, table_bytes, source):
+    """A hundredth of the pages of the file that is updated in place, and new tables of the store. Returns the bytes that changed."""
+    path = node / "pages.db"
+    changed = rewrite_pages(path, os.path.getsize(path) // PAGE // 100, source)
+    (node / "store").mkdir(exist_ok=True)
+    for number in range(TABLES):
+        (node / "store" / f"90000{number}.sst").write_bytes(source.randbytes(table_bytes))
+    sync_file_system(node)
+    return changed + TABLES * table_bytes
