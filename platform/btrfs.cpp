@@ -16,6 +16,7 @@
 #include <cstring>
 #include <memory>
 
+#include "platform/btrfs_search.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/file.h"
@@ -216,6 +217,19 @@ std::string subvolume_path(int fd, std::uint64_t id) {
     check(btrfs_util_subvolume_path_fd(fd, id, &path), "find the path of the subvolume", std::to_string(id));
     const std::unique_ptr<char, decltype(&std::free)> owned(path, &std::free);
     return path;
+}
+
+std::optional<std::uint64_t> find_subvolume(int fd, const RawUuid& uuid) {
+    // The UUID is the key, in two halves; the items are ids, of which one is the rule.
+    ItemKey key{0, BTRFS_UUID_KEY_SUBVOL, 0};
+    std::memcpy(&key.objectid, uuid.data(), sizeof(key.objectid));
+    std::memcpy(&key.offset, uuid.data() + sizeof(key.objectid), sizeof(key.offset));
+    TreeSearch search(fd, key, key, 0, "the subvolumes' UUIDs", kSearchBufferBytes, BTRFS_UUID_TREE_OBJECTID);
+    Item item;
+    if (!search.next(item)) {
+        return std::nullopt;
+    }
+    return search.read<std::uint64_t>(item);
 }
 
 std::string find_mounted(const std::string& file_system_uuid) {

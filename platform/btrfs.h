@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,9 @@ FileDescriptor open_top_level(const std::string& path);
 // The path of the subvolume with this id from the top level, without leading '/'; "" for the top level. `fd` is any directory of the file
 // system.
 std::string subvolume_path(int fd, std::uint64_t id);
+// The id of the subvolume with this UUID, wherever it lies; nullopt if there is none. `fd` is any directory of the file system. Needs
+// CAP_SYS_ADMIN.
+std::optional<std::uint64_t> find_subvolume(int fd, const RawUuid& uuid);
 // A mount point of the btrfs with this UUID, "" if none is visible.
 std::string find_mounted(const std::string& file_system_uuid);
 

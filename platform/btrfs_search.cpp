@@ -36,8 +36,8 @@ std::string descriptor_name(int fd) {
 }
 
 TreeSearch::TreeSearch(int subvolume, const ItemKey& first, const ItemKey& last, std::uint64_t min_transid, std::string path,
-                       std::size_t buffer_bytes)
-    : subvolume_(subvolume), next_(first), last_(last), min_transid_(min_transid), path_(std::move(path)) {
+                       std::size_t buffer_bytes, std::uint64_t tree_id)
+    : subvolume_(subvolume), tree_id_(tree_id), next_(first), last_(last), min_transid_(min_transid), path_(std::move(path)) {
     allocate(buffer_bytes);
 }
 
@@ -52,7 +52,7 @@ int TreeSearch::search_once() {
     auto* const arguments = reinterpret_cast<btrfs_ioctl_search_args_v2*>(buffer_.get());
     std::memset(arguments, 0, sizeof(*arguments));
     btrfs_ioctl_search_key& key = arguments->key;
-    key.tree_id = 0;  // that of the descriptor
+    key.tree_id = tree_id_;
     key.min_objectid = next_.objectid;
     key.min_type = next_.type;
     key.min_offset = next_.offset;

@@ -41,9 +41,9 @@ public:
     // Items from `first` to `last` inclusive, in ascending order. `subvolume` is any file or directory of the subvolume, opened for
     // reading, and must stay open. Leaves that were written before the transaction `min_transid` are skipped by the kernel, with whole
     // subtrees of such; a leaf that was written since returns its old items too. The buffer grows, up to 1 MiB, for an item that doesn't
-    // fit.
+    // fit. `tree_id`: another tree of the file system than the subvolume's.
     TreeSearch(int subvolume, const ItemKey& first, const ItemKey& last, std::uint64_t min_transid, std::string path,
-               std::size_t buffer_bytes = kSearchBufferBytes);
+               std::size_t buffer_bytes = kSearchBufferBytes, std::uint64_t tree_id = 0);
 
     bool next(Item& item);  // false at the end
     // No item before `key` is wanted any more. Items that aren't in the buffer yet aren't even asked for.
@@ -66,7 +66,8 @@ private:
     void allocate(std::size_t bytes);
 
     int subvolume_;
-    ItemKey next_;  // nothing before it is wanted
+    std::uint64_t tree_id_;  // 0: that of the descriptor
+    ItemKey next_;           // nothing before it is wanted
     ItemKey last_;
     std::uint64_t min_transid_;
     std::string path_;

@@ -12,6 +12,7 @@
 #include "platform/host.h"
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/backup/left_elsewhere.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
 #include "snapshot/overlap.h"
@@ -396,6 +397,7 @@ private:
                 backend_->drop(entry);
             }
         }
+        remove_parent_elsewhere(repository_, *backend_, session_.id, report_);
     }
 
     void throw_if_taken_over() {

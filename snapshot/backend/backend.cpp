@@ -70,4 +70,8 @@ bool remove_left_snapshot(const std::string& backend, const std::string& path) {
     return backend != "btrfs" || remove_left_btrfs_snapshot(path);
 }
 
+std::string remove_snapshot_elsewhere(const SnapshotProof& proof) {
+    return proof.backend == "btrfs" ? remove_btrfs_snapshot_elsewhere(proof) : "";
+}
+
 }  // namespace nodesnap

@@ -57,6 +57,8 @@ public:
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
     virtual std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) = 0;
+    // Where a backup's snapshot of that name is looked for; empty where there are none.
+    virtual std::string path_of(const std::string& name) const = 0;
     // Whether the node directory has become what it is from what that snapshot shows by changes alone, as far as can be proved. Not if it
     // was replaced since by what is older, a clone of an earlier snapshot say: the dates of what lies there would tell of no change then.
     virtual bool precedes(const Snapshot& snapshot) const = 0;
@@ -86,5 +88,8 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
 // file system isn't mounted. Nothing is done if it isn't one of ours any more: only read-only subvolumes with the name of a snapshot of
 // nodesnap's are ever removed.
 bool remove_left_snapshot(const std::string& backend, const std::string& path);
+// Removes, durably, the snapshot that a backup proves, wherever on its file system it lies by now: that of a node directory that was moved
+// isn't where its backend looks. Empty if it has gone, or is an operator's; otherwise why it stays, in a few words.
+std::string remove_snapshot_elsewhere(const SnapshotProof& proof);
 
 }  // namespace nodesnap

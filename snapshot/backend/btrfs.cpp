@@ -223,6 +223,8 @@ public:
         return nullptr;
     }
 
+    std::string path_of(const std::string& name) const override { return place_->folder() + "/" + naming_.on_disk(name, true); }
+
     bool precedes(const Snapshot& snapshot) const override {
         const btrfs::SubvolumeInfo earlier = static_cast<const BtrfsSnapshot&>(snapshot).info();
         const btrfs::SubvolumeInfo now = btrfs::subvolume_info(place_->subvolume());
@@ -384,6 +386,39 @@ bool remove_left_btrfs_snapshot(const std::string& path) {
         remove_durably(folder.get(), name, path);
     }
     return true;
+}
+
+std::string remove_btrfs_snapshot_elsewhere(const SnapshotProof& proof) {
+    const std::string mounted = btrfs::find_mounted(proof.file_system_uuid);
+    if (mounted.empty()) {
+        return "its file system isn't mounted here";
+    }
+    const FileDescriptor top_level = btrfs::open_top_level(mounted);
+    const FileDescriptor top = open_at(top_level.get(), ".", O_RDONLY | O_DIRECTORY);
+    const auto id = btrfs::find_subvolume(top.get(), proof.subvolume_uuid.bytes);
+    if (!id) {
+        return "";
+    }
+    const std::string path = btrfs::subvolume_path(top.get(), *id);
+    const std::size_t slash = path.rfind('/');
+    const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+    if (!is_temporary_snapshot_name(name)) {
+        return "";
+    }
+    const FileDescriptor folder = open_long(top.get(), slash == std::string::npos ? "." : path.substr(0, slash), O_RDONLY | O_DIRECTORY);
+    FileDescriptor snapshot = open_snapshot(folder.get(), name);
+    if (!snapshot) {
+        return "";  // writable: an operator's by now
+    }
+    const btrfs::SubvolumeInfo now = btrfs::subvolume_info(snapshot.get());
+    if (now.uuid != proof.subvolume_uuid.bytes || now.otransid != proof.otransid || now.ctransid != proof.ctransid) {
+        return "it isn't what it was";
+    }
+    if (entry::lock_exclusive(snapshot.get()) != 0) {
+        return "somebody uses it";
+    }
+    remove_durably(folder.get(), name, proof.path, std::move(snapshot));
+    return "";
 }
 
 }  // namespace nodesnap

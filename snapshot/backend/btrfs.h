@@ -14,5 +14,7 @@ std::unique_ptr<SnapshotBackend> make_btrfs_backend(const std::string& node_dire
                                                     const BackendOptions& options, std::string reason);
 // As remove_left_snapshot().
 bool remove_left_btrfs_snapshot(const std::string& path);
+// As remove_snapshot_elsewhere().
+std::string remove_btrfs_snapshot_elsewhere(const SnapshotProof& proof);
 
 }  // namespace nodesnap

@@ -1,6 +1,7 @@
 """Incremental backups on btrfs: whatever was changed, each backup is what the node was; and it costs what was changed."""
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -256,6 +257,61 @@ class Incremental(harness.Case):
             # Nothing differs from what is stored.
             self.assertLess(result["backup"]["stored_bytes"], 64 << 10, harm)
             self.assert_restores(repository, node, mount, message=harm)
+
+    def snapshots_below(self, mount):
+        return [line.split(" path ", 1)[1] for line in harness.tool("btrfs", "subvolume", "list", "-s", mount).splitlines()]
+
+    def test_a_moved_node_leaves_no_snapshot_behind(self):
+        mount = self.file_system("btrfs", 1024)
+        for place in ("old", "new/deep"):
+            (mount / place).mkdir(parents=True)
+        repository = self.repository()
+        node = self.subvolume(mount / "old" / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        self.backup(node, repository)
+        own = self.ok("snapshot", "create", node, "mine", "--json").json["path"]
+        moved = mount / "new" / "deep" / "node"
+        steps = (
+            ("another directory", lambda: node.rename(moved), moved, ()),
+            ("another name", lambda: moved.rename(moved.with_name("renamed")), moved.with_name("renamed"), ()),
+            ("its parent's name", lambda: (mount / "new").rename(mount / "newer"), mount / "newer" / "deep" / "renamed", ()),
+            ("another snapshot directory", lambda: None, mount / "newer" / "deep" / "renamed", ("--snapshot-dir", mount / "kept")),
+        )
+        for what, move, place, options in steps:
+            with self.subTest(what=what):
+                move()
+                made = self.ok("backup", place, repository, "--adopt-node", *options, "--json").json
+                self.assertEqual([mount / path for path in self.snapshots_below(mount) if path != os.path.relpath(own, mount)],
+                                 [mount.joinpath(*os.path.relpath(made["snapshot_path"], mount).split("/"))])
+        self.assertTrue(os.path.isdir(own), "an operator's own")
+
+    def test_where_a_moved_node_has_left_its_snapshot_is_told_once(self):
+        first, second = self.file_system("btrfs", 512), self.file_system("btrfs", 512)
+        repository = self.repository()
+        node = self.subvolume(first / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        left = self.backup(node, repository)["snapshot_path"]
+        copied = self.subvolume(second / "node")
+        harness.tool("cp", "-a", node / "file", copied)
+        told = self.run_program("backup", copied, repository, "--adopt-node", expect=harness.WARNINGS)
+        self.assertIn(left, told.err)
+        self.assertIn("btrfs subvolume delete", told.err)
+        self.assertTrue(os.path.isdir(left))
+        self.ok("backup", copied, repository)
+        # Where the node is gone it is removed, on another file system too.
+        third = self.file_system("btrfs", 512)
+        moved = self.subvolume(third / "node")
+        harness.tool("cp", "-a", copied / "file", moved)
+        harness.tool("btrfs", "subvolume", "delete", copied)
+        self.ok("backup", moved, repository, "--adopt-node")
+        self.assertEqual(self.snapshots_below(second), [])
+        # The host has lost sight of it.
+        moved.rename(third / "elsewhere")
+        (snapshot,) = (third / ".nodesnap").iterdir()
+        holder = os.open(snapshot, os.O_RDONLY)
+        fcntl.flock(holder, fcntl.LOCK_SH)
+        self.assertIn("somebody uses it", self.run_program("backup", third / "elsewhere", repository, "--adopt-node", expect=harness.WARNINGS).err)
+        os.close(holder)
 
     def test_two_repositories_have_a_parent_each(self):
         mount = self.file_system("btrfs", 1024)

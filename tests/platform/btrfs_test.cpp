@@ -166,5 +166,17 @@ TEST_F(BtrfsTest, PathsAndMountsOfSubvolumesAreFound) {
     EXPECT_EQ(find_mounted("00000000-0000-0000-0000-000000000000"), "");
 }
 
+TEST_F(BtrfsTest, ASubvolumeIsFoundByItsUuidWhereverItLies) {
+    fs::create_directory(*this / "folder");
+    subvolume(*this / "folder/s");
+    const SubvolumeInfo info = subvolume_info(directory(*this / "folder/s").get());
+    const FileDescriptor top = directory(mount_->path());
+    EXPECT_EQ(find_subvolume(top.get(), info.uuid), info.id);
+    fs::rename(*this / "folder/s", *this / "moved");
+    EXPECT_EQ(find_subvolume(top.get(), info.uuid), info.id);
+    delete_subvolume(top.get(), "moved");
+    EXPECT_EQ(find_subvolume(top.get(), info.uuid), std::nullopt);
+}
+
 }  // namespace
 }  // namespace nodesnap::btrfs
