@@ -57,6 +57,8 @@ public:
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
     virtual std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) = 0;
+    // Why find() has none of that name, as the end of a sentence that begins with the snapshot. Empty if nothing of that name is there.
+    virtual std::string flaw_of(const std::string& name, const SnapshotProof& proof) = 0;
     // Where a backup's snapshot of that name is looked for; empty where there are none.
     virtual std::string path_of(const std::string& name) const = 0;
     // Whether the node directory has become what it is from what that snapshot shows by changes alone, as far as can be proved. Not if it

@@ -223,6 +223,26 @@ public:
         return nullptr;
     }
 
+    std::string flaw_of(const std::string& name, const SnapshotProof& proof) override {
+        const FileDescriptor folder = place_->open_folder(false);
+        for (const bool temporary : {true, false}) {
+            const std::string on_disk = naming_.on_disk(name, temporary);
+            if (!folder || !stat_at(folder.get(), on_disk)) {
+                continue;
+            }
+            const FileDescriptor found(std::max(try_open_long(folder.get(), on_disk, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), -1));
+            if (!found || !btrfs::is_subvolume(found.get())) {
+                return "was replaced by what is no snapshot";
+            }
+            const btrfs::SubvolumeInfo now = btrfs::subvolume_info(found.get());
+            if (now.uuid != proof.subvolume_uuid.bytes || now.otransid != proof.otransid) {
+                return "was replaced by another one";
+            }
+            return now.read_only && now.ctransid == proof.ctransid ? "can't be opened" : "was made writable";
+        }
+        return "";
+    }
+
     std::string path_of(const std::string& name) const override { return place_->folder() + "/" + naming_.on_disk(name, true); }
 
     bool precedes(const Snapshot& snapshot) const override {

@@ -113,6 +113,7 @@ public:
         return std::make_unique<LiveDirectory>(node_directory_, excludes_, accept_inconsistent_, SnapshotEntry{name, "", 0, temporary});
     }
     std::unique_ptr<Snapshot> find(const std::string&, const SnapshotProof&) override { return nullptr; }
+    std::string flaw_of(const std::string&, const SnapshotProof&) override { return ""; }
     std::string path_of(const std::string&) const override { return ""; }
     bool precedes(const Snapshot&) const override { return false; }
     std::vector<SnapshotEntry> list() override { return {}; }

@@ -1,8 +1,12 @@
 #include "snapshot/backup/parent.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <set>
+#include <vector>
 
 #include "platform/file.h"
+#include "snapshot/backend/snapshot_name.h"
 
 namespace nodesnap {
 
@@ -15,6 +19,56 @@ std::string snapshot_name(const Repository& repository, const SessionId& session
     return session.hex() + snapshot_suffix(repository);
 }
 
+namespace {
+
+std::string last_part(const std::string& path) {
+    return path.substr(path.rfind('/') + 1);
+}
+
+// A backup into a copy of the repository goes on from the same snapshot, and drops it for its own.
+bool is_of_a_copy(const SnapshotEntry& entry, const Repository& repository, const std::set<std::string>& names) {
+    const std::vector<SessionRecord> sessions = repository.sessions();
+    return entry.temporary && entry.name.ends_with(snapshot_suffix(repository)) && !names.contains(entry.name) &&
+           std::none_of(sessions.begin(), sessions.end(),
+                        [&](const SessionRecord& session) { return snapshot_name(repository, session.id) == entry.name; });
+}
+
+// `names`: of the snapshots of all backups that can be read.
+std::string why_not_since(const Manifest& last, const Repository& repository, SnapshotBackend& backend,
+                          const std::set<std::string>& names) {
+    if (backend.name() == "none") {
+        return "without a snapshot nothing tells what has changed";
+    }
+    if (last.proof.file_system_uuid != backend.file_system_uuid()) {
+        return "the last backup was of another file system";
+    }
+    if (last.proof.backend == "none") {
+        return "the last backup was made without a snapshot";
+    }
+    if (last.proof.path.empty()) {
+        return "the last backup kept no snapshot (--drop-snapshot)";
+    }
+    const std::string name = snapshot_name(repository, last.id);
+    const std::string flaw = backend.flaw_of(name, last.proof);
+    if (!flaw.empty()) {
+        return "the last backup's snapshot " + flaw;
+    }
+    const std::string path = backend.path_of(name);
+    if (last.proof.path != path && last.proof.path != without_temporary(path)) {
+        // Snapshots are named after the node directory's path.
+        const bool same_node = without_temporary(last_part(last.proof.path)) == without_temporary(last_part(path));
+        return same_node ? "the last backup's snapshot is in another directory (" + last.proof.path + "), see --snapshot-dir"
+                         : "the node directory has moved since the last backup, whose snapshot stayed behind";
+    }
+    const std::vector<SnapshotEntry> entries = backend.list();
+    if (std::any_of(entries.begin(), entries.end(), [&](const SnapshotEntry& entry) { return is_of_a_copy(entry, repository, names); })) {
+        return "the last backup's snapshot is gone: a backup into a copy of this repository has dropped it";
+    }
+    return "the last backup's snapshot is gone: dropped by nodesnap snapshot trim, or removed";
+}
+
+}  // namespace
+
 BackupParent no_parent() {
     BackupParent none;
     none.missing = "--full was given";
@@ -24,10 +78,12 @@ BackupParent no_parent() {
 BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only) {
     BackupParent parent;
     const std::string file_system = backend.file_system_uuid();
-    bool any = false;
     bool replaced = false;
+    std::set<std::string> names;  // of the backups' snapshots
     repository.for_each_backup_backwards([&](const BackupEntry& entry) {
-        any = true;
+        if (entry.manifest) {
+            names.insert(snapshot_name(repository, entry.manifest->id));
+        }
         if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
             return true;
         }
@@ -56,16 +112,12 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
     if (parent.changed_since) {
         return parent;
     }
-    if (!any) {
-        parent.missing = "it is the first backup";
-    } else if (replaced) {
+    if (replaced) {
         parent.missing = "the node directory was replaced since the last backup (by a rollback, or a restore?)";
-    } else if (parent.compared && !parent.same_file_system) {
-        parent.missing = "the node directory was on another file system at the last backup";
-    } else if (backend.name() == "none") {
-        parent.missing = "there are no snapshots to tell what has changed";
+    } else if (parent.compared) {
+        parent.missing = why_not_since(*parent.compared, repository, backend, names);
     } else {
-        parent.missing = "no earlier backup's snapshot is there to tell what has changed (removed, or dropped by nodesnap snapshot trim?)";
+        parent.missing = names.empty() ? "it is the first backup" : "no earlier backup is complete";
     }
     return parent;
 }

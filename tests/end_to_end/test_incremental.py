@@ -313,6 +313,59 @@ class Incremental(harness.Case):
         self.assertIn("somebody uses it", self.run_program("backup", third / "elsewhere", repository, "--adopt-node", expect=harness.WARNINGS).err)
         os.close(holder)
 
+    def test_why_everything_is_read_is_told(self):
+        mount = self.file_system("btrfs", 1024)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repository = self.repository()
+        copy = self.scratch / "copy"
+
+        def snapshot():
+            (found,) = (mount / ".nodesnap").iterdir()
+            return found
+
+        def writable():
+            harness.tool("btrfs", "property", "set", "-f", snapshot(), "ro", "false")
+
+        def replaced():
+            path = snapshot()
+            harness.tool("btrfs", "subvolume", "delete", path)
+            harness.tool("btrfs", "subvolume", "snapshot", "-r", node, path)
+
+        def copied():
+            harness.tool("cp", "-a", repository, copy)
+            self.ok("backup", node, copy)
+
+        def moved():
+            node.rename(mount / "moved")
+
+        cases = (
+            ("it is the first backup", lambda: None, node, ()),
+            ("made without a snapshot", lambda: self.backup(node, repository, "--snapshot", "none"), node, ()),
+            ("(--drop-snapshot)", lambda: self.backup(node, repository, "--drop-snapshot"), node, ()),
+            ("nothing tells", lambda: None, node, ("--snapshot", "none")),
+            ("made writable", writable, node, ()),
+            ("replaced by another one", replaced, node, ()),
+            ("copy of this repository", copied, node, ()),
+            ("snapshot trim, or removed", lambda: self.ok("snapshot", "trim", node, "--max-age", "0s", "--repository", repository), node, ()),
+            ("see --snapshot-dir", lambda: None, node, ("--snapshot-dir", mount / "kept")),
+            ("has moved since", moved, mount / "moved", ("--adopt-node",)),
+        )
+        for wanted, cause, place, options in cases:
+            with self.subTest(wanted=wanted):
+                if wanted in ("made without a snapshot", "(--drop-snapshot)"):
+                    self.ok("snapshot", "trim", node, "--max-age", "0s", "--repository", repository)
+                cause()
+                if "--adopt-node" not in options:
+                    self.assertIn(wanted, self.backup(place, repository, *options, "--dry-run")["parent_missing"])
+                self.assertIn(wanted, self.backup(place, repository, *options)["parent_missing"])
+                if wanted == "nothing tells" or options[:1] == ("--snapshot-dir",):
+                    self.backup(place, repository)
+                if wanted == "made writable":  # it is the operator's now
+                    for path in (mount / ".nodesnap").iterdir():
+                        if path.is_dir() and "false" in harness.tool("btrfs", "property", "get", path, "ro"):
+                            harness.tool("btrfs", "subvolume", "delete", path)
+
     def test_two_repositories_have_a_parent_each(self):
         mount = self.file_system("btrfs", 1024)
         node = self.subvolume(mount / "node")

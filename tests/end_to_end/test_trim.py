@@ -71,7 +71,7 @@ class Trim(harness.Case):
         for number in range(1000):
             (self.node / f"fill{number}").unlink(missing_ok=True)
         made = self.ok("backup", self.node, first, "--json").json
-        self.assertIn("no earlier backup's snapshot is there", made["parent_missing"])
+        self.assertIn("the last backup's snapshot is gone", made["parent_missing"])
         self.assertIn("snapshot trim", made["parent_missing"])
         self.assertEqual(len(self.snapshots()), 2)
 
