@@ -8,6 +8,7 @@
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/drain/drain_plan.h"
 #include "snapshot/overlap.h"
+#include "snapshot/restore/place.h"
 #include "snapshot/scratch.h"
 
 namespace nodesnap {
@@ -16,6 +17,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     const ExcludeRules excludes(options.excludes);
     const auto backend = choose_backend(options.node_directory, excludes, options.backend);
     refuse_overlap(repository.target(), options.node_directory, excludes);
+    refuse_unfinished(options.node_directory);
     refuse_nothing_left(options.node_directory, excludes);
     BackupParent parent = options.full ? no_parent() : find_parent(repository, *backend);
     const FileDescriptor source = open_path(options.node_directory, O_RDONLY | O_DIRECTORY);

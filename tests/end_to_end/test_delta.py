@@ -392,7 +392,9 @@ class Delta(harness.Case):
                     found = (node / "CURRENT").read_bytes()  # the one or the other, whole
                     self.assertEqual(len(os.listdir(node / "files")), 20 if found.endswith(b"1\n") else 21)
                 elif result.status == -9 and step not in ("restore.inspected", "restore.placed", "restore.staged", "file.synced", "file.renamed"):
-                    self.run_program("backup", node, repository, "--snapshot", "none", expect=harness.REFUSED)
+                    for dry in ([], ["--dry-run"]):
+                        refused = self.run_program("backup", node, repository, "--snapshot", "none", *dry, expect=harness.REFUSED)
+                        self.assertIn("holds an unfinished restore", refused.err)
                     self.assertFalse((node / "CURRENT").exists(), f"{step}: a gate file is there")
                 self.ok("restore", repository, wanted, node, "--delta", *options)
                 self.assert_same(full, node)
