@@ -4,51 +4,43 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "platform/btrfs.h"
 #include "platform/directory_stream.h"
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/mount.h"
+#include "snapshot/shell_word.h"
 
 namespace nodesnap {
 namespace {
 
-constexpr std::size_t kNamed = 5;  // in one message; the operator meets the others on the next try
+constexpr std::size_t kNamed = 5;      // in one message
+constexpr std::size_t kOptions = 100;  // in one hint, each to be pasted into a shell with the others
 
-void refuse_found(const std::vector<std::string>& found, const char* what, const std::string& node_directory) {
+std::string named(const std::vector<std::string>& found, const std::string& what) {
     if (found.empty()) {
-        return;
+        return "";
     }
-    std::string names;
-    std::string options;
+    std::string text = (found.size() == 1 ? "a " + what : what + "s") + " at ";
     for (std::size_t i = 0; i < std::min(found.size(), kNamed); ++i) {
-        names += (i == 0 ? "" : ", ") + found[i] + "/";
-        options += " " + exclude_option_of(found[i]);
+        text += (i == 0 ? "" : ", ") + found[i] + "/";
     }
-    if (found.size() > kNamed) {
-        names += " and " + std::to_string(found.size() - kNamed) + " more";
-    }
-    const bool one = found.size() == 1;
-    throw Error::refused("the node directory " + node_directory + " holds " + (one ? "a " : "") + what + (one ? "" : "s") + " at " + names +
-                             ", which a snapshot would not include",
-                         std::string("exclude ") + (one ? "it" : "them") + " with" + options + ", or back " + (one ? "it" : "them") +
-                             " up as " + (one ? "its own node" : "nodes of their own"));
+    return text + (found.size() > kNamed ? " and " + std::to_string(found.size() - kNamed) + " more" : "");
 }
 
-}  // namespace
-
-void refuse_nested(const std::string& node_directory, const ExcludeRules& excludes) {
+std::vector<std::string> nested_subvolumes(const std::string& node_directory, const ExcludeRules& excludes) {
     std::vector<std::string> found;
     if (btrfs::is_btrfs(node_directory)) {
-        for (std::string& nested : btrfs::nested_subvolumes_below(node_directory)) {
-            if (!excludes.matches_tree(nested, true)) {
-                found.push_back(std::move(nested));
-            }
-        }
+        found = btrfs::nested_subvolumes_below(node_directory);
+        std::erase_if(found, [&](const std::string& nested) { return excludes.matches_tree(nested, true); });
     }
-    refuse_found(found, "nested subvolume", node_directory);
-    found.clear();
+    return found;
+}
+
+std::vector<std::string> nested_mounts(const std::string& node_directory, const ExcludeRules& excludes) {
+    std::vector<std::string> found;
     const std::size_t prefix = node_directory == "/" ? 1 : node_directory.size() + 1;
     for (const Mount& mount : mounts_below(node_directory)) {
         std::string relative = mount.mount_point.substr(prefix);
@@ -57,8 +49,41 @@ void refuse_nested(const std::string& node_directory, const ExcludeRules& exclud
             found.push_back(std::move(relative));
         }
     }
+    std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
-    refuse_found(found, "mount", node_directory);
+    return found;
+}
+
+// All of them at once, so that one more try is enough.
+std::string exclude_hint(const std::vector<std::string>& found, const std::string& node_directory) {
+    const bool one = found.size() == 1;
+    std::string options;
+    for (std::size_t i = 0; i < std::min(found.size(), kOptions); ++i) {
+        options += " " + exclude_option_of(found[i]);
+    }
+    std::string others;
+    if (found.size() > kOptions) {
+        const std::string directory = shell_word(node_directory);
+        others = " (and " + std::to_string(found.size() - kOptions) + " more: `btrfs subvolume list -o " + directory +
+                 "` and `findmnt --submounts " + directory + "` list them; a pattern may cover many, and --exclude-from takes a file)";
+    }
+    return std::string("exclude ") + (one ? "it" : "them") + " with" + options + others + ", or back " + (one ? "it" : "them") + " up as " +
+           (one ? "its own node" : "nodes of their own");
+}
+
+}  // namespace
+
+void refuse_nested(const std::string& node_directory, const ExcludeRules& excludes) {
+    const std::vector<std::string> subvolumes = nested_subvolumes(node_directory, excludes);
+    const std::vector<std::string> mounts = nested_mounts(node_directory, excludes);
+    std::vector<std::string> found;
+    std::set_union(subvolumes.begin(), subvolumes.end(), mounts.begin(), mounts.end(), std::back_inserter(found));
+    if (!found.empty()) {
+        throw Error::refused("the node directory " + node_directory + " holds " + named(subvolumes, "nested subvolume") +
+                                 (subvolumes.empty() || mounts.empty() ? "" : ", and ") + named(mounts, "mount") +
+                                 ", which a snapshot would not include",
+                             exclude_hint(found, node_directory));
+    }
 }
 
 void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& excludes) {

@@ -1,6 +1,7 @@
 """What comes back is what was there: content, attributes, links, holes, on every file system, by the judgement of tools that aren't nodesnap."""
 
 import os
+import shlex
 import subprocess
 
 import compare
@@ -147,6 +148,21 @@ class Fidelity(harness.Case):
         self.assertIn("inner", result.err)
         self.assertIn("--exclude", result.err)
         self.ok("backup", node, repository, "--exclude", "/inner")
+
+    def test_one_hint_excludes_all_that_is_nested(self):
+        mount = self.file_system("btrfs", 256)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(b"x")
+        for number in range(23):
+            self.subvolume(node / f"inner {number}")
+        (node / "mounted").mkdir()
+        harness.tool("mount", "-t", "tmpfs", "none", node / "mounted")
+        self.stack.callback(harness.tool, "umount", node / "mounted")
+        repository = self.repository()
+        result = self.run_program("backup", node, repository, expect=harness.REFUSED)
+        self.assertIn("and 18 more", result.err)
+        hint = result.err.split("exclude them with ", 1)[1].split(", or back", 1)[0]
+        self.ok("backup", node, repository, *shlex.split(hint))
 
 
 if __name__ == "__main__":
