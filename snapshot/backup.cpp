@@ -363,6 +363,7 @@ private:
         result_.parent_missing = parent_.missing;
         result_.io_fallback_reason = drained_.io_fallback_reason;
         result_.audited_bytes = drained_.audited_bytes;
+        result_.audited_all = options_.audit && parent_.missing.empty();
         result_.resumed_bytes = drained_.resumed_bytes;
         try {
             if (options_.keep_snapshot) {

@@ -49,6 +49,7 @@ struct BackupResult {
     std::chrono::nanoseconds total_time{0};
     std::string io_fallback_reason;      // empty while io_uring was used
     std::uint64_t audited_bytes = 0;     // that were compared with the source although nothing called them changed
+    bool audited_all = false;            // that was taken over (--audit), and nothing differed
     std::uint64_t cleared_sessions = 0;  // remains of dead backups that were removed
 };
 

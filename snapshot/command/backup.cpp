@@ -164,6 +164,15 @@ std::string built_on(const BackupResult& result) {
            printable_text(result.parent_missing) + "\n";
 }
 
+// Of --audit. What differed is a warning, and everything was read then.
+std::string audited(const BackupResult& result) {
+    return "  audited: " +
+           (result.audited_all
+                ? human_bytes(result.audited_bytes) + " were compared with the snapshot, all that wasn't called changed; nothing differed"
+                : std::string("nothing was taken over without reading it")) +
+           "\n";
+}
+
 std::string went_on_with(const BackupResult& result) {
     if (result.resumed) {
         return "  went on with the backup of that time, which was cut off; " + human_bytes(result.resumed_bytes) +
@@ -174,7 +183,7 @@ std::string went_on_with(const BackupResult& result) {
                                          : "  a backup that was cut off was cleared up: " + printable_text(result.resume_refused) + "\n";
 }
 
-void print_summary(std::ostream& out, const BackupResult& result) {
+void print_summary(std::ostream& out, const BackupResult& result, bool audits) {
     const Manifest& manifest = result.manifest;
     const Manifest::Totals& totals = manifest.totals;
     out << "backup " << manifest.id.hex() << (manifest.damaged ? " is made, but incomplete" : " is made") << '\n'
@@ -183,8 +192,8 @@ void print_summary(std::ostream& out, const BackupResult& result) {
         << "  " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
         << human_bytes(totals.stored_bytes) << '\n'
-        << built_on(result) << "  drained in " << human_duration(result.drain_time) << " at " << human_rate(rate_of(result)) << "; "
-        << human_duration(result.total_time) << " in all\n";
+        << built_on(result) << (audits ? audited(result) : "") << "  drained in " << human_duration(result.drain_time) << " at "
+        << human_rate(rate_of(result)) << "; " << human_duration(result.total_time) << " in all\n";
     if (totals.unreadable_files != 0) {
         out << "  unreadable files: " << totals.unreadable_files << '\n';
     }
@@ -211,6 +220,7 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.member("resume_refused", result.resume_refused);
     document.member("parent_missing", result.parent_missing);
     document.member("audited_bytes", result.audited_bytes);
+    document.member("audited_all", result.audited_all);
     document.member("drain_seconds", std::chrono::duration<double>(result.drain_time).count());
     document.member("total_seconds", std::chrono::duration<double>(result.total_time).count());
     document.member("bytes_per_second", rate_of(result));
@@ -292,7 +302,7 @@ ExitStatus run(Call& call) {
     if (call.json()) {
         write_result(call.document(), result);
     } else if (!call.options().flag("quiet")) {
-        print_summary(call.out(), result);
+        print_summary(call.out(), result, options.audit);
     }
     return result.manifest.damaged ? ExitStatus::kWarnings : ExitStatus::kDone;
 }

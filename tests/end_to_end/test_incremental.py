@@ -366,6 +366,18 @@ class Incremental(harness.Case):
                         if path.is_dir() and "false" in harness.tool("btrfs", "property", "get", path, "ro"):
                             harness.tool("btrfs", "subvolume", "delete", path)
 
+    def test_an_audit_is_told(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(8 << 20))
+        repository = self.repository()
+        self.assertIn("audited: nothing was taken over", self.ok("backup", node, repository, "--audit").out)
+        self.assertIn("audited: 8.0 MiB were compared", self.ok("backup", node, repository, "--audit").out)
+        told = self.ok("backup", node, repository, "--audit", "--json").json
+        self.assertEqual((told["audited_bytes"], told["audited_all"]), (8 << 20, True))
+        self.assertNotIn("audited", self.ok("backup", node, repository).out)
+        self.assertFalse(self.backup(node, repository)["audited_all"])
+
     def test_two_repositories_have_a_parent_each(self):
         mount = self.file_system("btrfs", 1024)
         node = self.subvolume(mount / "node")
