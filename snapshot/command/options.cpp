@@ -93,7 +93,9 @@ po::parsed_options parse_arguments(const OptionSet& set, const po::options_descr
         return parsed;
     } catch (const po::unknown_option& error) {
         const std::string name = error.get_option_name();
-        throw Error::usage("unknown option " + name, suggestion(without_dashes(name), set.names(), "--"));
+        const std::string meant = suggestion(without_dashes(name), set.names(), "--");
+        throw Error::usage("unknown option " + name,
+                           meant.empty() ? "a name or pattern that begins with '-' goes behind --, as in: -- -rf" : meant);
     } catch (const po::error& error) {
         throw Error::usage(error.what());
     }

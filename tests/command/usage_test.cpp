@@ -54,6 +54,17 @@ TEST_F(Usage, UnknownOptionsAreSuggestedANeighbour) {
     EXPECT_TRUE(has(outcome.err, "--skip-unreadable")) << outcome.err;
 }
 
+TEST_F(Usage, WhatBeginsWithADashIsAnOperandBehindTwo) {
+    for (const char* command : {"find", "show", "dump", "restore", "forget", "diff"}) {
+        const Outcome outcome = run({command, "a", "-rf"});
+        EXPECT_EQ(outcome.status, 2);
+        EXPECT_TRUE(has(outcome.err, "goes behind --")) << command << ": " << outcome.err;
+    }
+    const std::string place = scratch_ / "repository";
+    EXPECT_EQ(run({"init", place, "--node", "n1"}).status, 0);
+    EXPECT_EQ(run({"find", place, "--", "-rf"}).status, 0);
+}
+
 TEST_F(Usage, AbbreviatedOptionsAreNotGuessed) {
     EXPECT_EQ(run({"backup", "a", "b", "--lim", "1M"}).status, 2);
     EXPECT_EQ(run({"verify", "a", "--dat"}).status, 2);
