@@ -5,6 +5,7 @@
 #include "io/units.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/repository/layout.h"
 
 namespace nodesnap::command {
 namespace {
@@ -16,7 +17,8 @@ void declare(OptionSet& options) {
 
 struct Summary {
     std::uint64_t backups = 0, incomplete = 0, damaged = 0;
-    std::uint64_t stored_bytes = 0;
+    std::uint64_t stored_bytes = 0;       // in packs, as they are now
+    std::uint64_t made_stored_bytes = 0;  // by the backups that are there, when each was made
     std::optional<Manifest> last_good;
     LeaseState lease;
     std::vector<SessionRecord> unfinished;
@@ -42,13 +44,17 @@ Summary summarize(const Repository& repository, Report& report) {
             warn_of_damaged(report, entry);
             return;
         }
-        summary.stored_bytes += entry.manifest->totals.stored_bytes;
+        summary.made_stored_bytes += entry.manifest->totals.stored_bytes;
         if (entry.manifest->damaged) {
             ++summary.incomplete;
         } else {
             summary.last_good = entry.manifest;
         }
     });
+    for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
+        repository.target().list(
+            folder, [&](const ObjectEntry& entry) { summary.stored_bytes += layout::parse_pack(entry.name) ? entry.size : 0; });
+    }
     summary.lease = inspect_lease(repository.target(), repository.info().uuid);
     summary.unfinished = repository.sessions();
     summary.free_bytes = repository.target().free_bytes();
@@ -90,6 +96,7 @@ void write(JsonWriter& document, const Repository& repository, const Summary& su
     document.member("incomplete", summary.incomplete);
     document.member("damaged", summary.damaged);
     document.member("stored_bytes", summary.stored_bytes);
+    document.member("made_stored_bytes", summary.made_stored_bytes);
     if (summary.free_bytes) {
         document.member("free_bytes", *summary.free_bytes);
     } else {

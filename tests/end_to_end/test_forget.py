@@ -102,6 +102,27 @@ class Forget(harness.Case):
         self.ok("verify", self.repo, "--data")
         self.ok("backup", self.node, self.repo)
 
+    def test_status_tells_what_is_stored_now(self):
+        node, repository = self.node, self.repo
+
+        def stored():
+            status = self.ok("status", repository, "--json").json
+            packs = [path for folder in ("packs", "nodes") for path in (repository / folder).rglob("*.pack")]
+            self.assertEqual(status["stored_bytes"], sum(path.stat().st_size for path in packs))
+            return status
+
+        for _ in range(3):
+            (node / "file").write_bytes(os.urandom(8 << 20))
+            self.ok("backup", node, repository)
+        before = stored()
+        self.assertGreater(before["stored_bytes"], 24 << 20)
+        self.ok("forget", repository, "--keep-last", "1", "--allow-mass-expire")
+        forgotten = stored()
+        self.assertEqual(forgotten["stored_bytes"], before["stored_bytes"])
+        self.assertLess(forgotten["made_stored_bytes"], 10 << 20)
+        self.ok("prune", repository)
+        self.assertLess(stored()["stored_bytes"], 10 << 20)
+
 
 if __name__ == "__main__":
     harness.main()
