@@ -76,6 +76,9 @@ public:
         };
         repository_.for_each_backup([&](const BackupEntry& entry) {
             require_rewritable(repository_, entry);
+            if (options_.without.contains(entry.manifest->id)) {
+                return;
+            }
             add(*entry.manifest);
             ++result_.backups;
         });
@@ -226,7 +229,7 @@ private:
 
 PruneResult plan_prune(const Repository& repository, const PruneOptions& options, Report& report, Progress& progress) {
     Pruner pruner(repository, options, report, progress);
-    pruner.mark(plan_merge(repository, options.merge, progress));
+    pruner.mark(plan_merge(repository, options.merge, progress, options.without));
     pruner.sweep([](const std::vector<std::string>&) {});
     pruner.result().kept_bytes += pruner.result().merged_bytes;
     return pruner.result();

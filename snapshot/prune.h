@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 #include "io/progress.h"
@@ -18,6 +19,7 @@ struct PruneOptions {
     std::uint64_t limit_bytes_per_second = 0;  // of what is read and written of data, together; 0: no cap
     MergeWhen merge = MergeWhen::kAffordable;  // write the fragmented parts of the newest backup's files anew first
     std::string scratch_directory;             // for what doesn't fit in memory; empty: the default one
+    std::set<SessionId> without;               // plan_prune(): backups that count as forgotten
 };
 
 struct PruneResult {

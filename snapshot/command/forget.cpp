@@ -28,7 +28,7 @@ void declare(OptionSet& options) {
     options.value("keep-yearly", "N", "the same for years");
     options.value("keep-within", "DURATION", "keep all that aren't older than the newest backup by more than this, as in 30d");
     options.list("keep-tag", "TAG[,TAG]...", "keep all with this tag, or with all of these (may be repeated: or with those)");
-    options.flag("dry-run", "only tell what would be kept, and why, and what removed");
+    options.flag("dry-run", "only tell what would be kept, and why, and what removed; with --prune, also what that would give back");
     options.flag("prune", "then give back the space that no backup needs, as \"nodesnap prune\" does");
     options.flag("allow-mass-expire", "remove more than half of the backups at once if that comes of it");
     options.flag("allow-newest", "with BACKUP: remove the newest good backup if it is named");
@@ -158,6 +158,22 @@ ForgetResult forget(Call& call, Repository& repository, const ForgetOptions& opt
     return result;
 }
 
+// What --prune would do after it.
+std::optional<PruneResult> planned_prune(Call& call, const Repository& repository, const ForgetPlan& plan) {
+    if (!call.options().flag("prune")) {
+        return std::nullopt;
+    }
+    PruneOptions options = prune_options(call.options());
+    for (const ForgetPlan::Backup& backup : plan.backups) {
+        if (backup.reasons.empty()) {
+            options.without.insert(backup.facts.id);
+        }
+    }
+    Progress progress;
+    const ProgressLine line(progress, call.streams().err, call.shows_progress());
+    return plan_prune(repository, options, call.report(), progress);
+}
+
 ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     ForgetOptions options;
@@ -177,13 +193,11 @@ ExitStatus run(Call& call) {
     check_request(options);
     const bool dry_run = call.options().flag("dry-run");
     Repository repository = open_repository(call, place);
-    if (dry_run && call.options().flag("prune")) {
-        throw Error::usage("--dry-run doesn't tell what --prune would give back", "\"nodesnap prune --dry-run\" tells what it would now");
-    }
     std::optional<PruneResult> pruned;
     ForgetResult result;
     if (dry_run) {
         result.plan = plan_forget(repository, options, call.report());
+        pruned = planned_prune(call, repository, result.plan);
     } else {
         result = forget(call, repository, options, lease_settings, pruned);
         call.done("what is to be removed is removed");
@@ -204,7 +218,7 @@ ExitStatus run(Call& call) {
     } else if (!call.options().flag("quiet")) {
         print(call, result.plan, options, dry_run);
         if (pruned) {
-            call.out() << prune_text(*pruned, false);
+            call.out() << prune_text(*pruned, dry_run);
         }
     }
     return result.plan.unreadable != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;

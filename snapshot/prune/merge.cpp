@@ -29,10 +29,10 @@ constexpr std::uint64_t kSpareBytes = 64U << 20;  // for metadata, and for what 
 constexpr std::uint64_t kAffordableShare = 4;     // a quarter of the free space
 
 // The newest that is good, if its manifest may be replaced.
-std::optional<BackupRevisions> newest_backup(const Repository& repository) {
+std::optional<BackupRevisions> newest_backup(const Repository& repository, const std::set<SessionId>& without = {}) {
     std::optional<Manifest> newest;
     repository.for_each_backup_backwards([&](const BackupEntry& entry) {
-        if (entry.manifest && !entry.manifest->damaged) {
+        if (entry.manifest && !entry.manifest->damaged && !without.contains(entry.manifest->id)) {
             newest = entry.manifest;
         }
         return !newest;
@@ -300,8 +300,8 @@ private:
 
 }  // namespace
 
-MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& progress) {
-    const auto revisions = when == MergeWhen::kNever ? std::nullopt : newest_backup(repository);
+MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& progress, const std::set<SessionId>& without) {
+    const auto revisions = when == MergeWhen::kNever ? std::nullopt : newest_backup(repository, without);
     if (!revisions) {
         return {};
     }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 
 #include "io/progress.h"
 #include "io/throttle.h"
@@ -30,8 +31,8 @@ struct MergeResult {
     std::optional<Manifest> superseded;
 };
 
-// What run_merge() would write anew.
-MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& progress);
+// What run_merge() would write anew, were the backups `without` forgotten.
+MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& progress, const std::set<SessionId>& without = {});
 // Nothing where nothing is fragmented, or the backup's manifest has to be repaired first. What can't be read is left as it is, with a
 // warning. So is everything where the target hasn't enough space, and while a backup that was cut off builds on it; without a warning if
 // it was only to be merged where that is affordable. Dead sessions must have been cleared up.

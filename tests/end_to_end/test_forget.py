@@ -102,6 +102,20 @@ class Forget(harness.Case):
         self.ok("verify", self.repo, "--data")
         self.ok("backup", self.node, self.repo)
 
+    def test_a_dry_run_tells_what_a_prune_would_give_back_then(self):
+        for number in range(4):
+            (self.node / "file").write_bytes(os.urandom((number + 1) << 20))
+            (self.node / f"kept {number}").write_bytes(os.urandom(100_000 << number))
+            self.ok("backup", self.node, self.repo)
+        command = ("forget", self.repo, "--keep-last", "1", "--allow-mass-expire", "--prune", "--json")
+        before = sorted((path, path.stat().st_size) for path in self.repo.rglob("*") if path.is_file())
+        told = self.ok(*command, "--dry-run").json
+        self.assertEqual(sorted((path, path.stat().st_size) for path in self.repo.rglob("*") if path.is_file()), before)
+        self.assertIn("would", self.ok(*command[:-1], "--dry-run").out.splitlines()[-2])
+        done = self.ok(*command).json
+        self.assertGreater(told["pruned"]["removed_bytes"] + told["pruned"]["rewriting_freed_bytes"], 5 << 20)
+        self.assertEqual(told["pruned"], done["pruned"])
+
     def test_status_tells_what_is_stored_now(self):
         node, repository = self.node, self.repo
 
