@@ -158,7 +158,7 @@ class Moved(harness.Case):
         self.assertIn(f"differs from backup {parent['id']}", out)
         out = self.ok("backup", moved, repository, "--adopt-node").out
         self.assertIn(f"compared with backup {parent['id']}", out)
-        self.assertIn("the node directory was on another file system at the last backup", out)
+        self.assertIn("the last backup was of another file system", out)
         totals = self.backups(repository)[-1]
         self.assert_stores(self.bytes_below(moved / "older", False), {"backup": totals}, moved)
         self.assert_restores(repository, moved, wanted)
@@ -201,7 +201,7 @@ class Moved(harness.Case):
         self.assertTrue([path for path, number in now.items() if number in numbers.values() and numbers[path] != number], "no number was given anew")
         wanted = compare.named_below(node)
         made = self.backup(node, repository)
-        self.assertEqual(made["parent_missing"], "there are no snapshots to tell what has changed")
+        self.assertEqual(made["parent_missing"], "without a snapshot nothing tells what has changed")
         self.assert_stores(0, made, node)
         self.assert_restores(repository, node, wanted)
 
