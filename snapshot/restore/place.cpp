@@ -175,6 +175,9 @@ void match_content(RestorePlace& place, const RestoreState& wanted) {
 
 void require_empty(const RestorePlace& place, const Repository& repository, const Manifest& backup) {
     const bool inside = place.kind == RestorePlace::Kind::kMountRoot;
+    if (!inside) {
+        refuse_unfinished(place.destination);  // it isn't merely in the way
+    }
     const bool moving = inside && place.left && place.left->phase == RestoreState::Phase::kPlacing;
     const auto found = first_entry(place.destination, [&](const std::string& name) {
         return name == kLostAndFound || (inside && name == kInsideName) ||

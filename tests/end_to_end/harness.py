@@ -4,6 +4,7 @@ Each test file is a program of its own that ctest runs; the programs to test com
 SYNTHETIC_MAP).
 """
 
+import collections
 import contextlib
 import ctypes
 import json
@@ -171,6 +172,20 @@ class Case(unittest.TestCase):
     def finish(self, child):
         out, err = child.communicate(timeout=DEADLINE)
         return Result(child.args, child.returncode, out.decode(errors="surrogateescape"), err.decode(errors="surrogateescape"))
+
+    def steps_of(self, name, *arguments):
+        """The steps that a run passes, in order, with the number of times each."""
+        listing = self.scratch / "steps"
+        listing.unlink(missing_ok=True)
+        self.ok(name, *arguments, program=FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
+        return collections.Counter(listing.read_text().split())
+
+    @staticmethod
+    def kills(steps):
+        """Each step at its first, a middle and its last time."""
+        for step, times in steps.items():
+            for nth in sorted({1, (times + 1) // 2, times}):
+                yield step, nth
 
     def repository(self, name="repository", node="node1"):
         path = self.scratch / name

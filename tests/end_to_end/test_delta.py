@@ -1,6 +1,5 @@
 """restore --delta: whatever an existing directory holds, it becomes what a full restore gives, and only what differs is written."""
 
-import collections
 import errno
 import os
 import random
@@ -10,19 +9,14 @@ import signal
 import compare
 import harness
 from changes import Changes
+from delta_case import DeltaCase, random_seed
 from torture import Torture
 
 ROUNDS = int(os.environ.get("NODESNAP_MODEL_ROUNDS", "4"))
 CHANGES = 60
 
 
-def random_seed():
-    seed = int(os.environ.get("NODESNAP_SEED", random.SystemRandom().randrange(1 << 32)))
-    print(f"seed {seed}")
-    return seed
-
-
-class Delta(harness.Case):
+class Delta(DeltaCase):
     def full(self, repository, backup, place):
         self.ok("restore", repository, backup, place)
         return compare.snapshot_of(place, with_allocation=False)
@@ -30,14 +24,6 @@ class Delta(harness.Case):
     def delta(self, repository, backup, node, *options, expect=harness.DONE):
         result = self.run_program("restore", repository, backup, node, "--delta", "--json", *options, expect=expect)
         return result.json if result.status == harness.DONE else result
-
-    def assert_same(self, wanted, node, message=""):
-        lines = compare.differences(wanted, compare.snapshot_of(node, with_allocation=False))
-        self.assertEqual(lines, [], message + "\n".join(lines[:40]))
-
-    def assert_tidy(self, node):
-        left = [name for name in os.listdir(node.parent) + os.listdir(node) if "nodesnap-" in name]
-        self.assertEqual(left, [])
 
     @staticmethod
     def remove(path):
@@ -95,32 +81,6 @@ class Delta(harness.Case):
         self.model("btrfs", "subvolume", "--in-place", basis="in place")
 
     # --- what is written
-
-    def node_with_files(self, place):
-        place.mkdir(exist_ok=True)
-        (place / "files").mkdir()
-        for number in range(20):
-            (place / "files" / f"sst{number}").write_bytes(os.urandom(1 << 20))
-        with open(place / "pages", "wb") as file:
-            file.write(os.urandom(16 << 20))
-            file.truncate(64 << 20)
-        (place / "CURRENT").write_bytes(b"MANIFEST-1\n")
-        return place
-
-    def spoil(self, node):
-        with open(node / "pages", "r+b") as file:
-            for page in range(100):
-                file.seek(page * 160 * 1024)
-                file.write(os.urandom(4096))
-            file.seek(40 << 20)
-            file.write(os.urandom(1 << 20))  # to be a hole again
-        (node / "files" / "sst3").unlink()
-        (node / "files" / "sst4").write_bytes(b"short")
-        (node / "files" / "new").mkdir()
-        (node / "files" / "new" / "file").write_bytes(os.urandom(100_000))
-        os.rename(node / "files" / "sst5", node / "files" / "sst5.moved")
-        os.link(node / "files" / "sst6", node / "files" / "link")
-        (node / "CURRENT").write_bytes(b"MANIFEST-2\n")
 
     @staticmethod
     def data_bytes(path):
@@ -358,31 +318,12 @@ class Delta(harness.Case):
 
     # --- killed
 
-    def steps_of(self, *arguments):
-        listing = self.scratch / "steps"
-        listing.unlink(missing_ok=True)
-        self.ok("restore", *arguments, program=harness.FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
-        return collections.Counter(listing.read_text().split())
-
-    def backed_up_twice(self, kind, layout):
-        """The node as its second backup has it, the repository, the first backup's id, and what that holds."""
-        mount = self.file_system(kind, 2048)
-        node = self.node_with_files(self.subvolume(mount / "node") if layout == "subvolume" else mount / "node")
-        repository = self.repository()
-        backup_options = () if kind == "btrfs" else ("--snapshot", "none")
-        self.ok("backup", node, repository, *backup_options)
-        wanted = self.backups(repository)[0]["id"]
-        full = compare.snapshot_of(node, with_allocation=False)
-        self.spoil(node)
-        self.ok("backup", node, repository, *backup_options)
-        return node, repository, wanted, full
-
     def killed_at_each_step(self, kind, layout, *options):
         node, repository, wanted, full = self.backed_up_twice(kind, layout)
-        steps = self.steps_of(repository, wanted, node, "--delta", *options)
+        steps = self.steps_of("restore", repository, wanted, node, "--delta", *options)
         self.assert_same(full, node)
         self.assertGreater(len(steps), 4)
-        for step, nth in ((step, nth) for step, times in steps.items() for nth in sorted({1, (times + 1) // 2, times})):
+        for step, nth in self.kills(steps):
             with self.subTest(step=step, nth=nth):
                 self.ok("restore", repository, "latest", node, "--delta", *options)
                 result = self.run_program("restore", repository, wanted, node, "--delta", *options, program=harness.FAULTS,

@@ -1,6 +1,5 @@
 """SIGKILL at every step: earlier backups stay whole, no half-made one is seen, and the next one works and clears up."""
 
-import collections
 import itertools
 import os
 
@@ -27,19 +26,6 @@ class Killed(harness.Case):
     def add_file(node):
         """Something to read and store: what is stored already isn't stored again."""
         (node / f"fresh{len(os.listdir(node))}").write_bytes(os.urandom(100_000))
-
-    def steps_of(self, name, *arguments):
-        """The steps that a run passes, in order, with the number of times each."""
-        listing = self.scratch / "steps"
-        listing.unlink(missing_ok=True)
-        self.ok(name, *arguments, program=harness.FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
-        return collections.Counter(listing.read_text().split())
-
-    def kills(self, steps):
-        """Each step at its first, a middle and its last time."""
-        for step, times in steps.items():
-            for nth in sorted({1, (times + 1) // 2, times}):
-                yield step, nth
 
     def killed(self, step, nth, name, *arguments):
         result = self.run_program(name, *arguments, program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": f"{step}:{nth}"})
