@@ -13,6 +13,7 @@
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/left_elsewhere.h"
+#include "snapshot/backup/left_snapshot.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
 #include "snapshot/overlap.h"
@@ -88,7 +89,7 @@ private:
     void clear_up() {
         progress_.phase = "clearing up after an unfinished backup";
         result_.cleared_sessions = repository_.clear_sessions(
-            lease_, [this](const SessionRecord& left) { return remove_snapshot_of(left); },
+            lease_, [this](const SessionRecord& left) { return remove_snapshot_left_by(left, repository_, *backend_, report_); },
             draft_ ? std::optional(draft_->id) : std::nullopt);
         if (draft_) {
             take_over_unfinished();
@@ -118,27 +119,6 @@ private:
         draft_.reset();
         snapshot_.reset();
         parent_ = {};
-    }
-
-    // What can't be removed is no reason to do without a new backup.
-    SnapshotRemains remove_snapshot_of(const SessionRecord& left) {
-        // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's.
-        const bool noted = !left.snapshot_path.empty();
-        const std::string shown = noted ? "the snapshot " + left.snapshot_path : "a snapshot named \"" + snapshot_name(left.id) + "\"";
-        try {
-            const bool reached =
-                noted ? remove_left_snapshot(left.snapshot_backend, left.snapshot_path) : backend_->name() == left.snapshot_backend;
-            backend_->remove_temporary(snapshot_name(left.id));
-            if (reached) {
-                return SnapshotRemains::kNone;
-            }
-            report_.warn(shown + ", which an unfinished backup may have left, is out of reach: mount its file system and run the next " +
-                         "backup of the same directory" + (noted ? "" : " with --snapshot " + left.snapshot_backend) + " to remove it");
-            return SnapshotRemains::kOutOfReach;
-        } catch (const Error& error) {
-            report_.warn(shown + ", which an unfinished backup left, stays until the next backup tries again: " + error.message());
-            return SnapshotRemains::kStuck;
-        }
     }
 
     std::string snapshot_name(const SessionId& session) const { return nodesnap::snapshot_name(repository_, session); }

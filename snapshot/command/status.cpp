@@ -3,9 +3,9 @@
 #include <optional>
 
 #include "io/units.h"
+#include "snapshot/backup/stored_damage.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
-#include "snapshot/repository/layout.h"
 
 namespace nodesnap::command {
 namespace {
@@ -18,6 +18,7 @@ void declare(OptionSet& options) {
 struct Summary {
     std::uint64_t backups = 0, incomplete = 0, damaged = 0;
     std::uint64_t stored_bytes = 0;       // in packs, as they are now
+    StoredDamage lost;                    // of what the last good backup needs
     std::uint64_t made_stored_bytes = 0;  // by the backups that are there, when each was made
     std::optional<Manifest> last_good;
     LeaseState lease;
@@ -51,9 +52,16 @@ Summary summarize(const Repository& repository, Report& report) {
             summary.last_good = entry.manifest;
         }
     });
-    for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
-        repository.target().list(
-            folder, [&](const ObjectEntry& entry) { summary.stored_bytes += layout::parse_pack(entry.name) ? entry.size : 0; });
+    const PackStock stock = take_stock(repository);
+    summary.stored_bytes = stock.stored_bytes;
+    if (summary.last_good) {
+        summary.lost = find_stored_damage(repository, stock, &*summary.last_good);
+        if (summary.lost.needed != 0) {
+            report.warn(
+                summary.lost.reason() + " (" + summary.lost.example +
+                "): `nodesnap verify --data` tells which files are affected, and the next backup stores anew what the node still has of "
+                "them");
+        }
     }
     summary.lease = inspect_lease(repository.target(), repository.info().uuid);
     summary.unfinished = repository.sessions();
@@ -77,6 +85,9 @@ void print(std::ostream& out, const Repository& repository, const Summary& summa
     if (summary.damaged != 0) {
         out << ", of them damaged: " << summary.damaged;
     }
+    if (summary.lost.needed != 0) {
+        out << ", packs that the last good one needs and that are missing or damaged: " << summary.lost.needed;
+    }
     out << "\nstored:      " << human_bytes(summary.stored_bytes);
     if (summary.free_bytes) {
         out << ", free: " << human_bytes(*summary.free_bytes);
@@ -95,6 +106,7 @@ void write(JsonWriter& document, const Repository& repository, const Summary& su
     document.member("backups", summary.backups);
     document.member("incomplete", summary.incomplete);
     document.member("damaged", summary.damaged);
+    document.member("lost_packs", summary.lost.needed);
     document.member("stored_bytes", summary.stored_bytes);
     document.member("made_stored_bytes", summary.made_stored_bytes);
     if (summary.free_bytes) {
@@ -150,7 +162,7 @@ ExitStatus run(Call& call) {
     if (too_old) {
         throw Error::failed("the last good backup is " + human_duration(summary.age()) + " old, more than " + human_duration(*most));
     }
-    return summary.damaged != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
+    return summary.damaged != 0 || summary.lost.needed != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
 }
 
 }  // namespace
@@ -168,7 +180,7 @@ const Command kStatus = {
     "2  wrong usage\n"
     "3  this isn't a repository\n"
     "4  something stored twice has lost a copy, or the last good backup is dated in the future\n"
-    "5  a backup's manifest is damaged\n",
+    "5  a backup's manifest is damaged, or a pack that the last good backup needs is missing or damaged, as far as is known\n",
     declare,
     run,
 };

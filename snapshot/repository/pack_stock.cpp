@@ -23,18 +23,18 @@ void sort_by_pack(std::vector<InventoryEntry>& entries) {
     entries.erase(std::unique(entries.begin(), entries.end(), same), entries.end());
 }
 
-std::vector<InventoryEntry> list_packs(Target& target) {
-    std::vector<InventoryEntry> present;
+void list_packs(Target& target, PackStock& stock) {
+    std::vector<InventoryEntry>& present = stock.present;
     for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
         target.list(folder, [&](const ObjectEntry& entry) {
             if (const auto name = layout::parse_pack(entry.name)) {
                 present.push_back({name->id, entry.size, name->generation});
+                stock.stored_bytes += entry.size;
             }
         });
     }
     std::sort(present.begin(), present.end(), [](const auto& a, const auto& b) { return a.generation > b.generation; });
     sort_by_pack(present);
-    return present;
 }
 
 // What a compaction or a repair wrote anew has a length of its own.
@@ -68,7 +68,7 @@ PackStock take_stock(const Repository& repository) {
         return true;
     });
     sort_by_pack(wanted);
-    stock.present = list_packs(repository.target());
+    list_packs(repository.target(), stock);
     for (const InventoryEntry& entry : wanted) {
         if (!is_as_it_should_be(stock.find(entry.pack), entry)) {
             stock.lost.push_back(entry);

@@ -15,6 +15,7 @@ namespace nodesnap {
 struct PackStock {
     std::vector<InventoryEntry> present;  // in ascending order; the highest generation of each
     std::vector<InventoryEntry> lost;     // in ascending order, as they should be: missing, or of another length
+    std::uint64_t stored_bytes = 0;       // of all that is present, earlier generations too
     std::uint64_t last_sequence = 0;      // of the backups
     std::size_t backups_not_inventoried = 0;
 

@@ -217,7 +217,10 @@ class Damage(harness.Case):
                                   ("empty", lambda path: os.truncate(path, 0), "it has 0 bytes")):
             with self.subTest(name):
                 pack = self.largest_pack()
+                self.assertEqual(self.ok("status", self.repository_path, "--json").json["lost_packs"], 0)
                 spoil(pack)
+                status = self.run_program("status", self.repository_path, "--json", expect=harness.DAMAGED).json
+                self.assertEqual(status["lost_packs"], 1)
                 healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
                 self.assertIn(told, str(healed.json["warnings"]))
                 self.check_healed(healed.json)
