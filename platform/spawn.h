@@ -1,0 +1,30 @@
+// Starts a program as a child in a session of its own. Only async-signal-safe calls are made between fork and exec, so that a process with
+// threads may do it.
+//
+// The child has default signal handlers, no blocked signals, and no descriptors but its three streams and those named. A program that can't
+// be executed ends with 127, as in a shell, and says why on its standard error.
+//
+// Errors: Error::system. Threads: any. Privileges: none; entering a cgroup needs write access to it, and is left out where that is missing.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace nodesnap {
+
+struct Spawn {
+    std::vector<std::string> arguments;    // the program, found by PATH if it has no '/', and its arguments
+    std::vector<std::string> environment;  // "NAME=value", instead of and besides this process's own
+    int output = -1;                       // standard output and error; -1: /dev/null, as input always is
+    std::vector<int> inherited;            // descriptors that stay open, under their numbers
+    int cgroup_procs = -1;                 // Cgroup::procs_descriptor() of the cgroup that it enters before it is executed
+};
+
+// The caller waits for the child (wait_for_child), or leaves it behind as a zombie.
+pid_t spawn(const Spawn& what);
+// Waits until the child has ended; as waitpid gives it. Only once for each child.
+int wait_for_child(pid_t pid);
+
+}  // namespace nodesnap
