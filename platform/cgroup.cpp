@@ -135,7 +135,7 @@ void collect(FileDescriptor directory, const std::string& path, std::vector<pid_
     for (const std::string& child : children) {
         const int fd = try_open_long(directory.get(), child, O_RDONLY | O_DIRECTORY);
         if (fd >= 0) {
-            collect(FileDescriptor(fd), path + "/" + child, pids);
+            collect(FileDescriptor(fd), (path + "/").append(child), pids);
         }
     }
 }

@@ -195,8 +195,7 @@ private:
             auto& users = user.writable ? writers_ : readers_;
             if (users.size() < limit_) {
                 if (user_.command.empty()) {
-                    user_.command = read_or_empty(process_ + "/comm");
-                    user_.command = user_.command.substr(0, user_.command.find('\n'));
+                    user_.command = process_command(user_.pid);
                 }
                 user.command = user_.command;
                 users.push_back(std::move(user));
@@ -283,20 +282,22 @@ private:
     std::vector<DirectoryUser> readers_;
 };
 
-// State and start time: fields 3 and 22 of /proc/PID/stat. Field 2, the command, may hold anything, also spaces and ')'.
+// State, parent and start time: fields 3, 4 and 22 of /proc/PID/stat. Field 2, the command, may hold anything, also spaces and ')'.
 struct ProcessStat {
     char state = '?';
+    pid_t parent = 0;
     std::uint64_t start = 0;
 };
 
 std::optional<ProcessStat> process_stat(pid_t pid) {
     const std::string text = read_or_empty("/proc/" + std::to_string(pid) + "/stat");
     std::size_t at = text.rfind(") ");
-    if (at == std::string::npos || at + 2 >= text.size()) {
+    if (at == std::string::npos || at + 4 >= text.size()) {
         return std::nullopt;
     }
     at += 2;
-    ProcessStat stat{text[at], 0};
+    ProcessStat stat{text[at], 0, 0};
+    std::from_chars(text.data() + at + 2, text.data() + text.size(), stat.parent);
     for (int field = 3; field < 22; ++field) {
         at = text.find(' ', at);
         if (at == std::string::npos) {
@@ -331,6 +332,16 @@ std::vector<DirectoryUser> users_of_directory(const std::string& directory, std:
 std::optional<std::uint64_t> process_start(pid_t pid) {
     const auto stat = process_stat(pid);
     return stat ? std::optional(stat->start) : std::nullopt;
+}
+
+std::optional<pid_t> process_parent(pid_t pid) {
+    const auto stat = process_stat(pid);
+    return stat ? std::optional(stat->parent) : std::nullopt;
+}
+
+std::string process_command(pid_t pid) {
+    const std::string command = read_or_empty("/proc/" + std::to_string(pid) + "/comm");
+    return command.substr(0, command.find('\n'));
 }
 
 bool process_alive(pid_t pid, std::uint64_t start) {

@@ -27,6 +27,8 @@ struct DirectoryUser {
 std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64, std::size_t* hidden = nullptr);
 
 std::optional<std::uint64_t> process_start(pid_t pid);  // field 22 of /proc/PID/stat, clock ticks since boot; nullopt if there is none
+std::optional<pid_t> process_parent(pid_t pid);         // 0 for one that has none; nullopt if there is no such process
+std::string process_command(pid_t pid);                 // from /proc/PID/comm, at most 15 bytes; empty if there is no such process
 // The process that had this pid and start time still runs (a zombie doesn't).
 bool process_alive(pid_t pid, std::uint64_t start);
 

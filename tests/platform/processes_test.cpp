@@ -146,6 +146,14 @@ TEST_F(UsersTest, UseByAProcessInAChrootIsFound) {
     EXPECT_TRUE(users[0].writable);
 }
 
+TEST(Process, IsKnownByItsParentAndCommand) {
+    EXPECT_EQ(process_parent(::getpid()), ::getppid());
+    EXPECT_EQ(process_parent(1), 0);
+    EXPECT_FALSE(process_parent(0x3fffffff));
+    EXPECT_EQ(process_command(::getpid()), "platform_test");
+    EXPECT_EQ(process_command(0x3fffffff), "");
+}
+
 TEST(Process, LivesUntilItEndsAndIsKnownByItsStart) {
     const auto own = process_start(::getpid());
     ASSERT_TRUE(own);

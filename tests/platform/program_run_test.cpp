@@ -64,6 +64,17 @@ TEST(ProgramRun, TimeLimitEndsTheWholeGroup) {
     EXPECT_TRUE(!child || child->wait_ended(monotonic_ns() + 30'000'000'000));
 }
 
+TEST(ProgramRun, ChildThatOutlivesItsParentAtTheLimitIsEndedToo) {
+    test::ScratchDirectory scratch;
+    // The parent ends on SIGTERM, the child ignores it.
+    const std::string child = "trap '' TERM; echo \\$\\$ > " + (scratch / "pid") + "; while :; do sleep 0.1; done";
+    const ProgramResult result = shell("sh -c \"" + child + "\" & wait", 2s);
+    EXPECT_TRUE(result.timed_out);
+    EXPECT_EQ(result.signal, SIGTERM);
+    const auto process = Pidfd::open(std::stoi(read_small_file(scratch / "pid").value()));
+    EXPECT_TRUE(!process || process->wait_ended(monotonic_ns() + 30'000'000'000));
+}
+
 TEST(ProgramRun, DaemonThatIsLeftBehindGoesOnWritingAndIsntWaitedFor) {
     test::ScratchDirectory scratch;
     ::mkfifo((scratch / "go").c_str(), 0600);
