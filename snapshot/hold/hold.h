@@ -1,0 +1,68 @@
+// Hold: keeps a daemon from writing, from hold() to release(), and has it come back whatever happens between.
+//
+//     Hold held(options);           // refuses, or is ready; the daemon still runs
+//     ... all that can be done before
+//     held.hold();
+//     ... the snapshot
+//     const Result result = held.release();
+//     if (!result.broken.empty()) ... the snapshot is no point in time
+//
+// The daemon is let go by the guard, a process of its own, when release() is called, when this object or the process ends, and when
+// max_downtime is over. Between hold() and release() nothing should be printed, and no more done than must be.
+//
+// Errors: Error::refused when it may not be held; Error::failed when it could not be, after which all is as before; when it may still be
+// held the message says so. Threads: one at a time. Privileges: root, as a rule; see action.h.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "snapshot/hold/action.h"
+#include "snapshot/hold/guard_process.h"
+#include "snapshot/hold/intent.h"
+#include "snapshot/hold/options.h"
+
+namespace nodesnap::hold {
+
+struct Result {
+    std::chrono::nanoseconds downtime{0};
+    std::string broken;  // why what was held may have run before release(); "" if it hasn't
+};
+
+class Hold {
+public:
+    explicit Hold(const Options& options);
+    ~Hold();  // lets go
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+
+    // What will be held ("unit qdbd.service", "cgroup /a"); "" for Mode::kNone.
+    const std::string& what() const { return intent_.what; }
+    bool already() const { return intent_.already; }  // it is frozen, or doesn't run, now: it stays so
+    // That a hold which somebody had left behind was undone; what the guard has to do without.
+    const std::vector<std::string>& warnings() const { return warnings_; }
+
+    void hold();
+    Result release();
+
+private:
+    enum class State { kPrepared, kAsked, kHeld, kDone };
+
+    void lock(const Options& options);
+    void start_guard(const Options& options);
+    Result finish(Reason reason);
+    // The guard is gone, or doesn't answer: what it would have done is done here. Says how that went.
+    [[noreturn]] void take_over(const std::string& why);
+    Result wait_for_finished(const Message& released);
+
+    Intent intent_;
+    std::optional<IntentFile> file_;
+    std::unique_ptr<GuardProcess> guard_;
+    std::vector<std::string> warnings_;
+    State state_ = State::kPrepared;
+};
+
+}  // namespace nodesnap::hold

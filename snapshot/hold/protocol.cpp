@@ -1,0 +1,78 @@
+#include "snapshot/hold/protocol.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "platform/clock.h"
+
+namespace nodesnap::hold {
+namespace {
+
+void copy(const std::string& from, char (&to)[Message::kTextBytes]) {
+    const std::size_t length = std::min(from.size(), sizeof(to) - 1);
+    std::copy_n(from.data(), length, to);
+    to[length] = '\0';
+}
+
+}  // namespace
+
+void Message::set_text(const std::string& value) {
+    copy(value, text);
+}
+
+Message Message::failure(const Error& error) {
+    Message message;
+    message.kind = Kind::kFailed;
+    message.status = static_cast<std::int32_t>(error.status());
+    copy(error.message(), message.text);
+    copy(error.hint(), message.hint);
+    return message;
+}
+
+Error Message::error() const {
+    const auto exit_status = static_cast<ExitStatus>(status);
+    return {exit_status == ExitStatus::kRefused ? exit_status : ExitStatus::kFailed, text, hint};
+}
+
+bool send_message(int socket, const Message& message) {
+    for (;;) {
+        if (::send(socket, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(sizeof(message))) {
+            return true;
+        }
+        if (errno == EAGAIN) {
+            return true;  // it was stopped for so long that it has unread messages enough; what it misses, it takes for silence
+        }
+        if (errno == EPIPE || errno == ECONNRESET) {
+            return false;
+        }
+        if (errno != EINTR) {
+            throw Error::system("write to", "the guard's socket", errno);
+        }
+    }
+}
+
+Receive receive_message(int socket, Message& message, std::int64_t deadline_ns) {
+    const std::int64_t left_ms = (deadline_ns - monotonic_ns() + 999'999) / 1'000'000;
+    pollfd readable{socket, POLLIN, 0};
+    const int count = ::poll(&readable, 1, static_cast<int>(std::clamp<std::int64_t>(left_ms, 0, 60'000)));
+    if (count < 0 && errno != EINTR) {
+        throw Error::system("wait for", "the guard's socket", errno);
+    }
+    if (count <= 0) {
+        return Receive::kTimeout;
+    }
+    const ssize_t length = ::recv(socket, &message, sizeof(message), MSG_DONTWAIT);
+    if (length == static_cast<ssize_t>(sizeof(message))) {
+        message.text[Message::kTextBytes - 1] = message.hint[Message::kTextBytes - 1] = '\0';
+        return Receive::kMessage;
+    }
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return Receive::kTimeout;
+    }
+    return Receive::kGone;  // the end, or what isn't a message
+}
+
+}  // namespace nodesnap::hold

@@ -1,0 +1,118 @@
+#include "snapshot/hold/release.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <csignal>
+#include <optional>
+
+#include "platform/cgroup.h"
+#include "platform/clock.h"
+#include "platform/directory_stream.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/host.h"
+#include "platform/pidfd.h"
+#include "snapshot/hold/action.h"
+#include "snapshot/hold/own_cgroups.h"
+
+namespace nodesnap::hold {
+namespace {
+
+std::vector<std::string> intent_names(const std::string& state_directory) {
+    const std::string path = IntentFile::directory_of(state_directory);
+    std::vector<std::string> names;
+    if (!stat_path(path)) {
+        return names;
+    }
+    DirectoryStream stream(open_path(path, O_RDONLY | O_DIRECTORY), path);
+    for (DirectoryEntry entry; stream.next(entry);) {
+        if (entry.name.ends_with(".json")) {
+            names.push_back(entry.name);
+        }
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+// The guard is found by its cgroup. One that somebody has stopped goes on, and sees what there is to do.
+void wake_guard(const Intent& intent) {
+    try {
+        const auto cgroup = Cgroup::open("/nodesnap-guard." + intent.id);
+        for (const pid_t pid : cgroup ? cgroup->processes() : std::vector<pid_t>{}) {
+            if (const auto process = Pidfd::open(pid)) {
+                process->signal(SIGCONT);
+            }
+        }
+    } catch (const Error&) {
+        // Then its lock stays, and that is told.
+    }
+}
+
+bool nothing_to_undo(const Intent& intent) {
+    return intent.already || (intent.mode == Mode::kFreeze && intent.boot_id != boot_id());
+}
+
+Left release_one(const std::string& state_directory, const std::string& name, std::int64_t wait_ns) {
+    Left left;
+    left.name = name;
+    if (const auto intent = peek(state_directory, name)) {
+        left.what = intent->what;
+        left.pid = intent->pid;
+    }
+    try {
+        auto file = IntentFile::lock(state_directory, name, 0);
+        if (!file) {
+            if (const auto intent = peek(state_directory, name)) {
+                wake_guard(*intent);
+            }
+            file = IntentFile::lock(state_directory, name, monotonic_ns() + wait_ns);
+        }
+        if (!file) {
+            left.state = Left::State::kHeld;
+            return left;
+        }
+        const auto intent = file->read();
+        if (!intent) {
+            file->remove();
+            return left;
+        }
+        left.state = nothing_to_undo(*intent) ? Left::State::kNothing : Left::State::kReleased;
+        undo(*intent, *file);
+    } catch (const Error& error) {
+        left.state = Left::State::kFailed;
+        left.error = error.message();
+        left.hint = error.hint();
+    }
+    return left;
+}
+
+}  // namespace
+
+std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns) {
+    std::vector<Left> all;
+    for (const std::string& name : intent_names(state_directory)) {
+        all.push_back(release_one(state_directory, name, wait_ns));
+    }
+    std::vector<std::string> ids;
+    for (const std::string& name : intent_names(state_directory)) {
+        if (const auto intent = peek(state_directory, name)) {
+            ids.push_back(intent->id);
+        }
+    }
+    sweep_own_cgroups([&](const std::string& id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); });
+    return all;
+}
+
+void undo(const Intent& intent, IntentFile& file) {
+    const auto action = Action::of(intent);
+    try {
+        action->release(Reason::kLeftBehind, [] {});
+    } catch (const Error& error) {
+        throw Error::failed(intent.what + " may still be held: " + error.message(), error.hint());
+    }
+    file.remove();
+    remove_own_cgroups(intent.id);
+}
+
+}  // namespace nodesnap::hold

@@ -1,0 +1,36 @@
+// Undoing holds that were left behind: nodesnap and its guard were both killed, or the host was started anew.
+//
+// Errors: nodesnap::Error where said. Threads: any. Privileges: as the hold needed; see action.h.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "snapshot/hold/intent.h"
+
+namespace nodesnap::hold {
+
+struct Left {
+    enum class State {
+        kReleased,  // it runs as before
+        kNothing,   // the intent was all that was left: nothing had been held, or it ended with an earlier boot
+        kHeld,      // by a nodesnap, or its guard, that lives
+        kFailed,    // it may still be held; the intent stays
+    };
+    std::string name;  // of the intent
+    std::string what;  // "unit qdbd.service"
+    std::int64_t pid = 0;
+    State state = State::kNothing;
+    std::string error;
+    std::string hint;
+};
+
+// Undoes all holds that nobody cares for any more. A guard that is stopped is sent on its way. `wait_ns`: how long to wait for one that
+// lives. Throws only where the state directory can't be read.
+std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns);
+
+// Undoes one hold and removes its intent, whose lock the caller has. Throws if it may still be held.
+void undo(const Intent& intent, IntentFile& file);
+
+}  // namespace nodesnap::hold

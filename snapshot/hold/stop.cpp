@@ -1,0 +1,165 @@
+// Holding by stopping: a systemd unit, or whatever the operator's commands stop; and the operator's hooks, which are commands too.
+#include <unistd.h>
+
+#include <optional>
+#include <utility>
+
+#include "platform/cgroup.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/program_run.h"
+#include "snapshot/hold/action.h"
+#include "snapshot/hold/cgroup_lock.h"
+#include "snapshot/hold/own_cgroups.h"
+#include "snapshot/hold/service.h"
+
+namespace nodesnap::hold {
+namespace {
+
+constexpr int kStartAttempts = 3;
+constexpr useconds_t kStartPauseUs = 200'000;
+
+const char* const kStartHint = "start it by hand; `nodesnap release` tries again";
+
+// Calls until the program succeeds, a few times. Its last result.
+template <typename Start>
+ProgramResult try_to_start(Start start) {
+    for (int attempt = 1;; ++attempt) {
+        ProgramResult result = start();
+        if (result.succeeded() || attempt == kStartAttempts) {
+            return result;
+        }
+        ::usleep(kStartPauseUs);
+    }
+}
+
+class UnitStop : public Action {
+public:
+    explicit UnitStop(const Intent& intent) : Action(intent), service_(intent.systemctl, intent.unit) {}
+
+    void prepare(std::span<const pid_t>) override {
+        if (!intent().cgroup.empty()) {
+            lock_ = CgroupLock(intent().cgroup);
+        }
+    }
+
+    Held do_hold(const WhileWaiting& waiting) override {
+        const Service::State before = service_.state(waiting);
+        if (intent().already ? !before.stopped() : !before.running()) {
+            throw Error::failed(intent().what + " is " + before.active + ": it was started or stopped while the backup was prepared");
+        }
+        const std::int64_t began = monotonic_ns();
+        if (!intent().already) {
+            touching();
+            fault::step("hold.stop");
+            const ProgramResult stopped = service_.stop(std::chrono::nanoseconds(intent().stop_timeout_ns), waiting);
+            fault::step("hold.stopping");
+            const std::string state = service_.state(waiting).active;
+            if (!stopped.succeeded() || (state != "inactive" && state != "failed")) {
+                throw Error::failed(
+                    "cannot stop " + intent().what + ": " + (stopped.succeeded() ? "it is " + state : stopped.explanation()),
+                    "see systemctl status " + intent().unit);
+            }
+        }
+        return {began, monotonic_ns()};
+    }
+
+    std::string broken(const WhileWaiting& waiting) override {
+        return service_.state(waiting).stopped() ? "" : intent().what + " was started by something else";
+    }
+
+    void do_release(Reason, const WhileWaiting& waiting) override {
+        const ProgramResult result = try_to_start([&] { return service_.start(intent().dependents, command_limit(), waiting); });
+        if (!result.succeeded()) {
+            throw Error::failed("cannot start " + intent().what + ": " + result.explanation(), kStartHint);
+        }
+    }
+
+private:
+    Service service_;
+    CgroupLock lock_;
+};
+
+class Commands : public Action {
+public:
+    explicit Commands(const Intent& intent) : Action(intent) {}
+
+    void prepare(std::span<const pid_t>) override {}
+
+    Held do_hold(const WhileWaiting& waiting) override {
+        if (!intent().status_command.empty() && running(waiting) == intent().already) {
+            throw Error::failed(intent().what + " was started or stopped while the backup was prepared");
+        }
+        const std::int64_t began = monotonic_ns();
+        if (!intent().already && !intent().before_command.empty()) {
+            const bool stop = intent().mode == Mode::kStop;
+            const auto limit = stop ? std::chrono::nanoseconds(intent().stop_timeout_ns) : command_limit();
+            touching();
+            fault::step("hold.stop");
+            const ProgramResult result = run(intent().before_command, environment("hold", "backup"), limit, waiting, nullptr);
+            fault::step("hold.stopping");
+            if (!result.succeeded()) {
+                throw Error::failed(std::string(stop ? "the stop command" : "the hook before") + " failed: " + result.explanation());
+            }
+            if (stop && !intent().status_command.empty() && running(waiting)) {
+                throw Error::failed("the status command says that " + intent().what + " still runs after the stop command");
+            }
+        }
+        return {began, monotonic_ns()};
+    }
+
+    std::string broken(const WhileWaiting& waiting) override {
+        const bool started = !intent().status_command.empty() && running(waiting);
+        return started ? intent().what + " was started by something else" : "";
+    }
+
+    void do_release(Reason reason, const WhileWaiting& waiting) override {
+        if (intent().after_command.empty()) {
+            return;
+        }
+        if (reason == Reason::kLeftBehind && !intent().status_command.empty() && running(waiting)) {
+            return;
+        }
+        // What a start command leaves behind, the daemon, shall be in no cgroup that ends with nodesnap.
+        std::optional<Cgroup> home;
+        if (intent().mode == Mode::kStop) {
+            home = make_daemon_cgroup(intent().id);
+        }
+        const ProgramResult result = try_to_start([&] {
+            return run(intent().after_command, environment("release", name_of(reason)), command_limit(), waiting, home ? &*home : nullptr);
+        });
+        if (!result.succeeded()) {
+            throw Error::failed(
+                std::string(intent().mode == Mode::kStop ? "the start command" : "the hook after") + " failed: " + result.explanation(),
+                kStartHint);
+        }
+    }
+
+private:
+    static ProgramResult run(const std::string& command, std::vector<std::string> environment, std::chrono::nanoseconds limit,
+                             const WhileWaiting& waiting, const Cgroup* cgroup) {
+        return run_program(
+            {{"/bin/sh", "-c", command}, std::move(environment), limit, cgroup == nullptr ? -1 : cgroup->procs_descriptor(), waiting});
+    }
+
+    bool running(const WhileWaiting& waiting) const {
+        const ProgramResult result = run(intent().status_command, environment("status", "backup"), command_limit(), waiting, nullptr);
+        if (result.timed_out || result.exit_code < 0 || result.exit_code == 127) {
+            throw Error::failed("the status command failed: " + result.explanation());
+        }
+        return result.exit_code == 0;
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<Action> make_unit_stop(const Intent& intent) {
+    return std::make_unique<UnitStop>(intent);
+}
+
+std::unique_ptr<Action> make_commands(const Intent& intent) {
+    return std::make_unique<Commands>(intent);
+}
+
+}  // namespace nodesnap::hold
