@@ -126,12 +126,21 @@ private:
     // What is taken over from the parent isn't read. So it must be there, and not be known as damaged; where that isn't so, what the node
     // still has of it is stored anew.
     void look_for_stored_damage() {
-        const PackStock stock = take_stock(repository_);
-        if (stock.backups_not_inventoried > kBackupsNotInventoried) {
+        PackStock stock = take_stock(repository_);
+        const Manifest* parent = parent_.best() ? &*parent_.best() : nullptr;
+        if (stock.last_sequence == 0 && !stock.present.empty()) {
+            report_.warn("there are packs in " + repository_.target().describe() +
+                         ", but no backup: if manifests were lost, put backups/ back before the next `nodesnap prune` removes them");
+        }
+        const bool completed = !stock.complete && parent != nullptr;
+        if (completed) {
+            complete_stock(repository_, *parent, stock);
+        }
+        if ((completed && stock.complete) || stock.backups_not_inventoried > kBackupsNotInventoried || stock.last_sequence == 0) {
             store_inventory(repository_, lease_, stock);
         }
-        stored_damage_ = find_stored_damage(repository_, stock, parent_.best() ? &*parent_.best() : nullptr);
-        if (stored_damage_.needed == 0) {
+        stored_damage_ = find_stored_damage(repository_, stock, parent);
+        if (stored_damage_.needed.empty()) {
             return;
         }
         const std::string what = stored_damage_.reason();
@@ -141,7 +150,7 @@ private:
             return;
         }
         report_.warn(what + " (" + stored_damage_.example +
-                     "): everything is read and compared, and what the node still has of it is stored anew; `nodesnap verify --data` "
+                     "): everything is read, and what the node still has of it is stored anew; `nodesnap verify --data` "
                      "tells which files of the earlier backups are affected");
         parent_.compare_only(what);
     }

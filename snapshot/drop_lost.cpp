@@ -85,6 +85,8 @@ std::vector<std::string> drop_lost_backups(Repository& repository, const Lease& 
             all.push_back(std::move(remains));
         }
     }
+    // Which packs they had can't be told: the next backup goes through the tree that it builds on.
+    repository.target().remove(layout::kInventory);
     std::vector<std::string> dropped;
     for (const Remains& remains : all) {
         put_aside(repository, lease, remains);

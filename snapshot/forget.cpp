@@ -10,6 +10,7 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/interrupt.h"
+#include "snapshot/backup/stored_damage.h"
 #include "snapshot/repository/backup_id.h"
 #include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/revisions.h"
@@ -179,6 +180,11 @@ void keep_unfinished(const Repository& repository, const ForgetOptions& options,
 // The manifests that go say which packs there should be, and later backups may need them.
 void take_inventory(const Repository& repository, const Lease& lease, const ForgetPlan& plan) {
     PackStock stock = take_stock(repository);
+    if (!stock.complete) {
+        // Then the next backup goes through the tree that it builds on.
+        repository.target().remove(layout::kInventory);
+        return;
+    }
     stock.last_sequence = 0;  // the next backup's may be that of one that goes
     for (const ForgetPlan::Backup& backup : plan.backups) {
         if (!backup.reasons.empty()) {
@@ -212,6 +218,25 @@ void remove_planned(const Repository& repository, const Lease& lease, const Forg
 
 }  // namespace
 
+namespace {
+
+// What is known as lost of the newest good backup: empty if nothing is. With it go the backups that still have what it lacks.
+std::string flaw_of_newest(const Repository& repository) {
+    std::optional<Manifest> newest;
+    repository.for_each_backup_backwards([&](const BackupEntry& entry) {
+        if (entry.manifest && !entry.manifest->damaged) {
+            newest = *entry.manifest;
+        }
+        return !newest;
+    });
+    const StoredDamage damage = newest ? find_stored_damage(repository, *newest) : StoredDamage();
+    return damage.needed.empty() ? "" : damage.reason() + " (" + damage.example + "), and cannot be restored whole";
+}
+
+constexpr const char* kHealFirst = "make a new backup first: it stores anew what the node still has";
+
+}  // namespace
+
 void check_request(const ForgetOptions& options) {
     if (options.rules.empty() && options.backups.empty()) {
         throw Error::usage("neither a rule nor a backup is given, and without any all backups would go",
@@ -234,6 +259,10 @@ ForgetPlan plan_forget(const Repository& repository, const ForgetOptions& option
     check_request(options);
     ForgetPlan plan = Planner(repository, options, report).plan();
     keep_unfinished(repository, options, plan, report);
+    const std::string flaw = plan.removed == 0 ? "" : flaw_of_newest(repository);
+    if (!flaw.empty()) {
+        report.warn(flaw + "; " + kHealFirst);
+    }
     return plan;
 }
 
@@ -246,6 +275,13 @@ ForgetResult run_forget(Repository& repository, const Lease& lease, const Forget
         throw Error::refused("this would remove " + std::to_string(result.plan.removed) + " of " +
                                  std::to_string(result.plan.backups.size()) + " backups, more than half",
                              "--dry-run shows which and why; if it is meant, give --allow-mass-expire");
+    }
+    const std::string flaw = result.plan.removed == 0 ? "" : flaw_of_newest(repository);
+    if (!flaw.empty() && options.backups.empty()) {
+        throw Error::refused(flaw, std::string(kHealFirst) + ", or name the backups that are to go");
+    }
+    if (!flaw.empty()) {
+        report.warn(flaw + "; " + kHealFirst);
     }
     result.cleared_sessions = repository.clear_sessions(lease, {});
     keep_unfinished(repository, options, result.plan, report);

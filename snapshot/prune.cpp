@@ -112,6 +112,10 @@ public:
         }
         remove(batch);
         ledger_.reset();
+        if (!missing_.empty()) {
+            report_.warn(std::to_string(missing_.size()) + " packs that backups need are missing (" + missing_.begin()->hex() +
+                         "): `nodesnap verify` names the backups, the next backup stores anew what the node still has of them");
+        }
     }
 
     void compact(const Lease& lease, Throttle& throttle) {
@@ -136,8 +140,10 @@ public:
     // From here on it is known what is missing and needed: what nobody needs isn't missed any more.
     void take_inventory(const Lease& lease) {
         PackStock stock = take_stock(repository_);
-        std::erase_if(stock.lost,
-                      [&](const InventoryEntry& lost) { return stock.find(lost.pack) == nullptr && !missing_.contains(lost.pack); });
+        std::erase_if(stock.lost, [&](const InventoryEntry& lost) { return stock.find(lost.pack) == nullptr; });
+        for (const PackId& pack : missing_) {
+            stock.lost.push_back({pack, 0, 0});
+        }
         store_inventory(repository_, lease, stock);
     }
 
@@ -209,8 +215,8 @@ private:
 
     void leave_damaged(const PackState& pack, const std::string& flaw) {
         ++result_.left_damaged_packs;
-        report_.warn(repository_.target().describe(layout::pack({pack.kind, pack.id, pack.generations.back()})) +
-                     " is left as it is: " + flaw + "; run `nodesnap repair`, then prune again");
+        report_.warn(repository_.target().describe(layout::pack({pack.kind, pack.id, pack.generations.back()})) + " is left as it is: " +
+                     flaw + "; run `nodesnap repair`, and where that can't heal it, forget the backups that `nodesnap verify` names");
     }
 
     const Repository& repository_;

@@ -6,6 +6,7 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/interrupt.h"
+#include "snapshot/backup/stored_damage.h"
 #include "snapshot/repository/revisions.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify.h"
@@ -99,6 +100,15 @@ private:
                 ledger.mentioned(id);
             }
         });
+        // Also those that only a forgotten backup's manifest listed.
+        std::optional<Manifest> newest;
+        repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
+            newest = entry.manifest;
+            return !newest;
+        });
+        for (const PackId& id : newest ? find_stored_damage(repository_, *newest).needed : std::vector<PackId>{}) {
+            ledger.mentioned(id);
+        }
         PackRepair packs(repository_, lease_, progress_);
         Pack pack;
         PackFact fact;

@@ -24,9 +24,11 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     if (parent.changed_since && stat_fd(source.get()).stx_ino != parent.changed_since->root_ino) {
         parent.compare_only("the node directory is another one than at the last backup");
     }
-    const StoredDamage damage = find_stored_damage(repository, take_stock(repository), parent.best() ? &*parent.best() : nullptr);
-    if (damage.needed != 0) {
-        parent.compare_only(damage.reason());
+    if (parent.best()) {
+        const StoredDamage damage = find_stored_damage(repository, *parent.best());
+        if (!damage.needed.empty()) {
+            parent.compare_only(damage.reason());
+        }
     }
     BackupPlan plan;
     plan.backend = backend->name();

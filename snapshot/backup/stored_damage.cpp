@@ -25,8 +25,8 @@ void add_recorded(const Repository& repository, const PackStock& stock, std::uin
         }
         for (const PackCheckup& checkup : parse_check_record(object->content, repository.info().uuid, first_byte).checkups) {
             const InventoryEntry* present = stock.find(checkup.pack);
-            if (checkup.damaged && present != nullptr && present->generation == checkup.generation) {
-                flaws.emplace(checkup.pack, "`nodesnap verify` found it damaged");
+            if (checkup.damaged && (present == nullptr || present->generation == checkup.generation)) {
+                flaws.emplace(checkup.pack, present == nullptr ? "it is missing" : "`nodesnap verify` found it damaged");
             }
         }
     } catch (const Error&) {  // a record that can't be read tells nothing
@@ -73,7 +73,7 @@ std::set<PackId> needed_by(const Repository& repository, const TreeRoot& tree, c
 }  // namespace
 
 std::string StoredDamage::reason() const {
-    return "the last backup refers to " + std::to_string(needed) + (needed == 1 ? " pack that is" : " packs that are") +
+    return "the last backup refers to " + std::to_string(needed.size()) + (needed.size() == 1 ? " pack that is" : " packs that are") +
            " missing or damaged";
 }
 
@@ -88,11 +88,19 @@ StoredDamage find_stored_damage(const Repository& repository, const PackStock& s
         }
     }
     const std::set<PackId> needed = doubtful.empty() ? std::set<PackId>() : needed_by(repository, parent->tree, doubtful);
-    damage.needed = needed.size();
+    damage.needed.assign(needed.begin(), needed.end());
     if (!needed.empty()) {
         damage.example = "pack " + needed.begin()->hex() + ": " + flaws.at(*needed.begin());
     }
     return damage;
+}
+
+StoredDamage find_stored_damage(const Repository& repository, const Manifest& backup) {
+    PackStock stock = take_stock(repository);
+    if (!stock.complete) {
+        complete_stock(repository, backup, stock);
+    }
+    return find_stored_damage(repository, stock, &backup);
 }
 
 std::vector<PackId> avoided_packs(const StoredDamage& damage) {

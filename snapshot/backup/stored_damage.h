@@ -13,13 +13,16 @@ namespace nodesnap {
 
 struct StoredDamage {
     std::vector<PackId> packs;   // in ascending order
-    std::size_t needed = 0;      // of these, by the backup that was asked about
+    std::vector<PackId> needed;  // of these, by the backup that was asked about
     std::string example;         // one of those, and what is wrong with it
     std::string reason() const;  // why the backup can't be built on as it is, where any is needed
 };
 
 // Goes through the parent's tree only if anything is damaged that it isn't known to do without. With `parent` a nullptr nothing is needed.
 StoredDamage find_stored_damage(const Repository& repository, const PackStock& stock, const Manifest* parent);
+
+// The same of all that is known, for who doesn't write.
+StoredDamage find_stored_damage(const Repository& repository, const Manifest& backup);
 
 // As the manifest of a backup says it: that it does without them. None, where they are too many to be listed.
 std::vector<PackId> avoided_packs(const StoredDamage& damage);

@@ -16,9 +16,9 @@ void DamageWarnings::operator()(const Damage& damage) {
     if (!damage.healed && !tell_unhealed_) {
         return;
     }
-    const std::string text =
-        damage.object + ": " + damage.what +
-        (damage.healed ? "; another copy served, \"nodesnap repair\" restores the redundancy" : "; what belongs to it is left as it is");
+    const std::string text = damage.object + ": " + damage.what +
+                             (damage.healed ? "; another copy served, \"nodesnap repair\" restores the redundancy"
+                                            : "; \"nodesnap repair\" heals what can be healed, and tells how to give up what can't");
     {
         const std::lock_guard lock(mutex_);
         if (seen_.size() >= kRemembered || !seen_.insert(text).second) {

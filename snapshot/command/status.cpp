@@ -52,11 +52,14 @@ Summary summarize(const Repository& repository, Report& report) {
             summary.last_good = entry.manifest;
         }
     });
-    const PackStock stock = take_stock(repository);
+    PackStock stock = take_stock(repository);
     summary.stored_bytes = stock.stored_bytes;
     if (summary.last_good) {
+        if (!stock.complete) {
+            complete_stock(repository, *summary.last_good, stock);
+        }
         summary.lost = find_stored_damage(repository, stock, &*summary.last_good);
-        if (summary.lost.needed != 0) {
+        if (!summary.lost.needed.empty()) {
             report.warn(
                 summary.lost.reason() + " (" + summary.lost.example +
                 "): `nodesnap verify --data` tells which files are affected, and the next backup stores anew what the node still has of "
@@ -85,8 +88,8 @@ void print(std::ostream& out, const Repository& repository, const Summary& summa
     if (summary.damaged != 0) {
         out << ", of them damaged: " << summary.damaged;
     }
-    if (summary.lost.needed != 0) {
-        out << ", packs that the last good one needs and that are missing or damaged: " << summary.lost.needed;
+    if (!summary.lost.needed.empty()) {
+        out << ", packs that the last good one needs and that are missing or damaged: " << summary.lost.needed.size();
     }
     out << "\nstored:      " << human_bytes(summary.stored_bytes);
     if (summary.free_bytes) {
@@ -106,7 +109,7 @@ void write(JsonWriter& document, const Repository& repository, const Summary& su
     document.member("backups", summary.backups);
     document.member("incomplete", summary.incomplete);
     document.member("damaged", summary.damaged);
-    document.member("lost_packs", summary.lost.needed);
+    document.member("lost_packs", summary.lost.needed.size());
     document.member("stored_bytes", summary.stored_bytes);
     document.member("made_stored_bytes", summary.made_stored_bytes);
     if (summary.free_bytes) {
@@ -162,7 +165,7 @@ ExitStatus run(Call& call) {
     if (too_old) {
         throw Error::failed("the last good backup is " + human_duration(summary.age()) + " old, more than " + human_duration(*most));
     }
-    return summary.damaged != 0 || summary.lost.needed != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
+    return summary.damaged != 0 || !summary.lost.needed.empty() ? ExitStatus::kDamaged : ExitStatus::kDone;
 }
 
 }  // namespace

@@ -39,9 +39,15 @@ public:
             std::max(btrfs::try_open_inode(source_, subvolume_, ino, inode.generation, O_RDONLY | O_NOATIME | O_NOFOLLOW), -1));
     }
 
-    enum class Outcome { kUnknown, kSame, kDiffers };
+    enum class Outcome {
+        kUnknown,  // the snapshot's bytes can't be read
+        kSame,
+        kDiffers,
+        kLost,  // the repository's can't
+    };
     // `data` is room for the range.
-    Outcome compare(int fd, const Inode& inode, std::span<std::byte> data, std::uint64_t offset) const {
+    // `why`: of kLost.
+    Outcome compare(int fd, const Inode& inode, std::span<std::byte> data, std::uint64_t offset, std::string& why) const {
         const auto length = static_cast<off_t>(data.size());
         if (::pread(fd, data.data(), data.size(), static_cast<off_t>(offset)) != length) {
             return Outcome::kUnknown;
@@ -49,18 +55,18 @@ public:
         ::posix_fadvise(fd, static_cast<off_t>(offset), length, POSIX_FADV_DONTNEED);
         const auto pieces = StoredComparison(repository_, inode).compare(data, offset);
         const bool same = std::all_of(pieces.begin(), pieces.end(), [](const auto& piece) { return piece.stored.has_value(); });
-        return same || !differs(inode, data, offset) ? Outcome::kSame : Outcome::kDiffers;
+        return same ? Outcome::kSame : compare_bytes(inode, data, offset, why);
     }
 
 private:
-    // Not where the repository can't tell.
-    bool differs(const Inode& inode, std::span<const std::byte> data, std::uint64_t offset) const {
+    Outcome compare_bytes(const Inode& inode, std::span<const std::byte> data, std::uint64_t offset, std::string& why) const {
         try {
             std::vector<std::byte> stored(data.size());
             MapReader(repository_, inode, "an audited file").read(stored, offset);
-            return std::memcmp(stored.data(), data.data(), data.size()) != 0;
-        } catch (const Error&) {
-            return false;
+            return std::memcmp(stored.data(), data.data(), data.size()) == 0 ? Outcome::kSame : Outcome::kDiffers;
+        } catch (const Error& error) {
+            why = error.message();
+            return Outcome::kLost;
         }
     }
 
@@ -151,8 +157,12 @@ private:
         const std::uint64_t length = std::min({run.end() - begin, kBlock - begin % kBlock, inode.size - begin});
         const FileDescriptor file = ranges_.open(ino, inode);
         const std::span<std::byte> data(block_.data(), length);
-        const auto outcome = file ? ranges_.compare(file.get(), inode, data, begin) : RangeAudit::Outcome::kUnknown;
-        if (outcome == RangeAudit::Outcome::kUnknown) {
+        std::string why;
+        const auto outcome = file ? ranges_.compare(file.get(), inode, data, begin, why) : RangeAudit::Outcome::kUnknown;
+        if (outcome == RangeAudit::Outcome::kLost && result_.lost.empty()) {
+            result_.lost = range_text(ino, begin, length) + ": " + why;
+        }
+        if (outcome == RangeAudit::Outcome::kUnknown || outcome == RangeAudit::Outcome::kLost) {
             return false;
         }
         result_.bytes += length;
@@ -194,6 +204,9 @@ public:
         if (lies_ > 1) {
             result_.lie += ", and " + std::to_string(lies_ - 1) + " further ranges";
         }
+        if (lost_ > 1) {
+            result_.lost += ", and " + std::to_string(lost_ - 1) + " further ranges";
+        }
         return std::move(result_);
     }
 
@@ -229,7 +242,13 @@ private:
 
     void check_piece(int fd, std::uint64_t ino, const Inode& inode, std::uint64_t offset, std::uint64_t length) {
         const std::span<std::byte> data(data_.data(), length);
-        const auto outcome = ranges_.compare(fd, inode, data, offset);
+        std::string why;
+        const auto outcome = ranges_.compare(fd, inode, data, offset, why);
+        if (outcome == RangeAudit::Outcome::kLost) {
+            result_.lost = result_.lost.empty() ? range_text(ino, offset, length) + ": " + why : result_.lost;
+            ++lost_;
+            return;
+        }
         if (outcome == RangeAudit::Outcome::kUnknown) {
             report_.warn("not audited, since it could not be read: " + range_text(ino, offset, length));
             return;
@@ -252,6 +271,7 @@ private:
     Report& report_;
     std::vector<std::byte> data_;
     std::uint64_t lies_ = 0;
+    std::uint64_t lost_ = 0;  // ranges
     AuditResult result_;
 };
 

@@ -1,8 +1,8 @@
 // Audit: whether a backup that was put together from a change list says what the snapshot holds, by a sample or by all of it.
 //
 // The sample: blocks of up to 64 KiB are taken at random from files at random, and from those whose maps were edited, read from the
-// snapshot and compared with the checksums of what the new tree refers to. What can't be read, there or in the repository, proves nothing
-// and is left to those who look for damage.
+// snapshot and compared with the checksums of what the new tree refers to. What can't be read in the snapshot proves nothing; what can't be
+// read in the repository is told, and isn't counted.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ struct AuditLimits {
 
 struct AuditResult {
     std::uint64_t bytes = 0;
-    std::string lie;  // where the tree says something else than the snapshot; empty: nowhere
+    std::string lie;   // where the tree says something else than the snapshot; empty: nowhere
+    std::string lost;  // where what the tree refers to can't be read, and why; empty: nowhere
 };
 
 // `source` is a directory in the snapshot, `tree` the backup's, whose nodes and packs are all there; `edited`: inodes that the change list

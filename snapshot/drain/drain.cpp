@@ -149,6 +149,10 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
                                         : audit(source, repository, built.tree, built.totals.data_bytes, state.edited());
         result.audited_bytes = audited.bytes;
         result.lie = audited.lie;
+        if (!audited.lost.empty()) {
+            report.warn("what is stored of the unchanged data cannot all be read (" + audited.lost +
+                        "): run `nodesnap verify --data`, then a backup: that stores anew what the node still has");
+        }
     }
 
     state.add_packs(nodes.packs());

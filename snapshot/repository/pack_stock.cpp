@@ -8,6 +8,8 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "snapshot/repository/layout.h"
+#include "snapshot/repository/revisions.h"
+#include "snapshot/repository/use_marks.h"
 
 namespace nodesnap {
 namespace {
@@ -42,6 +44,19 @@ bool is_as_it_should_be(const InventoryEntry* present, const InventoryEntry& wan
     return present != nullptr && (wanted.bytes == 0 || present->generation != wanted.generation || present->bytes == wanted.bytes);
 }
 
+// Whether each number after the inventory's is a backup's, or the mark of an abandoned one's. One that was never used is taken for one that
+// has gone: then there is only more to be looked at.
+bool without_gaps(Target& target, std::uint64_t inventoried) {
+    std::uint64_t next = inventoried + 1;
+    bool whole = true;
+    for_each_manifest_names(target, [&](std::span<const layout::ManifestName> names) {
+        const std::uint64_t sequence = names.front().sequence;
+        whole &= sequence <= next;
+        next = std::max(next, sequence + 1);
+    });
+    return whole;
+}
+
 }  // namespace
 
 const InventoryEntry* PackStock::find(const PackId& pack) const {
@@ -54,6 +69,7 @@ PackStock take_stock(const Repository& repository) {
     const std::uint64_t inventoried = stored.inventory ? stored.inventory->sequence : 0;
     std::vector<InventoryEntry> wanted = stored.inventory ? std::move(stored.inventory->packs) : std::vector<InventoryEntry>();
     PackStock stock;
+    stock.complete = stored.inventory && without_gaps(repository.target(), inventoried);
     repository.for_each_backup_backwards([&](const BackupEntry& entry) {
         stock.last_sequence = std::max(stock.last_sequence, entry.name.sequence);
         // The last of those that the inventory knows may have got packs since, by merging.
@@ -61,6 +77,7 @@ PackStock take_stock(const Repository& repository) {
             return false;
         }
         stock.backups_not_inventoried += entry.name.sequence > inventoried ? 1 : 0;
+        stock.complete &= entry.manifest.has_value();
         for (std::size_t i = 0; entry.manifest && i < entry.manifest->packs.size(); ++i) {
             const auto& bytes = entry.manifest->pack_bytes;
             wanted.push_back({entry.manifest->packs[i], i < bytes.size() ? bytes[i] : 0, 0});
@@ -75,6 +92,27 @@ PackStock take_stock(const Repository& repository) {
         }
     }
     return stock;
+}
+
+void complete_stock(const Repository& repository, const Manifest& backup, PackStock& stock) {
+    std::set<PackId> missing;
+    try {
+        UseMarks marks(repository, [&](const Run& run) {
+            if (stock.find(run.pack) == nullptr) {
+                missing.insert(run.pack);
+            }
+        });
+        marks.add(backup.tree);
+        stock.complete = true;
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
+            throw;
+        }
+    }
+    for (const PackId& pack : missing) {
+        stock.lost.push_back({pack, 0, 0});
+    }
+    sort_by_pack(stock.lost);
 }
 
 void store_inventory(const Repository& repository, const Lease& lease, const PackStock& stock) {

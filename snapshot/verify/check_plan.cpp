@@ -91,10 +91,8 @@ void CheckPlan::add_unreadable(const PackId& pack, std::uint32_t generation, std
     history_.note_unreadable(pack, generation, bytes);
 }
 
-void CheckPlan::add_missing() {
-    const std::lock_guard lock(mutex_);
-    coverage_.all.add(0);
-    coverage_.damaged.add(0);
+void CheckPlan::add_missing(const PackId& pack) {
+    add_unreadable(pack, 0, 0);
 }
 
 bool CheckPlan::is_within(const Known& known, std::chrono::nanoseconds time) const {

@@ -28,7 +28,7 @@ public:
     void add(std::shared_ptr<const PackReader> pack);
     // One that is there, but can't be opened; or that is missing.
     void add_unreadable(const PackId& pack, std::uint32_t generation, std::uint64_t bytes);
-    void add_missing();
+    void add_missing(const PackId& pack);
     void finish();         // reads what is left to be read, and remembers what was checked
     void stop() noexcept;  // for who is left by an exception: reads no more, and remembers what was checked
 

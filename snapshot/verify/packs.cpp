@@ -147,7 +147,7 @@ void PackCheck::finish_pack() {
     open(current_.kind.value_or(layout::PackKind::kNodes));
     if (current_.pack == nullptr) {
         if (current_.opened_as == layout::PackKind::kData && !current_.went) {
-            current_.kind ? plan_.add_unreadable(current_.id, current_.generation, current_.size) : plan_.add_missing();
+            current_.kind ? plan_.add_unreadable(current_.id, current_.generation, current_.size) : plan_.add_missing(current_.id);
         }
         return;
     }

@@ -242,6 +242,98 @@ class Damage(harness.Case):
                 healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
                 self.check_healed(healed.json)
 
+    def two_more(self):
+        """The first backup's packs, which only its manifest lists, and two backups that need them."""
+        packs = self.objects("packs", "*.pack")
+        first = self.ok("list", self.repository_path, "--json").json["backups"][0]["id"]
+        for name in ("second", "third"):
+            (self.node / name).write_bytes(os.urandom(1 << 20))
+            self.ok("backup", self.node, self.repository_path)
+        self.wanted = compare.snapshot_of(self.node)
+        return first, packs[0]
+
+    def test_a_pack_is_missed_whatever_became_of_the_inventory(self):
+        """Where the inventory doesn't serve, the tree is gone through once; then it is made anew."""
+        inventory = self.repository_path / "inventory"
+        older = inventory.read_bytes()
+        manifest = self.objects("backups")[0]
+
+        def zeroed():
+            inventory.write_bytes(bytes(8) + inventory.read_bytes()[8:])
+
+        def manifest_spoiled():
+            inventory.write_bytes(older)  # of the time before
+            os.truncate(manifest, 100)
+
+        def dropped():
+            manifest_spoiled()
+            self.ok("repair", self.repository_path, "--drop-lost", f"backups/{manifest.name}")
+
+        for name, forgets, spoil in (("inventory gone", True, inventory.unlink), ("inventory damaged", True, zeroed),
+                                     ("older inventory", True, lambda: inventory.write_bytes(older)), ("manifest gone", False, manifest.unlink),
+                                     ("manifest spoiled", False, manifest_spoiled), ("manifest dropped", False, dropped)):
+            with self.subTest(name):
+                self.reset()
+                first, pack = self.two_more()
+                if forgets:
+                    self.ok("forget", self.repository_path, first)
+                spoil()
+                pack.unlink()
+                status = self.run_program("status", self.repository_path, "--json")
+                self.assertEqual((status.status, status.json["lost_packs"]), (harness.DAMAGED, 1), str(status))
+                self.assertEqual(self.run_program("repair", self.repository_path).status, harness.DAMAGED)
+                healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
+                self.check_healed(healed.json)
+                self.assertEqual(inventory.read_bytes()[:8], b"nodesnap")
+
+    def test_what_verify_misses_the_next_backup_heals(self):
+        """Also where the inventory doesn't know of it."""
+        first, pack = self.two_more()
+        self.ok("forget", self.repository_path, first)
+        inventory = self.repository_path / "inventory"
+        pack.unlink()
+        inventory.unlink()
+        (self.node / "fourth").write_bytes(b"x")
+        self.wanted = compare.snapshot_of(self.node)
+        self.run_program("verify", self.repository_path, expect=harness.DAMAGED)
+        self.check_healed(self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS).json)
+
+    def test_an_audit_does_not_vouch_for_what_is_lost(self):
+        """Damage that nothing is known of: it reads what is stored where that isn't what the snapshot has, and so can't."""
+        pack = self.largest_pack()
+        with open(pack, "r+b") as file:
+            file.seek(4096)
+            file.write(os.urandom(pack.stat().st_size - 4096))  # footers too
+        whole = self.ok("show", self.repository_path, "latest", "--json").json["backup"]["data_bytes"]
+        audited = self.run_program("backup", self.node, self.repository_path, "--audit", "--json", expect=harness.WARNINGS).json
+        self.assertLess(audited["audited_bytes"], whole // 2)
+        self.assertIn("cannot all be read", str(audited["warnings"]))
+
+    def test_forget_keeps_what_can_still_be_restored(self):
+        """The newest is known to be lost: what is older may have what it lacks."""
+        first = self.ok("list", self.repository_path, "--json").json["backups"][0]["id"]
+        (self.node / "second").write_bytes(os.urandom(1 << 20))
+        before = set(self.objects("packs", "*.pack"))
+        self.ok("backup", self.node, self.repository_path)
+        pack, = set(self.objects("packs", "*.pack")) - before
+        pack.unlink()
+        refused = self.run_program("forget", self.repository_path, "--keep-last", "1", "--prune")
+        self.assertEqual(refused.status, harness.REFUSED, str(refused))
+        self.assertIn("make a new backup first", refused.err)
+        self.run_program("forget", self.repository_path, "--keep-last", "1", "--dry-run", expect=harness.WARNINGS)
+        self.wanted = compare.snapshot_of(self.node)
+        self.run_program("backup", self.node, self.repository_path, expect=harness.WARNINGS)
+        self.ok("forget", self.repository_path, "--keep-last", "1", "--allow-mass-expire", "--prune")
+        self.assertNotEqual(self.ok("list", self.repository_path, "--json").json["backups"][0]["id"], first)
+        self.ok("verify", self.repository_path, "--data")
+
+    def test_packs_without_a_backup_are_told(self):
+        for manifest in self.objects("backups"):
+            manifest.unlink()
+        told = self.run_program("backup", self.node, self.repository_path, expect=harness.WARNINGS)
+        self.assertIn("put backups/ back", told.err)
+        self.ok("backup", self.node, self.repository_path)
+
     def test_a_pack_that_nobody_needs_is_not_missed(self):
         """It belonged to a backup that was forgotten, and went by hand."""
         for path in (self.node / "large", self.node / "scattered"):
