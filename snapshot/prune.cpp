@@ -113,7 +113,7 @@ public:
         remove(batch);
         ledger_.reset();
         if (!missing_.empty()) {
-            report_.warn(std::to_string(missing_.size()) + " packs that backups need are missing (" + missing_.begin()->hex() +
+            report_.warn(std::to_string(missing_.size()) + " packs that backups need are missing (the first: " + missing_.begin()->hex() +
                          "): `nodesnap verify` names the backups, the next backup stores anew what the node still has of them");
         }
     }

@@ -11,6 +11,7 @@
 #include "platform/fault.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/description.h"
+#include "snapshot/repository/inventory.h"
 #include "snapshot/scratch.h"
 #include "snapshot/verify/affected.h"
 #include "snapshot/verify/check_plan.h"
@@ -44,6 +45,7 @@ public:
         for_each_chosen([&](const BackupEntry& entry) { check_backup(entry); });
         fault::step("verify.trees-checked");
         check_marks();
+        check_inventory();
         check_packs();
         tell_what_went();
         if (findings_.anything_lost()) {
@@ -193,6 +195,29 @@ private:
         for (const layout::ManifestName& name : all_backups() ? manifests_ : std::vector<layout::ManifestName>{}) {
             if (!backups_.contains({name.sequence, name.utc_seconds})) {
                 check_manifest(layout::manifest(name));
+            }
+        }
+    }
+
+    // Nothing is lost with it: the next backup makes it anew.
+    void check_inventory() {
+        const StoredInventory stored = load_inventory(target_, repository_.info().uuid);
+        ++result_.objects;
+        if (!stored.flaw.empty()) {
+            findings_.inform(std::string(layout::kInventory) + " can't be used (" + stored.flaw + "): the next backup makes it anew");
+        }
+        if (!stored.inventory || !all_backups()) {
+            return;
+        }
+        std::set<std::uint64_t> numbers;
+        for (const layout::ManifestName& name : manifests_) {
+            numbers.insert(name.sequence);
+        }
+        for (std::uint64_t number = stored.inventory->sequence + 1; !numbers.empty() && number < *numbers.rbegin(); ++number) {
+            if (!numbers.contains(number)) {
+                findings_.inform("there is no backup number " + std::to_string(number) +
+                                 ": unless one of it was interrupted, its manifest has gone without having been forgotten");
+                return;
             }
         }
     }

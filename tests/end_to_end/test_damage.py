@@ -235,7 +235,9 @@ class Damage(harness.Case):
         for operation in ("forget", "prune"):
             with self.subTest(operation):
                 if operation == "prune":
-                    self.ok("prune", self.repository_path)
+                    # The backup before the one that healed it needs it still.
+                    told = self.run_program("prune", self.repository_path, expect=harness.WARNINGS)
+                    self.assertIn("packs that backups need are missing", told.err)
                     self.assertEqual(self.ok("backup", self.node, self.repository_path, "--json").json["parent_missing"], "")
                 self.largest_pack().unlink()
                 self.wanted = compare.snapshot_of(self.node)
@@ -279,6 +281,9 @@ class Damage(harness.Case):
                     self.ok("forget", self.repository_path, first)
                 spoil()
                 pack.unlink()
+                told = self.run_program("verify", self.repository_path).out
+                self.assertEqual("inventory can't be used" in told, name == "inventory damaged", told)
+                self.assertEqual("no backup number" in told, name in ("older inventory", "manifest gone"), told)
                 status = self.run_program("status", self.repository_path, "--json")
                 self.assertEqual((status.status, status.json["lost_packs"]), (harness.DAMAGED, 1), str(status))
                 self.assertEqual(self.run_program("repair", self.repository_path).status, harness.DAMAGED)
