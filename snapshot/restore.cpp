@@ -19,6 +19,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/restore/check.h"
 #include "snapshot/restore/checkpoint.h"
+#include "snapshot/restore/content_difference.h"
 #include "snapshot/restore/delta_estimate.h"
 #include "snapshot/restore/estimate.h"
 #include "snapshot/restore/finish.h"
@@ -56,6 +57,8 @@ private:
     void choose_basis();
     std::uint64_t bytes_to_write();
     DeltaDifference difference_to_basis() const;
+    // The root's entries that are nobody's business.
+    std::vector<std::string> not_foreign() const { return {place_.staging_name(), state_.links, "lost+found"}; }
     RestoreBasis basis_of(int old_root) const;
     void take_over();
     Error unfinished(const Error& error) const;
@@ -113,10 +116,12 @@ std::uint64_t Restoring::bytes_to_write() {
         return needs_.data_bytes;
     }
     if (!place_.snapshot) {
-        const DeltaDifference contents =
-            content_difference(repository_, backup_, open_path(place_.destination, O_RDONLY | O_DIRECTORY).get());
+        const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
+        const DeltaDifference contents = place_.in_place
+                                             ? in_place_difference(repository_, backup_, root.get(), options_.gate_files, not_foreign())
+                                             : clone_difference(repository_, backup_, root.get());
         difference_.bytes = contents.bytes;
-        difference_.changed = contents.changed;
+        difference_.changed += contents.changed;
     }
     return difference_.bytes;
 }
@@ -130,9 +135,9 @@ DeltaDifference Restoring::difference_to_basis() const {
         return difference(repository_, backup_, *place_.snapshot.backup);
     }
     const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
-    DeltaDifference result = name_difference(repository_, backup_, root.get(), {place_.staging_name(), state_.links, "lost+found"});
-    if (place_.in_place) {  // gate files are made anew
-        result.changed = content_difference(repository_, backup_, root.get(), options_.gate_files).changed;
+    DeltaDifference result = name_difference(repository_, backup_, root.get(), not_foreign());
+    if (place_.in_place) {  // they are made anew, so that nothing tells of them later
+        result.changed = changed_gates(repository_, backup_, root.get(), options_.gate_files);
     }
     return result;
 }
@@ -303,7 +308,7 @@ void Restoring::restore() {
         RestoreQueue queue(batches_waiting);
         if (state_.phase == RestoreState::Phase::kWriting) {
             if (place_.in_place) {
-                remove_foreign(context, staging.root(), {place_.staging_name(), state_.links, "lost+found"});
+                remove_foreign(context, staging.root(), not_foreign());
                 fault::step("restore.foreign-removed");
             }
             check_earlier(context, staging.root());

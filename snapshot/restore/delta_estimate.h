@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,13 +19,11 @@ struct DeltaDifference {
 
 // Into a clone of `before`'s snapshot: told by the two backups' trees.
 DeltaDifference difference(const Repository& repository, const Manifest& backup, const Manifest& before);
-// Over what a directory holds: all of that is read and compared. `root` is a descriptor of it. Files of several names count for each. Bytes
-// and changed files only.
-DeltaDifference content_difference(const Repository& repository, const Manifest& backup, int root);
-// The same of the root's files of these names alone.
-DeltaDifference content_difference(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>& names);
-// The rest of it, told by listing the directories. Entries of the root that are called as one of `keep` don't count. Memory: the names of
-// the directories beside those that lead down to where it looks, below what doesn't belong.
-DeltaDifference name_difference(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>& keep);
+// What content_difference() (content_difference.h) doesn't tell of a directory, told by listing it. Entries of the root that are called as
+// one of `keep` don't count. `removed` is told of each file's name that goes. Memory: the names of the directories beside those that lead
+// down to where it looks, below what doesn't belong.
+using FoundFile = std::function<void(int directory, const std::string& name)>;
+DeltaDifference name_difference(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>& keep,
+                                const FoundFile& removed = {});
 
 }  // namespace nodesnap

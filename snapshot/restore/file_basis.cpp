@@ -8,7 +8,6 @@
 #include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
-#include "platform/inode_flags.h"
 #include "snapshot/restore/file.h"
 #include "snapshot/restore/shape.h"
 
@@ -36,10 +35,6 @@ int open_to_write(int directory, const std::string& name) {
 bool allocated_beyond(int fd, std::uint64_t size, const std::string& path) {
     constexpr std::uint64_t kStatBlock = 512;
     return stat_fd(fd, path).stx_blocks * kStatBlock > (size + kBlock - 1) / kBlock * kBlock;
-}
-
-bool changes_cow(int fd, const Inode& wanted) {
-    return ((inode_flags(fd).value_or(wanted.flags) ^ wanted.flags) & FS_NOCOW_FL) != 0;
 }
 
 }  // namespace

@@ -29,4 +29,17 @@ bool RestoreParts::next(RunPart& part) {
     return false;
 }
 
+std::uint64_t data_in(RestoreParts parts) {
+    std::uint64_t bytes = 0;
+    RunPart part;
+    while (parts.next(part)) {
+        bytes += part.run.flags == Run::kNone ? part.length : 0;
+    }
+    return bytes;
+}
+
+std::uint64_t data_of(const Repository& repository, const Inode& inode) {
+    return inode.content.size() + data_in(RestoreParts(repository, inode, 0));
+}
+
 }  // namespace nodesnap

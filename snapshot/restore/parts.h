@@ -39,4 +39,9 @@ private:
     std::unique_ptr<Difference> difference_;
 };
 
+// Bytes of data; holes and unwritten space don't count.
+std::uint64_t data_in(RestoreParts parts);
+// A regular file's, wherever it is kept.
+std::uint64_t data_of(const Repository& repository, const Inode& inode);
+
 }  // namespace nodesnap

@@ -1,11 +1,14 @@
 #include "snapshot/restore/shape.h"
 
+#include <linux/fs.h>
+
 #include <algorithm>
 #include <cerrno>
 
 #include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/extent_map.h"
+#include "platform/inode_flags.h"
 #include "snapshot/repository/map_diff.h"
 
 namespace nodesnap {
@@ -134,6 +137,10 @@ int shape_known(const Repository& repository, const Inode& wanted, const Inode& 
         }
     }
     return shape.result();
+}
+
+bool changes_cow(int fd, const Inode& wanted) {
+    return ((inode_flags(fd).value_or(wanted.flags) ^ wanted.flags) & FS_NOCOW_FL) != 0;
 }
 
 }  // namespace nodesnap

@@ -14,4 +14,7 @@ int shape_unknown(const Repository& repository, const Inode& wanted, int fd, std
 // Of a file that holds what `held` says. `resized`: it was given another size, which took away what was allocated beyond.
 int shape_known(const Repository& repository, const Inode& wanted, const Inode& held, int fd, bool resized, const std::string& path);
 
+// Whether it is to become nodatacow, or no longer: that a file can only while it is empty.
+bool changes_cow(int fd, const Inode& wanted);
+
 }  // namespace nodesnap

@@ -1,5 +1,7 @@
 #include "snapshot/restore/trail.h"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -43,6 +45,11 @@ int RestoreTrail::enter(const std::string& name, bool make) {
         levels_[levels_.size() - 1 - kOpenLevels].open.reset();
     }
     return 0;
+}
+
+bool RestoreTrail::enter_if_directory(const std::string& name) {
+    const auto status = stat_at(top()->fd.get(), name);
+    return status && S_ISDIR(status->stx_mode) && enter(name, false) == 0;
 }
 
 void RestoreTrail::leave() {

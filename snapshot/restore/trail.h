@@ -30,6 +30,8 @@ public:
     // Goes down into a subdirectory. With `make` it is made if it isn't there. 0, or the errno that says that the file system has no such
     // names, or (ENOENT) no such directory: then it stays where it is.
     int enter(const std::string& name, bool make);
+    // Only if a directory is there; false if it isn't, or is something else.
+    bool enter_if_directory(const std::string& name);
     void leave();
     const std::shared_ptr<OpenDirectory>& top() const { return levels_.back().open; }
     std::size_t depth() const { return levels_.size() - 1; }
