@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <thread>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 #include <vector>
@@ -26,21 +27,21 @@
 namespace nodesnap::btrfs {
 namespace {
 
-// Of a file whose pieces lie in the same extents time and again, that many are remembered at once.
+// Of a file whose pieces lie in the same extents time and again, and of those that are shared, that many are remembered at once.
 constexpr std::size_t kRememberedExtents = std::size_t{64} << 10;
 constexpr std::size_t kEntriesBuffer = std::size_t{16} << 10;
 
-class HeldSpace {
+class HeldSpaceMeasure {
 public:
-    HeldSpace(int snapshot, int subvolume, const std::string& path)
+    HeldSpaceMeasure(int snapshot, int subvolume, const std::string& path)
         : snapshot_(snapshot), subvolume_(subvolume), id_(subvolume_id(snapshot)), path_(path) {
         related_ = subvolume_info(snapshot).parent_uuid == subvolume_info(subvolume).uuid;
     }
 
-    std::uint64_t measure() {
+    HeldSpace measure() {
         if (!related_) {
             add_removed_below(kFirstIno);
-            return bytes_;
+            return held_;
         }
         ChangedInodes changes(subvolume_, subvolume_info(snapshot_).otransid, path_);
         InodeItem now;
@@ -56,7 +57,7 @@ public:
                 }
             }
         }
-        return bytes_;
+        return held_;
     }
 
 private:
@@ -160,8 +161,8 @@ private:
             throw_if_interrupted();
             const std::uint64_t end = std::min(mapped.end(), stretch.end());
             for (; more && extent.offset < end; more = extents.next(extent)) {
-                if (extent.end() > mapped.logical && (mapped.flags & Extent::kShared) == 0) {
-                    add_extent(extent);
+                if (extent.end() > mapped.logical && extent.kind != FileExtent::Kind::kInline) {
+                    (mapped.flags & Extent::kShared) == 0 ? add_alone(extent) : add_shared(extent, ino);
                 }
                 if (extent.end() > end) {
                     break;
@@ -170,16 +171,25 @@ private:
         }
     }
 
-    void add_extent(const FileExtent& extent) {
-        if (extent.kind == FileExtent::Kind::kInline) {
-            return;
-        }
+    void add_alone(const FileExtent& extent) {
         if (counted_.size() == kRememberedExtents) {
             counted_.clear();
         }
         if (counted_.insert(extent.disk_address).second) {
-            bytes_ += extent.disk_length;
+            held_.alone_bytes += extent.disk_length;
         }
+    }
+
+    // Counted again once too many are remembered: it is an upper bound.
+    void add_shared(const FileExtent& extent, std::uint64_t ino) {
+        if (shared_.size() == kRememberedExtents) {
+            shared_.clear();
+            held_.shares_within = true;  // it can't be told any more that it doesn't
+        }
+        const Reference reference{ino, extent.offset - extent.extent_offset};
+        const auto [known, added] = shared_.emplace(extent.disk_address, reference);
+        held_.shared_bytes += added ? extent.disk_length : 0;
+        held_.shares_within |= known->second != reference;
     }
 
     int snapshot_;
@@ -187,8 +197,10 @@ private:
     std::uint64_t id_;
     const std::string& path_;
     bool related_ = false;  // else another subvolume has taken the place of the one that the snapshot is of
-    std::uint64_t bytes_ = 0;
-    std::unordered_set<std::uint64_t> counted_;  // of the file at hand
+    HeldSpace held_;
+    std::unordered_set<std::uint64_t> counted_;                 // of the file at hand
+    using Reference = std::pair<std::uint64_t, std::uint64_t>;  // the file, and where in it the extent would begin
+    std::unordered_map<std::uint64_t, Reference> shared_;
 };
 
 bool is_being_cleaned(int fd, std::uint64_t subvolume_id, const std::string& path) {
@@ -203,8 +215,8 @@ bool is_being_cleaned(int fd, std::uint64_t subvolume_id, const std::string& pat
 
 }  // namespace
 
-std::uint64_t held_bytes(int snapshot, int subvolume, const std::string& path_for_messages) {
-    return HeldSpace(snapshot, subvolume, path_for_messages).measure();
+HeldSpace held_space(int snapshot, int subvolume, const std::string& path_for_messages) {
+    return HeldSpaceMeasure(snapshot, subvolume, path_for_messages).measure();
 }
 
 void wait_until_cleaned(int fd, std::uint64_t subvolume_id, const std::string& path_for_messages) {

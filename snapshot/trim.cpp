@@ -41,11 +41,17 @@ public:
         std::stable_sort(left_.begin(), left_.end(),
                          [&](const ClassifiedSnapshot& a, const ClassifiedSnapshot& b) { return rank(a) < rank(b); });
         count_ = left_.size();
-        for (const ClassifiedSnapshot& snapshot : left_) {
+        for (auto snapshot = left_.begin(); snapshot != left_.end(); ++snapshot) {
             throw_if_interrupted();
-            const std::string reason = reason_to_drop(snapshot);
-            if (!reason.empty()) {
-                drop(snapshot, reason);
+            const std::string reason = reason_to_drop(*snapshot);
+            if (reason.empty()) {
+                continue;
+            }
+            const auto held = snapshot->entry.in_use ? std::nullopt : held_by(*snapshot);
+            if (reason == "free" && held && !may_free(*held, snapshot + 1)) {
+                result_.useless.push_back(*snapshot);
+            } else {
+                drop(*snapshot, reason, held.value_or(HeldSpace{}));
             }
         }
         result_.free_bytes = space_.free_bytes;
@@ -75,14 +81,30 @@ private:
         return lacks_space() ? "free" : "";
     }
 
-    void drop(const ClassifiedSnapshot& snapshot, const std::string& reason) {
+    // Whether space may come free when it is dropped, by itself or together with one of those that come after it.
+    bool may_free(const HeldSpace& held, std::vector<ClassifiedSnapshot>::const_iterator next) {
+        if (!held.frees_nothing_alone() || space_.free_bytes == 0) {
+            return true;
+        }
+        if (held.shared_bytes == 0) {
+            return false;
+        }
+        // In a dry run those before it are still there, and what they would have left to it alone is still shared.
+        return would_drop_shared_ || std::any_of(next, left_.cend(), [this](const ClassifiedSnapshot& other) {
+                   const auto others = other.entry.in_use ? HeldSpace{} : held_if_known(other);
+                   return !others || others->shared_bytes != 0;
+               });
+    }
+
+    void drop(const ClassifiedSnapshot& snapshot, const std::string& reason, const HeldSpace& held) {
         if (snapshot.entry.in_use) {
             result_.in_use.push_back(snapshot);
             return;
         }
-        DroppedSnapshot dropped{snapshot, age_of(snapshot), held_by(snapshot), reason};
+        DroppedSnapshot dropped{snapshot, age_of(snapshot), held.alone_bytes, reason};
         if (options_.dry_run) {
             space_.free_bytes += dropped.held_bytes;
+            would_drop_shared_ |= held.shared_bytes != 0;
         } else {
             if (!backend_.drop(snapshot.entry)) {
                 result_.in_use.push_back(snapshot);
@@ -105,13 +127,24 @@ private:
     }
 
     // To know is no condition of dropping it: on a full or damaged file system it may not be told.
-    std::uint64_t held_by(const ClassifiedSnapshot& snapshot) {
+    std::optional<HeldSpace> held_by(const ClassifiedSnapshot& snapshot) {
+        std::string problem;
+        auto held = held_if_known(snapshot, &problem);
+        if (!held) {
+            report_.warn("cannot tell what the snapshot " + snapshot.entry.name + " holds: " + problem);
+        }
+        return held;
+    }
+
+    std::optional<HeldSpace> held_if_known(const ClassifiedSnapshot& snapshot, std::string* problem = nullptr) {
         try {
-            return backend_.held_bytes(snapshot.entry);
+            return backend_.held_space(snapshot.entry);
         } catch (const Error& error) {
             throw_if_interrupted();
-            report_.warn("cannot tell what the snapshot " + snapshot.entry.name + " holds: " + error.message());
-            return 0;
+            if (problem != nullptr) {
+                *problem = error.message();
+            }
+            return std::nullopt;
         }
     }
 
@@ -122,6 +155,7 @@ private:
     Report& report_;
     std::vector<ClassifiedSnapshot> left_;
     std::size_t count_ = 0;
+    bool would_drop_shared_ = false;
     FreeSpace space_;
     TrimResult result_;
 };

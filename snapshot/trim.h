@@ -61,9 +61,10 @@ struct DroppedSnapshot {
 };
 
 struct TrimResult {
-    std::vector<DroppedSnapshot> dropped;    // or with dry_run: that would be
-    std::vector<ClassifiedSnapshot> in_use;  // would have been dropped, but a backup uses them
-    std::uint64_t free_bytes = 0;            // in the end; with dry_run: about as it would be
+    std::vector<DroppedSnapshot> dropped;     // or with dry_run: that would be
+    std::vector<ClassifiedSnapshot> in_use;   // would have been dropped, but a backup uses them
+    std::vector<ClassifiedSnapshot> useless;  // would have been dropped for space, but as far as can be told none would come free
+    std::uint64_t free_bytes = 0;             // in the end; with dry_run: about as it would be
     std::uint64_t used_bytes = 0;
     bool enough = true;  // min_free_bytes is reached
 };
@@ -75,7 +76,9 @@ struct FreeSpace {
 };
 using FreeSpaceProbe = std::function<FreeSpace()>;
 
-// The oldest first; what an unfinished backup may go on from last, and for space only as long as one may go on from it.
+// The oldest first; what an unfinished backup may go on from last, and for space only as long as one may go on from it. For space none is
+// dropped that holds nothing alone, unless another one that could still be dropped might hold it with it, or nothing at all is free: then
+// the file system's own trees may be full, of which it isn't known what holds them.
 // `dropped` is told of each one at once, when it has gone (with dry_run: when it is decided).
 TrimResult trim_snapshots(SnapshotBackend& backend, const TrimOptions& options, const FreeSpaceProbe& probe,
                           const std::function<void(const DroppedSnapshot&, const FreeSpace&)>& dropped, Report& report);

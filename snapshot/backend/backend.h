@@ -45,6 +45,14 @@ public:
     virtual void remove() = 0;  // durable when it returns; may be called again after a failure
 };
 
+// About.
+struct HeldSpace {
+    std::uint64_t alone_bytes = 0;   // would come free were it removed alone
+    std::uint64_t shared_bytes = 0;  // at most so much besides, were others removed with it
+    bool shares_within = false;      // some of these may come free with it alone, too
+    bool frees_nothing_alone() const { return alone_bytes == 0 && !shares_within; }
+};
+
 class SnapshotBackend {
 public:
     virtual ~SnapshotBackend() = default;
@@ -67,8 +75,7 @@ public:
     virtual std::vector<SnapshotEntry> list() = 0;
     // Error::refused if there is none of that name, or if it is in use.
     virtual void remove(const std::string& name) = 0;
-    // About what would come free were it removed alone.
-    virtual std::uint64_t held_bytes(const SnapshotEntry& entry) = 0;
+    virtual HeldSpace held_space(const SnapshotEntry& entry) = 0;
     // Removes a backup's snapshot, durably; false if it is in use, or gone.
     virtual bool drop(const SnapshotEntry& entry) = 0;
     // Until the space of all that was dropped has come free.

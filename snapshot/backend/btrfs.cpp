@@ -296,11 +296,12 @@ public:
             "see nodesnap snapshot list");
     }
 
-    std::uint64_t held_bytes(const SnapshotEntry& entry) override {
+    HeldSpace held_space(const SnapshotEntry& entry) override {
         const FileDescriptor folder = place_->open_folder(false);
         const FileDescriptor snapshot =
             folder ? open_snapshot(folder.get(), naming_.on_disk(entry.name, entry.temporary)) : FileDescriptor();
-        return snapshot ? btrfs::held_bytes(snapshot.get(), place_->subvolume(), entry.path) : 0;
+        const auto held = snapshot ? btrfs::held_space(snapshot.get(), place_->subvolume(), entry.path) : btrfs::HeldSpace{};
+        return {held.alone_bytes, held.shared_bytes, held.shares_within};
     }
 
     bool drop(const SnapshotEntry& entry) override {

@@ -120,7 +120,7 @@ public:
     void remove(const std::string& name) override {
         throw Error::refused("there is no snapshot named \"" + name + "\" of " + node_directory_ + ": its file system has none");
     }
-    std::uint64_t held_bytes(const SnapshotEntry&) override { return 0; }
+    HeldSpace held_space(const SnapshotEntry&) override { return {}; }
     bool drop(const SnapshotEntry&) override { return false; }
     void wait_for_space() override {}
     void remove_temporary(const std::string&) override {}

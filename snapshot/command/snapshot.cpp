@@ -76,7 +76,7 @@ ExitStatus create(Call& call, SnapshotBackend& backend, const std::string& name)
 // Who may not read the file system's trees can list all the same.
 std::optional<std::uint64_t> held_by(SnapshotBackend& backend, const SnapshotEntry& entry) {
     try {
-        return backend.held_bytes(entry);
+        return backend.held_space(entry).alone_bytes;
     } catch (const Error&) {
         throw_if_interrupted();
         return std::nullopt;

@@ -53,15 +53,20 @@ void write_dropped(JsonWriter& document, const DroppedSnapshot& dropped, const s
     document.end();
 }
 
-void write_result(JsonWriter& document, const TrimResult& result, const TrimOptions& options) {
-    document.end();  // "dropped"
-    document.begin_array("in_use");
-    for (const ClassifiedSnapshot& snapshot : result.in_use) {
+void write_kept(JsonWriter& document, const char* name, const std::vector<ClassifiedSnapshot>& kept) {
+    document.begin_array(name);
+    for (const ClassifiedSnapshot& snapshot : kept) {
         document.begin_object();
         write_snapshot(document, snapshot);
         document.end();
     }
     document.end();
+}
+
+void write_result(JsonWriter& document, const TrimResult& result, const TrimOptions& options) {
+    document.end();  // "dropped"
+    write_kept(document, "in_use", result.in_use);
+    write_kept(document, "useless", result.useless);
     document.member("free_bytes", result.free_bytes);
     if (options.min_free_bytes) {
         document.member("min_free_bytes", *options.min_free_bytes);
@@ -75,7 +80,10 @@ void print_result(std::ostream& out, const TrimResult& result, const TrimOptions
     for (const ClassifiedSnapshot& snapshot : result.in_use) {
         out << "kept " << printable_name(snapshot.entry.name) << ": a running backup uses it\n";
     }
-    if (result.dropped.empty() && result.in_use.empty()) {
+    for (const ClassifiedSnapshot& snapshot : result.useless) {
+        out << "kept " << printable_name(snapshot.entry.name) << ": no space would come free without it\n";
+    }
+    if (result.dropped.empty() && result.in_use.empty() && result.useless.empty()) {
         out << "nothing to drop\n";
     }
     out << (options.dry_run ? "free then: about " : "free: ") << human_bytes(result.free_bytes) << '\n';
@@ -163,7 +171,8 @@ ExitStatus trim(Call& call, SnapshotBackend& backend, const TrimOptions& options
     }
     if (!result.enough) {
         call.report().warn("the file system of " + node_directory + " has " + human_bytes(result.free_bytes) + " free, and " +
-                           human_bytes(*options.min_free_bytes) + " are asked for: no parent snapshot is left to drop; see " +
+                           human_bytes(*options.min_free_bytes) + " are asked for: no parent snapshot is left " +
+                           (result.useless.empty() ? "to drop" : "that would give space when it is dropped") + "; see " +
                            "nodesnap snapshot list for those that an operator keeps");
     }
     return ExitStatus::kDone;

@@ -107,6 +107,12 @@ class Trim(harness.Case):
         self.assertEqual([(entry["role"], entry["certain"]) for entry in listed], [("parent", True), ("unfinished", True)])
         result = self.ok("snapshot", "trim", self.node, "--max-age", "0", "--max-count", "0", *known).json
         self.assertEqual([entry["role"] for entry in result["dropped"]], ["parent"])
+        # The node has all that it holds: no space would come free.
+        kept = self.run_program("snapshot", "trim", self.node, "--min-free", "99%", *known, expect=harness.WARNINGS).json
+        self.assertEqual((kept["dropped"], [entry["role"] for entry in kept["useless"]]), ([], ["unfinished"]))
+        self.assertIn("that would give space", kept["warnings"][0])
+        (self.node / "large").unlink()
+        harness.tool("sync", "-f", self.node)
         dry = self.run_program("snapshot", "trim", self.node, "--min-free", "99%", "--dry-run", *known, expect=harness.WARNINGS).json
         self.assertIn("that backup can't be gone on with", dry["dropped"][0]["message"])
         self.assertTrue(self.ok("backup", self.node, repository, "--json").json["resumed"])

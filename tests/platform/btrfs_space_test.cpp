@@ -17,7 +17,7 @@ protected:
     std::uint64_t held(const Snapshot& snapshot) {
         const FileDescriptor subvolume = open_file(*this / "", O_RDONLY);
         sync_file_system(subvolume.get(), "s");
-        return held_bytes(snapshot.fd.get(), subvolume.get(), snapshot.path);
+        return held_space(snapshot.fd.get(), subvolume.get(), snapshot.path).alone_bytes;
     }
     std::uint64_t free_bytes() const {
         const FileDescriptor top = open_file(mount_->path(), O_RDONLY);
@@ -79,6 +79,10 @@ TEST_F(HeldSpaceTest, WhatAnotherSnapshotHasIsNotHeldAlone) {
     fs::remove(*this / "both");
     fs::remove(*this / "second");
     EXPECT_EQ(held(first), 0U);
+    const FileDescriptor subvolume = open_file(*this / "", O_RDONLY);
+    const HeldSpace space = held_space(first.fd.get(), subvolume.get(), first.path);
+    EXPECT_EQ(space.shared_bytes, 8 * kMiB);
+    EXPECT_FALSE(space.shares_within);
     expect_true(second, 4 * kMiB);
     expect_true(first, 8 * kMiB);
 }
@@ -91,6 +95,22 @@ TEST_F(HeldSpaceTest, AnExtentIsHeldUntilItsLastPieceIsGone) {
     clone_range(*this / "a", 0, 8 * kMiB, *this / "clone", 0);
     fs::remove(*this / "a");
     expect_true(only, 0);
+}
+
+TEST_F(HeldSpaceTest, WhatFilesOfItShareMayComeFreeWithIt) {
+    write_at(*this / "a", 0, 8 * kMiB);
+    sync_path(*this / "a");
+    clone_range(*this / "a", 0, 8 * kMiB, *this / "clone", 0);
+    sync_path(*this / "clone");
+    Snapshot only = snapshot();
+    fs::remove(*this / "a");
+    fs::remove(*this / "clone");
+    EXPECT_EQ(held(only), 0U);
+    const FileDescriptor subvolume = open_file(*this / "", O_RDONLY);
+    const HeldSpace space = held_space(only.fd.get(), subvolume.get(), only.path);
+    EXPECT_TRUE(space.shares_within);
+    EXPECT_EQ(space.shared_bytes, 8 * kMiB);
+    EXPECT_NEAR(static_cast<double>(freed_by(only)), 8.0 * kMiB, kTrees);
 }
 
 TEST_F(HeldSpaceTest, AllOfItWhenAnotherSubvolumeHasTakenThePlace) {

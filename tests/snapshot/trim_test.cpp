@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "platform/btrfs.h"
+#include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
 #include "tests/support/loop_mount.h"
@@ -38,6 +39,16 @@ protected:
     std::unique_ptr<Snapshot> use(const std::string& name, bool temporary = true) { return backend_->create(name, temporary); }
     void keep(const std::string& name, bool temporary = true) { use(name, temporary)->keep(); }
     void write(const std::string& name) { write_file_durably(*mount_ / ("node/" + name), std::string(1 << 20, 'x')); }
+    void remove(const std::string& name) {
+        fs::remove(*mount_ / ("node/" + name));
+        sync_file_system(open_path(*mount_ / "node", O_RDONLY).get(), "node");
+    }
+    // It alone has a file.
+    void keep_holding(const std::string& name) {
+        write(name);
+        keep(name);
+        remove(name);
+    }
     std::int64_t created(const std::string& name) const {
         for (const SnapshotEntry& entry : backend_->list()) {
             if (entry.name == name) {
@@ -128,9 +139,9 @@ TEST_F(TrimTest, BoundsTheNumberOverAllRepositories) {
 }
 
 TEST_F(TrimTest, DropsForSpaceUntilThereIsEnough) {
-    keep(a1_);
-    keep(a2_);
-    keep(a3_);
+    keep_holding(a1_);
+    keep_holding(a2_);
+    keep_holding(a3_);
     free_ = {10, 20, 30, 40};
     const TrimResult result = trim({30, {}, {}, false, 0});
     EXPECT_EQ(told_, (Names{a1_ + " free", a2_ + " free"}));
@@ -140,14 +151,14 @@ TEST_F(TrimTest, DropsForSpaceUntilThereIsEnough) {
 }
 
 TEST_F(TrimTest, AnUnfinishedBackupsSnapshotGoesLastWithAWarning) {
-    keep(a1_);
-    keep(b1_);
-    keep(a2_);
+    keep_holding(a1_);
+    keep_holding(b1_);
+    keep_holding(a2_);
     free_ = {10, 20, 30, 40};
     EXPECT_TRUE(trim({30, {}, {}, false, 0}).enough);
     EXPECT_EQ(names(), Names{b1_});
     // Alone it looks like a parent.
-    keep(session('c') + "-11111111");
+    keep_holding(session('c') + "-11111111");
     probed_ = 0;
     free_ = {10};
     EXPECT_FALSE(trim({30, {}, {}, false, 0}).enough);
@@ -157,8 +168,8 @@ TEST_F(TrimTest, AnUnfinishedBackupsSnapshotGoesLastWithAWarning) {
 }
 
 TEST_F(TrimTest, WhatTheRepositoryCallsUnfinishedStaysUntilSpaceIsWantedOrItCannotBeGoneOnWith) {
-    keep(b1_);
-    keep(a1_);
+    keep_holding(b1_);
+    keep_holding(a1_);
     const std::vector<KnownRepository> known{{"11111111", {b1_}}};
     const std::int64_t now = created(a1_) + nanoseconds(hours(100)).count();
     trim({{}, hours(2), 0, false, now, known});
@@ -177,8 +188,7 @@ TEST_F(TrimTest, WhatTheRepositoryCallsUnfinishedStaysUntilSpaceIsWantedOrItCann
 TEST_F(TrimTest, ADryRunCountsWhatIsHeldAndDropsNothing) {
     write("file");
     keep(a1_);
-    fs::remove(*mount_ / "node/file");
-    sync_file_system(open_path(*mount_ / "node", O_RDONLY).get(), "node");
+    remove("file");
     keep(a2_);
     free_ = {1000};
     const TrimResult result = trim({1 << 20, {}, {}, true, 0});
@@ -187,6 +197,77 @@ TEST_F(TrimTest, ADryRunCountsWhatIsHeldAndDropsNothing) {
     EXPECT_EQ(result.free_bytes, 1000U + (1 << 20));
     EXPECT_TRUE(result.enough);
     EXPECT_EQ(names(), (Names{a1_, a2_}));
+}
+
+TEST_F(TrimTest, WhatHoldsNothingIsNotDroppedForSpace) {
+    keep_holding(a1_);
+    keep(a2_);
+    keep(a3_);
+    free_ = {10, 20};
+    for (const bool dry_run : {true, false}) {
+        probed_ = 0;
+        told_.clear();
+        const TrimResult result = trim({std::uint64_t{1} << 40, {}, {}, dry_run, 0});
+        EXPECT_EQ(told_, Names{a1_ + " free"});
+        EXPECT_FALSE(result.enough);
+        ASSERT_EQ(result.useless.size(), 2U);
+        EXPECT_EQ(result.useless[0].entry.name, a2_);
+    }
+    EXPECT_EQ(names(), (Names{a2_, a3_}));
+    EXPECT_EQ(trim({std::uint64_t{1} << 40, {}, 1, false, 0, known_}).dropped.size(), 1U) << "for their number it is";
+}
+
+TEST_F(TrimTest, WhatTwoHoldTogetherComesFreeWithBoth) {
+    write("file");
+    keep(a1_);
+    keep(a2_);
+    remove("file");
+    keep(a3_);
+    free_ = {10, 10, 20};
+    for (const bool dry_run : {true, false}) {
+        probed_ = 0;
+        told_.clear();
+        const TrimResult result = trim({std::uint64_t{1} << 40, {}, {}, dry_run, 0});
+        EXPECT_EQ(told_, (Names{a1_ + " free", a2_ + " free"}));
+        ASSERT_EQ(result.dropped.size(), 2U);
+        EXPECT_EQ(result.dropped[1].held_bytes, dry_run ? 0U : 1U << 20);
+    }
+    EXPECT_EQ(names(), Names{a3_});
+}
+
+TEST_F(TrimTest, WhatOneThatStaysHoldsTooDoesNotComeFree) {
+    write("file");
+    keep("mine", false);
+    keep(a1_);
+    auto used = use(a2_);
+    remove("file");
+    keep(a3_);
+    free_ = {10};
+    EXPECT_TRUE(trim({20, {}, {}, false, 0}).dropped.empty());
+    used.reset();
+    EXPECT_EQ(names(), (Names{"mine", a1_, a3_}));
+}
+
+TEST_F(TrimTest, WhatOnlyFilesOfOneShareComesFreeWithIt) {
+    write("file");
+    write("second");
+    {
+        const auto from = open_path(*mount_ / "node/file", O_RDONLY);
+        const auto to = open_path(*mount_ / "node/second", O_RDWR);
+        ASSERT_EQ(entry::clone_file(from.get(), to.get()), 0);
+    }
+    sync_file_system(open_path(*mount_ / "node", O_RDONLY).get(), "node");
+    keep(a1_);
+    remove("file");
+    remove("second");
+    free_ = {10, 20};
+    EXPECT_EQ(trim({20, {}, {}, false, 0}).dropped.size(), 1U);
+}
+
+TEST_F(TrimTest, WhereNothingIsFreeItMayBeTheTreesThatAreFull) {
+    keep(a1_);
+    free_ = {0, 20};
+    EXPECT_EQ(trim({20, {}, {}, false, 0}).dropped.size(), 1U);
 }
 
 TEST_F(TrimTest, WhatIsInUseStays) {
