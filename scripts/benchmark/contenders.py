@@ -308,26 +308,31 @@ class RsyncBack(Rsync):
         return ["rsync", "-a", "--inplace", "--no-whole-file", "--delete", f"{store / 'node'}/", f"{node}/"]
 
 
-def all_of(scratch, program):
-    """In the order of the table. `program` is None where nodesnap isn't to be measured."""
-    found = [Limit(scratch), Copy(scratch), Rsync(scratch), Send(scratch), Restic(scratch), Borg(scratch)]
-    if program:
-        found.insert(1, Nodesnap(scratch, program))
-    return found
+BACKUPS = (Limit, Nodesnap, Copy, Rsync, Send, Restic, Borg)
+# Of each case those that are measured in it, in the order of the table. Again: that can tell what has changed, or look for it; the second way of rsync is
+# a row of its own. Back: the second backup, what it costs without a parent, and the ways back to the first.
+OF_CASE = {
+    "full": BACKUPS,
+    "small": BACKUPS,
+    "incremental": (Nodesnap, RsyncDelta, RsyncWhole, Send, Restic, Borg),
+    "delta": (Nodesnap, LostParent, Delta, DeltaOlder, DeltaInPlace, DeltaCompared, RsyncBack),
+    "chain": (Nodesnap,),
+}
 
 
-def incremental_of(scratch, program):
-    """Those that can tell what has changed, or look for it. The second way of rsync is a row of its own."""
-    found = [RsyncDelta(scratch), RsyncWhole(scratch), Send(scratch), Restic(scratch), Borg(scratch)]
-    if program:
-        found.insert(0, Nodesnap(scratch, program))
-    return found
+def _tool(kind):
+    return kind.name.split(",")[0]
 
 
-def delta_of(scratch, program):
-    """The second backup, what it costs without a parent, and the ways back to the first."""
-    own = (Nodesnap, LostParent, Delta, DeltaOlder, DeltaInPlace, DeltaCompared) if program else ()
-    return [kind(scratch, program) for kind in own] + [RsyncBack(scratch)]
+def tools_of(case):
+    """The names of the tools that are measured in a case, each once."""
+    return list(dict.fromkeys(_tool(kind) for kind in OF_CASE[case]))
+
+
+def of(case, only, scratch, program):
+    """The contenders of a case, of the tools named in `only` if there are any. `program` is None where nodesnap isn't to be measured."""
+    kinds = [kind for kind in OF_CASE[case] if not only or _tool(kind) in only or kind is Limit]
+    return [kind(scratch, program) if issubclass(kind, Nodesnap) else kind(scratch) for kind in kinds]
 
 
 def distinct(several):

@@ -11,6 +11,10 @@ from .storage import run, sync_file_system
 
 RECIPE = 1  # counted up when the data set changes, so that a cached one is made anew
 PAGE = 4096
+# At a size factor of 1:
+NODE_BYTES = 2.6 * (1 << 30)  # about, of the node "full"
+PAGES_BYTES = 1 << 30  # of its file that is updated in place
+SMALL_FILES = 100000
 
 
 def ensure(source, size_factor):
@@ -71,12 +75,12 @@ def rewrite_pages(path, count, source):
 
 def _fill_full(node, factor):
     _fill_rocksdb(node / "store", factor)
-    _fill_updated_in_place(node / "pages.db", int((1 << 30) * factor))
+    _fill_updated_in_place(node / "pages.db", int(PAGES_BYTES * factor))
     _fill_files(node / "objects", int(20000 * factor), 200, 64 << 10, random.Random(20000))
 
 
 def _fill_small(node, factor):
-    _fill_files(node / "objects", int(100000 * factor), PAGE, PAGE, random.Random(100000))
+    _fill_files(node / "objects", int(SMALL_FILES * factor), PAGE, PAGE, random.Random(100000))
 
 
 def _fill_rocksdb(store, factor):

@@ -5,14 +5,24 @@ import platform
 import statistics
 from pathlib import Path
 
-from . import chain, delta_restore
+from . import chain, dataset, delta_restore
 
 BEGIN_ANALYSIS = "<!-- analysis: scripts/bench keeps what stands between these two lines -->"
 END_ANALYSIS = "<!-- end of analysis -->"
 PEERS = ("cp", "rsync", "send", "restic", "borg")
 NAMES = {"send": "send, receive", "cp": "cp -a", "rsync": "rsync -aW"}
-TITLES = {"full": "The node of 2.6 GiB", "small": "100,000 files of 4 KiB", "incremental": "The node of 2.6 GiB, backed up again after a small change",
-          "delta": "The node of 2.6 GiB, brought back after a small change", "chain": "A file of 1 GiB, updated in place and backed up very often"}
+
+
+def _size(size_bytes):
+    unit, name = (2**30, "GiB") if size_bytes >= 2**30 else (2**20, "MiB")
+    return f"{round(size_bytes / unit, 1):g} {name}"
+
+
+def _titles(size_factor):
+    node = f"The node of {_size(dataset.NODE_BYTES * size_factor)}"
+    return {"full": node, "small": f"{int(dataset.SMALL_FILES * size_factor):,} files of 4 KiB", "incremental": f"{node}, backed up again after a small change",
+            "delta": f"{node}, brought back after a small change",
+            "chain": f"A file of {_size(dataset.PAGES_BYTES * size_factor)}, updated in place and backed up very often"}
 
 
 def _median(costs, field):
@@ -67,7 +77,7 @@ def _incremental_ratios(costs, changed):
     return said
 
 
-def _after_change(name, case):
+def _after_change(name, case, title):
     """(ratios, table) of the second backup, or of the way back to the first."""
     costs = {}
     for result in case["rounds"]:
@@ -83,20 +93,22 @@ def _after_change(name, case):
                      f"| {_median(measured, 'busy_seconds'):.2f} | {_median(measured, 'peak_bytes') / 2**20:.0f} | {read / 2**20:.0f} | {read / changed:.2f} "
                      f"| {written / 2**20:.0f} | {written / changed:.2f} |")
     said = delta_restore.ratios(costs, changed) if name == "delta" else _incremental_ratios(costs, changed)
-    ratios = [f"- {TITLES[name]}: {'; '.join(said)}."] if said else []
-    return ratios, [f"### {TITLES[name]}", "", f"{changed / 2**20:.0f} MiB changed; {len(case['rounds'])} rounds.", ""] + lines + [""]
+    ratios = [f"- {title}: {'; '.join(said)}."] if said else []
+    return ratios, [f"### {title}", "", f"{changed / 2**20:.0f} MiB changed; {len(case['rounds'])} rounds.", ""] + lines + [""]
 
 
-def tables(results):
+def tables(results, size_factor):
     """All that was measured, ratios first, in Markdown."""
     ratios, parts = [], []
+    titles = _titles(size_factor)
     for name, case in results.items():
+        title = titles[name]
         if name == "chain":
-            ratios.append(f"- {TITLES[name]}: {'; '.join(chain.ratios(case))}.")
-            parts += [f"### {TITLES[name]}", ""] + chain.table(case) + [""]
+            ratios.append(f"- {title}: {'; '.join(chain.ratios(case))}.")
+            parts += [f"### {title}", ""] + chain.table(case) + [""]
             continue
         if name in ("incremental", "delta"):
-            said, table = _after_change(name, case)
+            said, table = _after_change(name, case, title)
             ratios += said
             parts += table
             continue
@@ -106,10 +118,10 @@ def tables(results):
                 continue
             said = _ratios(costs)
             if said:
-                ratios.append(f"- {TITLES[name]}, {operation}: {'; '.join(said)}.")
+                ratios.append(f"- {title}, {operation}: {'; '.join(said)}.")
             void = f", {case['void']} void" if case["void"] else ""
             unsteady = "" if case["steady"] else " The machine was not steady: in most rounds the limit moved by more than is allowed; they are counted all the same."
-            parts += [f"### {TITLES[name]}: {operation}", "", f"{case['files']:,} files, {case['bytes'] / 2**30:.2f} GiB; {len(case['rounds'])} rounds{void}.{unsteady}", ""]
+            parts += [f"### {title}: {operation}", "", f"{case['files']:,} files, {case['bytes'] / 2**30:.2f} GiB; {len(case['rounds'])} rounds{void}.{unsteady}", ""]
             parts += _table(costs) + [""]
     return "\n".join((["## Ratios", ""] + ratios + [""] if ratios else []) + ["## Tables", ""] + parts)
 
@@ -143,15 +155,16 @@ METHOD = """## Method
 """
 
 
-def write(path, text, results, chosen):
+def write(path, text, results, chosen, size_factor):
     analysis = "\n## What bounds each case\n\nNot written yet.\n"
     if path.exists() and BEGIN_ANALYSIS in path.read_text():
         analysis = path.read_text().split(BEGIN_ANALYSIS)[1].split(END_ANALYSIS)[0]
     used = "\n".join(f"- {NAMES.get(contender.name, contender.name)}: {contender.note}" for contender in chosen)
+    resized = "" if size_factor == 1 else f" The data set was {size_factor:g} times as large as the method tells."
     ratios, _, detail = text.partition("## Tables")
     path.write_text(f"""# Benchmarks
 
-Made by `scripts/bench`, which measures everything in one run on one machine: {_machine()}. Figures of another machine differ; the ratios carry over better.
+Made by `scripts/bench`, which measures everything in one run on one machine: {_machine()}. Figures of another machine differ; the ratios carry over better.{resized}
 
 {ratios}{BEGIN_ANALYSIS}{analysis}{END_ANALYSIS}
 
