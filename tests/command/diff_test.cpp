@@ -82,6 +82,18 @@ TEST_F(DiffProgram, ShowTellsWhatChangedSinceTheBackupThatItIsBuiltOn) {
     const Outcome forgotten = show("latest");
     EXPECT_EQ(forgotten.status, 3);
     EXPECT_TRUE(has(forgotten.err, "backup " + parent.substr(0, 12) + ", which it is built on, was forgotten")) << forgotten.err;
+    EXPECT_FALSE(has(forgotten.err, "can't be read")) << forgotten.err;
+}
+
+TEST_F(DiffProgram, AParentThatCantBeReadMayBeTheOneThatIsntThere) {
+    init();
+    backup();
+    const std::string first = objects("backups").at(0);
+    backup();
+    fs::resize_file(first, 100);
+    const Outcome outcome = run({"show", repository(), "latest", "--changes"});
+    EXPECT_EQ(outcome.status, 3);
+    EXPECT_TRUE(has(outcome.err, "or is the one that can't be read: backups/")) << outcome.err;
 }
 
 TEST_F(DiffProgram, ABackupDoesNotDifferFromItself) {
@@ -115,6 +127,7 @@ TEST_F(DiffProgram, PrintsADocument) {
     EXPECT_EQ(changes[1]["after"]["mode"], "-r--------");
     EXPECT_EQ(changes[2]["change"], "renamed");
     EXPECT_EQ(changes[2]["old_path"], "data/CURRENT");
+    EXPECT_EQ(changes[2]["before"]["path"], "data/CURRENT");
     EXPECT_EQ(changes[2]["path"], "data/odd\\xff");
     EXPECT_TRUE(changes[2].contains("path_base64"));
     EXPECT_EQ(document["before"]["id"], id(0));
@@ -157,6 +170,26 @@ TEST_F(DiffProgram, DamagedMetadataIsDamage) {
     EXPECT_EQ(diff().status, 5);
 }
 
+TEST_F(DiffProgram, AFileThatCantBeComparedIsToldAndTheOthersCompared) {
+    init();
+    backup();
+    write("node/data/000001.sst", std::string(300'000, 't'));
+    write("node/conf", "size = 2\n");
+    backup();
+    for (const std::string& object : objects("packs")) {
+        fs::resize_file(object, 4096);
+    }
+    const Outcome outcome = diff();
+    EXPECT_EQ(outcome.status, 5) << outcome.err;
+    EXPECT_TRUE(outcome.out.starts_with("M  conf  9 B of 9 B\nM  data/000001.sst  can't be compared\n")) << outcome.out;
+    EXPECT_TRUE(has(outcome.err, "\"data/000001.sst\" can't be compared: ")) << outcome.err;
+    const auto document = diff({"--json"}).json();
+    EXPECT_FALSE(document["changes"][0].contains("damage"));
+    EXPECT_NE(document["changes"][1]["damage"], "");
+    EXPECT_EQ(document["summary"]["not_compared"], 1);
+    EXPECT_EQ(document["summary"]["content"], 2);
+}
+
 // ---- Two whole backups of a btrfs subvolume: nothing of one is stored at the same place in the other.
 
 class DiffOnBtrfs : public DiffProgram {
@@ -177,6 +210,20 @@ protected:
         return run({"backup", node, repository, "--state-dir=" + (scratch_ / "state"), "--scratch-dir=" + scratch_.path()});
     }
 };
+
+TEST_F(DiffOnBtrfs, BackupsOfDifferentFileSystemsAreComparedByPath) {
+    NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+    test::LoopMount mount("btrfs");
+    init();
+    backup();
+    fs::copy(scratch_ / "node", mount / "node", fs::copy_options::recursive);
+    fs::rename(mount / "node/conf", mount / "node/conf.old");
+    EXPECT_EQ(run({"backup", mount / "node", repository(), "--adopt-node", "--state-dir=" + (scratch_ / "state")}).status, 0);
+    const Outcome outcome = diff();
+    EXPECT_TRUE(has(outcome.out, "\n(of different file systems: compared by path, renames aren't told)\n")) << outcome.out;
+    EXPECT_TRUE(has(outcome.out, ": 1 added (9 B), 1 removed (9 B), 0 changed, 0 renamed")) << outcome.out;
+    EXPECT_EQ(diff({"--json"}).json()["summary"]["matched_by"], "path");
+}
 
 TEST_F(DiffOnBtrfs, TellsWhatWasDoneToATree) {
     NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
@@ -241,6 +288,12 @@ TEST_F(DiffOnBtrfs, TellsWhatWasDoneToATree) {
               "R  data/moved -> moved here\n"
               "R  data/old directory/ -> new directory/\n"
               "M  new directory/inside  9.8 KiB of 9.8 KiB\n");
+    const auto changes = run({"diff", repository, first, "latest", "--json"}).json()["changes"];
+    EXPECT_EQ(changes[0]["replaced"], true);
+    EXPECT_EQ(changes[2]["replaced"], false);
+    EXPECT_EQ(changes[6]["hard_link"], false);
+    EXPECT_EQ(changes[8]["path"], "data/second name");
+    EXPECT_EQ(changes[8]["hard_link"], true);
     const Outcome back = run({"diff", repository, "latest", first, "--summary", "--json"});
     EXPECT_EQ(back.json()["summary"]["added"], 1);
     EXPECT_EQ(back.json()["summary"]["removed"], 2);
