@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -83,6 +84,37 @@ protected:
     std::shared_ptr<test::StrictTarget> target_;
     Report report_;
 };
+
+TEST_F(IncrementalTest, WhatIsMissingIsStoredAnewAndToldOnce) {
+    const Manifest first = backup().manifest;
+    ASSERT_EQ(first.pack_bytes.size(), first.packs.size());
+    std::vector<PackId> missing;
+    for (std::size_t i = 0; i < first.packs.size(); ++i) {
+        const std::string name = layout::pack({layout::PackKind::kData, first.packs[i], 0});
+        if (target_->contains(name)) {
+            EXPECT_EQ(first.pack_bytes[i], target_->peek(name).size());
+            target_->erase(name);
+            missing.push_back(first.packs[i]);
+        }
+    }
+    std::sort(missing.begin(), missing.end());
+    EXPECT_EQ(backup().manifest.avoided_packs, missing);
+    EXPECT_EQ(report_.count(), 1U);
+    const BackupResult later = backup();
+    EXPECT_EQ(later.parent_missing, "");
+    EXPECT_EQ(later.manifest.avoided_packs, missing) << "so that the next one needn't look for them in its tree";
+    EXPECT_EQ(report_.count(), 1U);
+}
+
+TEST_F(IncrementalTest, AfterManyBackupsTheirPacksAreInventoried) {
+    constexpr int kManifests = 32;  // that each backup reads
+    for (int i = 0; i <= kManifests; ++i) {
+        backup();
+    }
+    EXPECT_FALSE(target_->contains(std::string(layout::kInventory)));
+    backup();
+    EXPECT_TRUE(target_->contains(std::string(layout::kInventory)));
+}
 
 TEST_F(IncrementalTest, AuditsASampleOfWhatNothingCalledChanged) {
     EXPECT_EQ(backup().audited_bytes, 0U) << "a backup that reads everything needs no audit";

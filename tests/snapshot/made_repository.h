@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "io/ring.h"
+#include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/repository.h"
 #include "tests/support/strict_target.h"
 
@@ -45,6 +46,10 @@ public:
         record.run_count = 1;
         return record;
     }
+
+    // The manifest tells how long the packs are, and that the tree does without some.
+    void tells_lengths() { tells_lengths_ = true; }
+    void avoids(const PackId& pack) { avoided_.push_back(pack); }
 
     // Of another backup's, which this one takes data from.
     void refers_to(const PackId& pack) { packs_.push_back(pack); }
@@ -91,6 +96,10 @@ public:
         for (const PackId& pack : nodes.packs()) {
             manifest.packs.push_back(pack);
         }
+        if (tells_lengths_) {
+            manifest.pack_bytes = sizes_of(repository, manifest.packs);
+        }
+        manifest.avoided_packs = avoided_;
         const std::uint64_t sequence = repository.next_sequence();
         const std::int64_t seconds = utc_seconds_.value_or(1'700'000'000 + static_cast<std::int64_t>(sequence) * 3600);
         manifest.id = session_;
@@ -123,7 +132,8 @@ private:
     std::optional<std::int64_t> utc_seconds_;
     std::uint32_t counter_ = 0;
     std::map<std::string, Bytes> entries_;
-    std::vector<PackId> packs_;
+    std::vector<PackId> packs_, avoided_;
+    bool tells_lengths_ = false;
 };
 
 // A repository with nothing in it, and ways to damage what is put there.
