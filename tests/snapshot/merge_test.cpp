@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 #include "platform/error.h"
@@ -152,6 +153,20 @@ TEST_F(MergeTest, OnePageARunBecomesOneRunAWindowOrLess) {
     EXPECT_EQ(content(), before);
     EXPECT_TRUE(is_whole());
     EXPECT_EQ(report_.count(), 0U);
+}
+
+TEST_F(MergeTest, TheManifestTellsHowLongTheNewPacksAre) {
+    make(256 * 5, [](std::uint64_t) { return 'd'; });
+    const auto newest = [this] { return made_.open().find_backup("latest"); };
+    const std::size_t before = newest().packs.size();
+    EXPECT_TRUE(newest().pack_bytes.empty());  // as of an earlier version's backup
+    prune();
+    const Manifest merged = newest();
+    ASSERT_EQ(merged.packs.size(), before + 2);  // one of data, one of nodes
+    ASSERT_EQ(merged.pack_bytes.size(), merged.packs.size());
+    EXPECT_TRUE(std::all_of(merged.pack_bytes.begin(), merged.pack_bytes.end() - 2, [](std::uint64_t bytes) { return bytes == 0; }));
+    EXPECT_EQ(merged.pack_bytes[before], made_.size(layout::pack({layout::PackKind::kData, merged.packs[before], 0})));
+    EXPECT_EQ(merged.pack_bytes[before + 1], made_.size(layout::pack({layout::PackKind::kNodes, merged.packs[before + 1], 0})));
 }
 
 TEST_F(MergeTest, TakesAQuarterOfTheFreeSpaceUnlessItIsToldTo) {

@@ -72,8 +72,13 @@ TEST(RestoreAssemblyLayout, StretchesBeginWhereTheyDoInABlock) {
 
 TEST(RestoreAssemblyLayout, OnlyWhereItGains) {
     EXPECT_TRUE(RestoreAssembly::of(window_of(pages(64, kPage))));
-    EXPECT_FALSE(RestoreAssembly::of(window_of(pages(64, 2 * kPage))));                           // apart from each other
-    EXPECT_FALSE(RestoreAssembly::of(window_of({data(0, 1U << 20), data(1U << 20, 1U << 20)})));  // large
+    EXPECT_FALSE(RestoreAssembly::of(window_of(pages(64, 2 * kPage))));  // apart from each other
+    constexpr std::uint64_t kLarge = 1U << 20;
+    std::vector<nodesnap::Run> large;
+    for (std::uint64_t i = 0; i < 8; ++i) {
+        large.push_back(data(i * kLarge, kLarge));
+    }
+    EXPECT_FALSE(RestoreAssembly::of(window_of(large)));
     EXPECT_FALSE(RestoreAssembly::of(window_of({})));
 }
 
