@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import threading
+from pathlib import Path
 
 import compare
 import harness
@@ -312,6 +313,52 @@ class Incremental(harness.Case):
         fcntl.flock(holder, fcntl.LOCK_SH)
         self.assertIn("somebody uses it", self.run_program("backup", third / "elsewhere", repository, "--adopt-node", expect=harness.WARNINGS).err)
         os.close(holder)
+
+    def test_what_is_no_parent_any_more_of_a_moved_node_stays(self):
+        mount = self.file_system("btrfs", 512)
+        repository = self.repository()
+        node = self.subvolume(mount / "node0")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+
+        def by_another_name(left):
+            return left.rename(left.with_name("mine"))
+
+        def changed(left):
+            harness.tool("btrfs", "property", "set", "-f", left, "ro", "false")
+            (left / "file").write_bytes(b"changed")
+            harness.tool("btrfs", "property", "set", left, "ro", "true")
+            return left
+
+        for number, (change, told) in enumerate(((by_another_name, None), (changed, "it isn't what it was")), 1):
+            with self.subTest(told=told):
+                stays = change(Path(self.backup(node, repository, *(("--adopt-node",) if number > 1 else ()))["snapshot_path"]))
+                node = node.rename(mount / f"node{number}")
+                result = self.run_program("backup", node, repository, "--adopt-node", expect=harness.WARNINGS if told else harness.DONE)
+                self.assertIn(told or "", result.err)
+                self.assertTrue(stays.is_dir())
+
+    def test_of_a_copied_node_an_operators_snapshot_is_not_told(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repository = self.repository()
+        kept = self.backup(node, repository, "--keep-snapshot")["snapshot_path"]
+        copied = self.subvolume(self.file_system("btrfs", 512) / "node")
+        harness.tool("cp", "-a", node / "file", copied)
+        self.ok("backup", copied, repository, "--adopt-node")
+        self.assertTrue(os.path.isdir(kept))
+
+    def test_a_node_that_was_moved_to_where_there_are_no_snapshots_leaves_none(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.subvolume(mount / "node")
+        (node / "file").write_bytes(os.urandom(1 << 20))
+        repository = self.repository()
+        self.backup(node, repository)
+        moved = self.file_system("ext4", 256) / "node"
+        harness.tool("cp", "-a", node, moved)
+        harness.tool("btrfs", "subvolume", "delete", node)
+        self.ok("backup", moved, repository, "--snapshot", "none", "--adopt-node")
+        self.assertEqual(self.snapshots_below(mount), [])
 
     def test_why_everything_is_read_is_told(self):
         mount = self.file_system("btrfs", 1024)
