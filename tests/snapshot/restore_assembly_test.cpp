@@ -1,5 +1,6 @@
 // Files that lie in very many small pieces, of many packs: put together in memory, and written in large pieces.
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 
 #include "platform/extent_map.h"
@@ -149,6 +150,23 @@ TEST_F(RestoreAssembled, FileOfManyPacksIsWhatItWas) {
     auto blocking = options();
     blocking.force_blocking = true;
     restore(backup, blocking);
+    EXPECT_TRUE(read_file(place() / "file") == content_);
+}
+
+// Most of it stays as it is: put together in memory, it would be gaps.
+TEST_F(RestoreAssembled, AFileThatIsComparedIsNotAssembled) {
+    const auto backup = make(2048);
+    restore(backup);
+    {
+        std::fstream file(place() / "file", std::ios::in | std::ios::out | std::ios::binary);
+        for (std::uint64_t page = 0; page < 2048; page += 50) {
+            file.seekp(static_cast<std::streamoff>(page * kPage));
+            file << std::string(1000, '!');
+        }
+    }
+    auto delta = options();
+    delta.delta = delta.in_place = true;
+    EXPECT_LT(restore(backup, delta).bytes, content_.size() / 4);
     EXPECT_TRUE(read_file(place() / "file") == content_);
 }
 
