@@ -202,6 +202,17 @@ class Delta(DeltaCase):
         self.assertGreater(result["kept_bytes"], 30 << 20)
         self.assertEqual(self.counts(result), self.SPOILT)
 
+    def test_a_file_that_is_only_longer_has_changed(self):
+        node = self.node_with_files(self.file_system("ext4", 512) / "node")
+        repository = self.repository()
+        self.ok("backup", node, repository, "--snapshot", "none")
+        wanted = compare.snapshot_of(node, with_allocation=False)
+        with open(node / "files" / "sst0", "ab") as file:
+            file.write(b"more" * 1000)
+        result = self.delta(repository, "latest", node, "--in-place")
+        self.assertEqual(self.counts(result), {"created": 0, "changed": 1, "removed": 0})
+        self.assert_same(wanted, node)
+
     def test_counts_against_the_snapshot(self):
         """The backup before the last, from the last one's snapshot."""
         node = self.node_with_files(self.subvolume(self.file_system("btrfs", 1024) / "node"))

@@ -174,6 +174,36 @@ class Resume(harness.Case):
             with self.subTest(step=step):
                 self.goes_on(mount, repository, wanted)
 
+    def cut_off_incremental(self):
+        mount = self.file_system("btrfs", 3072)
+        node = self.node_of(mount)
+        repository = self.repository()
+        self.ok("backup", node, repository, *WORKERS)
+        packs = list((repository / "packs").rglob("*.pack"))
+        self.change(node, 1)
+        self.killed("drain.pack-logged", node, repository)
+        return node, repository, packs
+
+    def test_a_full_backup_begins_anew_where_the_other_builds_on_an_earlier_one(self):
+        node, repository, _ = self.cut_off_incremental()
+        result = self.ok("backup", node, repository, *WORKERS, "--full", "--json").json
+        self.assertFalse(result["resumed"])
+        self.assertIsNone(result["backup"]["parent"])
+
+    def test_what_goes_on_refers_to_what_is_damaged_and_the_next_stores_it_anew(self):
+        node, repository, packs = self.cut_off_incremental()
+        for pack in packs:
+            with open(pack, "r+b") as file:
+                file.seek(pack.stat().st_size // 2)
+                file.write(b"damage" * 4096)
+        self.run_program("verify", repository, "--data", expect=harness.DAMAGED)
+        result = self.run_program("backup", node, repository, *WORKERS, "--json", expect=harness.WARNINGS).json
+        self.assertTrue(result["resumed"])
+        self.assertIn("does so too", str(result["warnings"]))
+        healed = self.run_program("backup", node, repository, *WORKERS, "--json", expect=harness.WARNINGS).json
+        self.assertIn("missing or damaged", healed["parent_missing"])
+        self.ok("verify", repository, "latest", "--data")
+
     def test_gives_up_what_comes_no_further(self):
         mount = self.file_system("btrfs", 3072)
         node = self.node_of(mount)
