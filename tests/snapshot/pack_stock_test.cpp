@@ -23,6 +23,7 @@ protected:
     }
     static std::vector<PackId> packs_of(const std::vector<InventoryEntry>& entries) {
         std::vector<PackId> packs;
+        packs.reserve(entries.size());
         for (const InventoryEntry& entry : entries) {
             packs.push_back(entry.pack);
         }
