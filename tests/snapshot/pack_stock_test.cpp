@@ -193,11 +193,11 @@ TEST_F(PackStockTest, OnlyWhatTheParentRefersToIsNeeded) {
     EXPECT_TRUE(damage(parent).packs.empty());
     cut_off(other.packs[0]);
     EXPECT_EQ(damage(parent).packs, std::vector{other.packs[0]});
-    EXPECT_EQ(damage(parent).needed, 0U);
-    EXPECT_EQ(damage(other).needed, 1U);
+    EXPECT_EQ(damage(parent).needed.size(), 0U);
+    EXPECT_EQ(damage(other).needed.size(), 1U);
     made_.target->erase(name(parent.packs[0]));
     EXPECT_EQ(damage(parent).packs.size(), 2U);
-    EXPECT_EQ(damage(parent).needed, 1U);
+    EXPECT_EQ(damage(parent).needed.size(), 1U);
     EXPECT_EQ(damage(parent).example, "pack " + parent.packs[0].hex() + ": it is missing");
     EXPECT_EQ(avoided_packs(damage(parent)), damage(parent).packs);
 }
@@ -207,20 +207,20 @@ TEST_F(PackStockTest, WhatTheParentDoesWithoutIsNotLookedForInItsTree) {
     const Manifest parent = add([](MadeBackup& backup, const PackId& pack) { backup.avoids(pack); });
     cut_off(parent.packs[0]);
     EXPECT_EQ(damage(parent).packs.size(), 1U);
-    EXPECT_EQ(damage(parent).needed, 0U);
+    EXPECT_EQ(damage(parent).needed.size(), 0U);
     made_.target->erase(name(parent.packs[1], 0, layout::PackKind::kNodes));  // now its tree must be looked at, and can't be
-    EXPECT_EQ(damage(parent).needed, 1U);
+    EXPECT_EQ(damage(parent).needed.size(), 1U);
 }
 
 TEST_F(PackStockTest, WhatVerifyFoundCountsForTheGenerationThatItRead) {
     const Manifest parent = add();
     record(parent.packs[0], 0, false);
-    EXPECT_EQ(damage(parent).needed, 0U);
+    EXPECT_EQ(damage(parent).needed.size(), 0U);
     record(parent.packs[0], 0, true);
-    EXPECT_EQ(damage(parent).needed, 1U);
+    EXPECT_EQ(damage(parent).needed.size(), 1U);
     EXPECT_NE(damage(parent).example.find("verify` found it damaged"), std::string::npos);
     rewrite(parent.packs[0]);
-    EXPECT_EQ(damage(parent).needed, 0U);
+    EXPECT_EQ(damage(parent).needed.size(), 0U);
     EXPECT_TRUE(damage(parent).packs.empty());
 }
 
