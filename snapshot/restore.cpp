@@ -21,8 +21,10 @@
 #include "snapshot/restore/checkpoint.h"
 #include "snapshot/restore/content_difference.h"
 #include "snapshot/restore/delta_estimate.h"
+#include "snapshot/restore/delta_losses.h"
 #include "snapshot/restore/estimate.h"
 #include "snapshot/restore/finish.h"
+#include "snapshot/restore/lost_names.h"
 #include "snapshot/restore/place.h"
 #include "snapshot/restore/plan.h"
 #include "snapshot/restore/queue.h"
@@ -30,6 +32,7 @@
 #include "snapshot/restore/snapshot_update.h"
 #include "snapshot/restore/space.h"
 #include "snapshot/restore/surroundings.h"
+#include "snapshot/restore/unfinished.h"
 #include "snapshot/restore/worker.h"
 #include "snapshot/restore/worker_options.h"
 
@@ -56,12 +59,12 @@ private:
     void require_accepted() const;
     void choose_basis();
     std::uint64_t bytes_to_write();
-    DeltaDifference difference_to_basis() const;
+    DeltaDifference difference_to_basis();
+    void tell_lost();
     // The root's entries that are nobody's business.
     std::vector<std::string> not_foreign() const { return {place_.staging_name(), state_.links, "lost+found"}; }
     RestoreBasis basis_of(int old_root) const;
     void take_over();
-    Error unfinished(const Error& error) const;
     void restore();
     void check_earlier(RestoreContext& context, int root);
     void write(RestoreContext& context, RestoreQueue& queue, int root);
@@ -102,6 +105,7 @@ RestoreResult Restoring::run() {
         result_.kept_bytes = place_.delta ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : 0;
         auto needs = needs_;
         needs.data_bytes = result_.bytes;
+        tell_lost();
         result_.estimate = estimate_restore(repository_, backup_, place_, selection_, needs, options_);
     } else {
         restore();
@@ -117,9 +121,10 @@ std::uint64_t Restoring::bytes_to_write() {
     }
     if (!place_.snapshot) {
         const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
-        const DeltaDifference contents = place_.in_place
-                                             ? in_place_difference(repository_, backup_, root.get(), options_.gate_files, not_foreign())
-                                             : clone_difference(repository_, backup_, root.get());
+        const NeededData needed = losses_of_delta(repository_, lost_, -1);
+        const DeltaDifference contents =
+            place_.in_place ? in_place_difference(repository_, backup_, root.get(), options_.gate_files, not_foreign(), needed)
+                            : clone_difference(repository_, backup_, root.get(), needed);
         difference_.bytes = contents.bytes;
         difference_.changed += contents.changed;
     }
@@ -127,12 +132,13 @@ std::uint64_t Restoring::bytes_to_write() {
 }
 
 // What can be told before anything is touched: all of it where a snapshot tells, otherwise the names.
-DeltaDifference Restoring::difference_to_basis() const {
+DeltaDifference Restoring::difference_to_basis() {
     if (place_.placed) {
         return {};
     }
     if (place_.snapshot) {
-        return difference(repository_, backup_, *place_.snapshot.backup);
+        return difference(repository_, backup_, *place_.snapshot.backup,
+                          options_.dry_run ? losses_of_delta(repository_, lost_, place_.snapshot.root.get()) : NeededData());
     }
     const auto root = open_path(place_.destination, O_RDONLY | O_DIRECTORY);
     DeltaDifference result = name_difference(repository_, backup_, root.get(), not_foreign());
@@ -140,6 +146,15 @@ DeltaDifference Restoring::difference_to_basis() const {
         result.changed = changed_gates(repository_, backup_, root.get(), options_.gate_files);
     }
     return result;
+}
+
+void Restoring::tell_lost() {
+    if (options_.dry_run && place_.snapshot) {
+        name_lost_inodes(repository_, backup_, lost_);
+    }
+    lost_.tell(report_, options_.dry_run);
+    result_.lost = lost_.ranges();
+    result_.lost_further = lost_.further();
 }
 
 // All that can be refused; nothing is touched.
@@ -189,8 +204,8 @@ void Restoring::choose_basis() {
     if (place_.in_place) {
         state_.basis = RestoreState::kInPlace;
     } else if (state_.basis.empty()) {
-        const bool possible = options_.use_snapshots && !options_.accept_incomplete && place_.subvolume && !place_.placed &&
-                              options_.owners.users.empty() && options_.owners.groups.empty();
+        const bool possible =
+            options_.use_snapshots && place_.subvolume && !place_.placed && options_.owners.users.empty() && options_.owners.groups.empty();
         if (possible && (options_.owners.numeric_ids || owners_stay(repository_, backup_, owners_))) {
             place_.snapshot = find_local_snapshot(repository_, backup_, place_.parent);
         }
@@ -230,8 +245,9 @@ void Restoring::require_accepted() const {
         return;
     }
     if (place_.left && (!place_.left->lost.empty() || place_.left->lost_further != 0)) {
-        throw Error::refused("the interrupted restore in " + place_.staging + " has put zeros for what the backup hasn't got",
-                             "go on with it with --accept-incomplete, or remove " + place_.staging + " and restore again");
+        throw Error::refused(
+            "the interrupted restore in " + place_.staging + " has put zeros, or left what was there, for what the backup " + "hasn't got",
+            "go on with it with --accept-incomplete" + (place_.in_place ? "" : ", or remove " + place_.staging + " and restore again"));
     }
     if (!needs_.incomplete.empty()) {
         const auto what = selection_.whole() ? "" : ": it hasn't got all of " + needs_.incomplete;
@@ -297,6 +313,7 @@ void Restoring::restore() {
                                // What was sealed may have been opened before it was cut off.
                                .sealed = state_.sealed || (result_.resumed && place_.delta)};
         if (place_.in_place && !place_.placed) {
+            context.old_gates = staging.directory();
             context.gates_directory = std::make_shared<OpenDirectory>(OpenDirectory{open_at(staging.content(), ".", O_RDONLY), {}});
         }
         if (!place_.placed) {
@@ -331,6 +348,9 @@ void Restoring::restore() {
         if (place_.kind == RestorePlace::Kind::kBeside) {
             seal_root(context, root.get());
         }
+        if (lost_.any_stored() && keep_old_all_the_same(place_)) {
+            report_.warn("the old directory is kept as " + place_.keep_old_as + ", since it may hold what is lost in the repository");
+        }
         clean_up(context, root.get());
         result_.bytes = context.bytes + bytes_at_start_;
         result_.kept_bytes = place_.snapshot ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : context.bytes_kept.load();
@@ -342,12 +362,10 @@ void Restoring::restore() {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
             throw;
         }
-        throw unfinished(error);
+        throw unfinished_restore(error, place_, options_.gate_files, lost_);
     }
     warnings_.tell(report_);
-    lost_.tell(report_);
-    result_.lost = lost_.ranges();
-    result_.lost_further = lost_.further();
+    tell_lost();
     result_.others -= std::min(result_.others, warnings_.left_out());
     owners_.tell_unused();
     progress_.phase = "done";
@@ -363,19 +381,6 @@ void Restoring::take_over() {
     }
     lost_.add_further(state_.lost_further);
     owners_.add_used(state_.owners_used);
-}
-
-// An error that ended it, and how it goes on. Where stored data is damaged the same command would only come to the same end.
-Error Restoring::unfinished(const Error& error) const {
-    std::string remedy = "the same command goes on with it, or remove it";
-    if (lost_.stopped()) {
-        remedy = "the same command with --accept-incomplete goes on with it and puts zeros for what is damaged, or remove it";
-    } else if (error.status() == ExitStatus::kDamaged) {
-        remedy = "once the repository is repaired the same command goes on with it, or remove it";
-    }
-    return {error.status(), error.message(),
-            (error.hint().empty() ? "" : error.hint() + "; ") + "what has been restored is kept in " + place_.staging + ": " + remedy,
-            error.error_number()};
 }
 
 // What earlier runs have finished, as far as it is still there.
@@ -463,6 +468,7 @@ void Restoring::write(RestoreContext& context, RestoreQueue& queue, int root) {
     if (update) {
         update->give_names();
         update->finish();
+        name_lost_inodes(repository_, backup_, lost_);  // before it is noted in the state
     } else {
         finish_directories(context, selection_, root);
     }

@@ -37,17 +37,20 @@ struct RestoreOptions {
 
     bool dry_run = false;
     bool force_blocking = false;
-    bool accept_incomplete = false;  // zeros for what the backup hasn't got: not read from its source, or damaged since
-    unsigned workers = 0;            // at most kWorkersLimit; 0: one for each CPU, at most 4
+    // Zeros for what the backup hasn't got: not read from its source, or damaged since. Of what is damaged since a delta restore keeps the
+    // data that was there.
+    bool accept_incomplete = false;
+    unsigned workers = 0;  // at most kWorkersLimit; 0: one for each CPU, at most 4
     std::uint64_t limit_bytes_per_second = 0;
     std::chrono::milliseconds checkpoint_interval{30'000};  // how often what has been written is made durable, to go on from there
 };
 
-// A part of a file that the backup hasn't got. Zeros stand for it.
+// A part of a file that the backup hasn't got. Zeros stand for it, or what was there before.
 struct LostRange {
     enum class Cause {
         kSource,  // it couldn't be read when the backup was made
         kStored,  // it is damaged in the repository
+        kKept,    // likewise, and what a delta restore began with had data there: that stays, proved by nothing
     };
     std::string path;
     std::uint64_t offset = 0;

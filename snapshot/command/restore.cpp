@@ -21,7 +21,8 @@ void declare(OptionSet& options) {
     options.list("owner-map", "user:A=B", "what belonged to user A becomes user B's; group:A=B likewise (may be repeated)");
     options.list("gate-file", "NAME", "a file that makes the directory a database: put in place last (default: CURRENT, PG_VERSION)");
     options.flag("accept-incomplete",
-                 "zeros for what the backup hasn't got: not read when it was made (it is marked incomplete), or damaged since");
+                 "zeros for what the backup hasn't got: not read when it was made (it is marked incomplete), or damaged since (with "
+                 "--delta: what is there of it stays)");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
     options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
     declare_io_uring(options);
@@ -126,7 +127,7 @@ void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOpt
         << human_rate(rate_of(result)) << '\n';
     print_delta(out, result);
     if (!result.lost.empty()) {
-        out << "  incomplete: zeros stand for what the backup hasn't got\n";
+        out << "  incomplete: zeros, or what was there before, stand for what the backup hasn't got\n";
     }
     if (result.resumed) {
         out << "  went on with a restore that had been cut off\n";
@@ -144,7 +145,8 @@ void write_lost(JsonWriter& document, const RestoreResult& result) {
         document.name("path", range.path);
         document.member("offset", range.offset);
         document.member("length", range.length);
-        document.member("cause", range.cause == LostRange::Cause::kStored ? "damaged" : "unread");
+        document.member("cause", range.cause == LostRange::Cause::kSource ? "unread" : "damaged");
+        document.member("kept", range.cause == LostRange::Cause::kKept);
         document.end();
     }
     document.end();
@@ -215,8 +217,9 @@ const Command kRestore = {
     "Restores the whole node directory, or what --path names, to DESTINATION, which must be empty or not there. Every block is\n"
     "verified before it is written. The result is put in place when all of it is durable, the gate file last: a restore that is\n"
     "cut off is never mistaken for a finished one, and goes on when the same command is run again. At damaged data it stops; with\n"
-    "--accept-incomplete it goes on, puts zeros for the blocks that are lost, and names each file and range. On btrfs the result is a\n"
-    "subvolume. Owners are found by name first; what the destination can't hold is reported. Needs no lock and no write access\n"
+    "--accept-incomplete it goes on, puts zeros for the blocks that are lost, and names each file and range (with --delta, data that is\n"
+    "there stays in their place, and the old directory with it). On btrfs the result is a subvolume. Owners are found by name first; what "
+    "the destination can't hold is reported. Needs no lock and no write access\n"
     "to the repository.\n"
     "With --delta DESTINATION may hold something: it becomes what the backup says, and only what differs is written, into a clone\n"
     "that is exchanged for it when it is complete (the old directory is then removed, or kept with --keep-old), or, with --in-place,\n"

@@ -33,7 +33,7 @@ public:
     explicit Comparison(const Repository& repository) : repository_(repository), chunk_(kChunk) {}
 
     // The bytes that differ.
-    std::uint64_t differing(const Inode& inode, int fd, const std::string& path) {
+    std::uint64_t differing(const Inode& inode, int fd, const std::string& path, const DataPart& needed) {
         if (!inode.content.empty()) {
             const auto found = std::span(chunk_).first(inode.content.size() + 1);
             const auto length = pread_some(fd, found, 0, path);
@@ -47,14 +47,15 @@ public:
         RunPart part;
         while (parts.next(part)) {
             if (part.run.flags == Run::kNone) {
-                bytes += differing(stored, part, fd, size, path);
+                bytes += differing(stored, part, fd, size, path, needed);
             }
         }
         return bytes;
     }
 
 private:
-    std::uint64_t differing(StoredComparison& stored, const RunPart& part, int fd, std::uint64_t size, const std::string& path) {
+    std::uint64_t differing(StoredComparison& stored, const RunPart& part, int fd, std::uint64_t size, const std::string& path,
+                            const DataPart& needed) {
         std::uint64_t bytes = 0;
         const auto end = part.begin() + part.length;
         for (auto begin = part.begin(); begin != end;) {
@@ -68,8 +69,12 @@ private:
             const auto read = pread_some(fd, chunk, data.begin, path);
             std::fill(chunk.begin() + static_cast<std::ptrdiff_t>(read), chunk.end(), std::byte{0});
             bytes += data.begin - begin;
+            needed(begin, data.begin - begin);
             for (const auto& piece : stored.compare(chunk, data.begin)) {
-                bytes += piece.stored ? 0 : piece.length;
+                if (!piece.stored) {
+                    bytes += piece.length;
+                    needed(data.begin + piece.from, piece.length);
+                }
             }
             begin = data.begin + length;
         }
@@ -84,7 +89,8 @@ struct FoundName {
     int directory = -1;
     const std::string& name;
     std::string path;
-    std::optional<FileStatus> status;  // none if it isn't there
+    std::optional<FileStatus> status;  // none if it isn't there, or is made anew as a gate file
+    bool gate = false;
 
     bool is_file() const { return status && S_ISREG(status->stx_mode); }
     FileDescriptor open() const { return open_at(directory, name, kFile); }
@@ -113,8 +119,9 @@ private:
 class Contents {
 public:
     // `gate_files`: in place; otherwise the files are clones.
-    Contents(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>* gate_files)
-        : repository_(repository), backup_(backup), root_(root), gate_files_(gate_files), comparison_(repository) {}
+    Contents(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>* gate_files,
+             const NeededData& needed)
+        : repository_(repository), backup_(backup), root_(root), gate_files_(gate_files), needed_(needed), comparison_(repository) {}
 
     NameCounts& names() { return names_; }
 
@@ -133,9 +140,9 @@ public:
                 trail.leave();
             } else if (step.kind == TreeStep::Kind::kEntry && step.entry.type == FileType::kRegular) {
                 const auto& top = *trail.top();
-                const bool here = missing == 0 && !(trail.depth() == 0 && is_gate(step.entry.name));
-                add(step.entry.ino, {top.fd.get(), step.entry.name, top.place.path_of(step.entry.name),
-                                     here ? stat_at(top.fd.get(), step.entry.name) : std::nullopt});
+                const bool gate = trail.depth() == 0 && missing == 0 && is_gate(step.entry.name);
+                add(step.entry.ino, {top.fd.get(), step.entry.name, missing == 0 ? top.place.path_of(step.entry.name) : walker.path(),
+                                     missing == 0 && !gate ? stat_at(top.fd.get(), step.entry.name) : std::nullopt, gate});
             }
         }
         return result_;
@@ -191,17 +198,26 @@ private:
         return takes;
     }
 
+    static bool is_regular(const FoundName& found) {
+        const auto status = stat_at(found.directory, found.name);
+        return status && S_ISREG(status->stx_mode);
+    }
+
     // `present`: what is there is compared.
     void count(const Inode& inode, const FoundName& found, bool present) {
         if (!found.is_file()) {
-            result_.bytes += data_of(repository_, inode);
+            // What is lost of a gate file stays as the old one has it.
+            const auto old = found.gate && is_regular(found) ? found.open() : FileDescriptor();
+            result_.bytes += data_of(repository_, inode, part_of_file(needed_, inode, found.path, old ? old.get() : -1));
             return;
         }
         const auto file = found.open();
+        const auto part = part_of_file(needed_, inode, found.path, file.get());
         const bool resized = found.status->stx_size != inode.size;
         // A clone shares no data with what is nodatacow unless both are.
         const bool comparable = present && (in_place() || !inode.content.empty() || !changes_cow(file.get(), inode));
-        const std::uint64_t differing = comparable ? comparison_.differing(inode, file.get(), found.path) : data_of(repository_, inode);
+        const std::uint64_t differing =
+            comparable ? comparison_.differing(inode, file.get(), found.path, part) : data_of(repository_, inode, part);
         // What lies in the metadata is written to a clone anyway.
         result_.bytes += in_place() ? differing : std::max<std::uint64_t>(differing, inode.content.size());
         result_.changed += resized || differing != 0 ? 1 : 0;
@@ -211,6 +227,7 @@ private:
     const Manifest& backup_;
     const int root_;
     const std::vector<std::string>* gate_files_;
+    const NeededData& needed_;
     Comparison comparison_;
     std::unordered_map<std::uint64_t, Linked> linked_;  // by the number that the backup has of it
     std::unordered_set<std::uint64_t> taken_;           // of the directory's files of several names
@@ -220,13 +237,14 @@ private:
 
 }  // namespace
 
-DeltaDifference clone_difference(const Repository& repository, const Manifest& backup, int root) {
-    return Contents(repository, backup, root, nullptr).compare();
+DeltaDifference clone_difference(const Repository& repository, const Manifest& backup, int root, const NeededData& needed) {
+    return Contents(repository, backup, root, nullptr, needed).compare();
 }
 
 DeltaDifference in_place_difference(const Repository& repository, const Manifest& backup, int root,
-                                    const std::vector<std::string>& gate_files, const std::vector<std::string>& keep) {
-    Contents contents(repository, backup, root, &gate_files);
+                                    const std::vector<std::string>& gate_files, const std::vector<std::string>& keep,
+                                    const NeededData& needed) {
+    Contents contents(repository, backup, root, &gate_files, needed);
     name_difference(repository, backup, root, keep, [&contents](int directory, const std::string& name) {
         if (const auto status = stat_at(directory, name)) {
             contents.names().removed(*status);
@@ -243,7 +261,8 @@ std::uint64_t changed_gates(const Repository& repository, const Manifest& backup
         const FoundName found{root, name, name, stored ? stat_at(root, name) : std::nullopt};
         if (found.is_file() && decode_dirent(*stored).type == FileType::kRegular) {
             const auto inode = load_inode(repository, backup, decode_dirent(*stored).ino, FileType::kRegular);
-            const bool differs = found.status->stx_size != inode.size || comparison.differing(inode, found.open().get(), name) != 0;
+            const bool differs = found.status->stx_size != inode.size ||
+                                 comparison.differing(inode, found.open().get(), name, [](std::uint64_t, std::uint64_t) {}) != 0;
             changed += differs ? 1 : 0;
         }
     }

@@ -16,12 +16,13 @@
 namespace nodesnap {
 
 // Bytes to write and changed files. `root` is a descriptor of the directory.
-DeltaDifference clone_difference(const Repository& repository, const Manifest& backup, int root);
+DeltaDifference clone_difference(const Repository& repository, const Manifest& backup, int root, const NeededData& needed = {});
 
 // In the directory itself. The root's `gate_files` are made anew: all of them is written, and they don't count as changed here. What the
 // restore doesn't remove from the root is called as one of `keep`.
 DeltaDifference in_place_difference(const Repository& repository, const Manifest& backup, int root,
-                                    const std::vector<std::string>& gate_files, const std::vector<std::string>& keep);
+                                    const std::vector<std::string>& gate_files, const std::vector<std::string>& keep,
+                                    const NeededData& needed = {});
 // How many of the gate files that are there change.
 std::uint64_t changed_gates(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>& gate_files);
 

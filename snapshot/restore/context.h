@@ -41,6 +41,7 @@ struct RestoreContext {
     // In place: the root's entries of these names are made in another directory.
     std::shared_ptr<OpenDirectory> gates_directory;
     std::vector<std::string> gate_files;
+    int old_gates = -1;  // the directory that they were moved away to
     std::atomic<bool> sealed{false};
     std::atomic<std::uint64_t> bytes{0};          // of data written
     std::atomic<std::uint64_t> bytes_kept{0};     // that were there already

@@ -13,6 +13,7 @@
 #include "platform/file.h"
 #include "platform/interrupt.h"
 #include "snapshot/repository/tree_diff.h"
+#include "snapshot/restore/basis.h"
 #include "snapshot/restore/file.h"
 #include "snapshot/restore/parts.h"
 #include "snapshot/restore/trail.h"
@@ -103,7 +104,15 @@ private:
 
 }  // namespace
 
-DeltaDifference difference(const Repository& repository, const Manifest& backup, const Manifest& before) {
+DataPart part_of_file(const NeededData& needed, const Inode& inode, const std::string& path, int present) {
+    return [&needed, &inode, path, present](std::uint64_t begin, std::uint64_t length) {
+        if (needed && length != 0) {
+            needed(inode, path, present, begin, length);
+        }
+    };
+}
+
+DeltaDifference difference(const Repository& repository, const Manifest& backup, const Manifest& before, const NeededData& needed) {
     DeltaDifference result;
     TreeDiff trees(repository.nodes(), before.tree, backup.tree);
     TreeChange change;
@@ -127,8 +136,12 @@ DeltaDifference difference(const Repository& repository, const Manifest& backup,
         // What is to become nodatacow, or no longer, can only while it is empty.
         const bool stays = held.type == FileType::kRegular && ((held.flags ^ after.flags) & FS_NOCOW_FL) == 0;
         const bool patched = stays && held.content.empty() && after.content.empty();
+        const auto name = (patched ? kHeldLetter : kNewLetter) + std::to_string(key::parse(change.key).ino);
+        const auto part = part_of_file(needed, after, name, -1);
         const bool same = stays && !after.content.empty() && held.content == after.content;
-        const std::uint64_t bytes = patched ? data_in(RestoreParts(repository, after, held)) : same ? 0 : data_of(repository, after);
+        const std::uint64_t bytes = patched ? data_in(RestoreParts(repository, after, held), part)
+                                    : same  ? 0
+                                            : data_of(repository, after, part);
         result.bytes += bytes;
         if (change.before && held.type == FileType::kRegular && (bytes != 0 || held.size != after.size)) {
             ++result.changed;

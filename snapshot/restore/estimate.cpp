@@ -65,9 +65,9 @@ void sample_file(const Repository& repository, const Inode& inode, FileDescripto
 }
 
 Sample take_sample(const Repository& repository, const Manifest& backup, const RestorePlace& place, const RestoreSelection& selection,
-                   bool accept_incomplete) {
+                   bool goes_past_damage) {
     Sample sample;
-    const LossSink lost = accept_incomplete ? [](std::uint32_t, std::uint64_t, std::uint64_t) {} : LossSink();
+    const LossSink lost = goes_past_damage ? [](std::uint32_t, std::uint64_t, std::uint64_t) {} : LossSink();
     auto out = unnamed_file(place.parent);
     std::uint64_t entries = 0;
     for (const auto& part : selection.parts) {
@@ -98,7 +98,8 @@ Sample take_sample(const Repository& repository, const Manifest& backup, const R
 
 std::chrono::nanoseconds estimate_restore(const Repository& repository, const Manifest& backup, const RestorePlace& place,
                                           const RestoreSelection& selection, const RestoreNeeds& needs, const RestoreOptions& options) {
-    const auto sample = take_sample(repository, backup, place, selection, options.accept_incomplete);
+    // What a delta restore needs has been read by then; what it doesn't may be lost.
+    const auto sample = take_sample(repository, backup, place, selection, options.accept_incomplete || place.delta);
     const auto bytes = static_cast<double>(needs.data_bytes);
     double seconds = static_cast<double>(needs.inodes) * kSecondsPerInode;
     if (sample.bytes != 0) {

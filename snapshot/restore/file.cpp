@@ -223,6 +223,7 @@ void RestoreFile::finish(std::uint64_t written_end, bool wrote) {
         context_.links.filled(entry_.ino);
     }
     direct_fd_.reset();
+    replaced_.reset();
     fd_.reset();
 }
 

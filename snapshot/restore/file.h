@@ -37,6 +37,9 @@ public:
     // What is to be written, from file offset `start` on.
     RestoreParts parts(std::uint64_t start) const;
     int fd() const { return fd_.get(); }
+    // Of what was there before: what it replaces, or the file itself if it is held. -1: there was nothing, or (where nothing lost is
+    // accepted) nobody asks.
+    int before_fd() const { return replaced_ ? replaced_.get() : held() ? fd_.get() : -1; }
     int direct_fd() const { return direct_fd_.get(); }  // -1: write through fd()
     void open_direct();                                 // where that is possible
     void set_size();                                    // before anything is allocated beyond it
@@ -52,6 +55,8 @@ private:
 
     FileDescriptor create(bool keep);
     FileDescriptor open_present();
+    void remember_replaced(FileDescriptor file);
+    FileDescriptor open_gate_away() const;
     int make_linked(int directory, const std::string& as);
     void use_basis(bool keep);
     bool clone_old();
@@ -75,6 +80,7 @@ private:
     std::optional<Inode> before_;  // kKnown: what it holds
     FileDescriptor fd_;
     FileDescriptor direct_fd_;
+    FileDescriptor replaced_;  // what was there, where the file is made anew all the same
 };
 
 // Makes anything but a regular file or directory, with its attributes. What could not be read when the backup was made is left out.

@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "snapshot/restore/file.h"
+#include "snapshot/restore/place.h"
 #include "snapshot/restore/shape.h"
 
 namespace nodesnap {
@@ -47,6 +48,9 @@ FileDescriptor RestoreFile::open_present() {
         return {};
     }
     const int directory = entry_.directory->fd.get();
+    if (in_place && entry_.directory == context_.gates_directory) {
+        remember_replaced(open_gate_away());
+    }
     const int opened = open_to_write(directory, entry_.name);
     if (opened < 0) {
         if (in_place) {
@@ -60,6 +64,7 @@ FileDescriptor RestoreFile::open_present() {
     resized_ = existed_ && status.stx_size != inode_.size;
     if (in_place && (!S_ISREG(status.stx_mode) || status.stx_nlink != 1 || changes_cow(opened, inode_))) {
         AttributeWriter::unseal(opened);
+        remember_replaced(std::move(fd));
         return {};
     }
     if (!in_place && changes_cow(opened, inode_)) {
@@ -67,6 +72,38 @@ FileDescriptor RestoreFile::open_present() {
     }
     present_ = true;
     return fd;
+}
+
+// What is lost in the repository may be only there. Where that isn't accepted, it isn't removed before the packs are seen to be there.
+void RestoreFile::remember_replaced(FileDescriptor file) {
+    if (!file || !S_ISREG(stat_fd(file.get(), path()).stx_mode)) {
+        return;
+    }
+    if (context_.lost.accepted()) {
+        replaced_ = std::move(file);
+        return;
+    }
+    try {
+        RestoreParts all(context_.repository, inode_, 0);
+        for (RunPart part; all.next(part);) {
+            if (part.run.flags == Run::kNone) {
+                context_.repository.packs().get(layout::PackKind::kData, part.run.pack);
+            }
+        }
+    } catch (const Error& error) {
+        static_cast<void>(context_.lost.goes_past(error));  // so that it is known what stopped it
+        throw;
+    }
+}
+
+// In place: the gate file of this name, which was moved away.
+FileDescriptor RestoreFile::open_gate_away() const {
+    const auto& gates = context_.gate_files;
+    const auto found = std::find(gates.begin(), gates.end(), entry_.name);
+    if (found == gates.end()) {
+        return {};
+    }
+    return FileDescriptor(std::max(try_open_long(context_.old_gates, old_gate_name(found - gates.begin()), kOld), -1));
 }
 
 // For RestoreLinks: the inode of several names. In place it is the one that the first of these names has, unless that was taken for
@@ -92,6 +129,7 @@ int RestoreFile::make_linked(int directory, const std::string& as) {
                 return error;
             }
         }
+        remember_replaced(std::move(fd));
     }
     const int fd = try_open_long(directory, as, O_RDWR | O_NOFOLLOW | O_CREAT | O_EXCL, 0600);
     fd_ = FileDescriptor(fd < 0 ? -1 : fd);
@@ -160,8 +198,15 @@ FileDescriptor RestoreFile::open_old() {
 
 // False if there is nothing to begin with.
 bool RestoreFile::clone_old() {
-    const FileDescriptor old = open_old();
-    return old && stat_fd(old.get(), path()).stx_size != 0 && entry::clone_file(old.get(), fd_.get()) == 0;
+    FileDescriptor old = open_old();
+    if (!old || stat_fd(old.get(), path()).stx_size == 0) {
+        return false;
+    }
+    if (entry::clone_file(old.get(), fd_.get()) == 0) {
+        return true;
+    }
+    remember_replaced(std::move(old));
+    return false;
 }
 
 // Content that lies in the metadata is written anyway; what was there only tells whether that changes anything.

@@ -40,6 +40,10 @@ void SliceJob::written(const Piece& piece) {
     release(piece.file);
 }
 
+void SliceJob::passed(const Piece& piece) {
+    release(piece.file);
+}
+
 void SliceJob::release(std::uint32_t file) {
     if (--states_[file].pending == 0) {
         complete(file);

@@ -24,6 +24,8 @@ public:
     virtual void planned(const std::vector<PlannedRead>& reads) = 0;  // before any of them is begun
     virtual Sink sink(std::uint32_t file) = 0;
     virtual void written(const Piece& piece) = 0;
+    virtual void passed(const Piece& piece) = 0;  // nothing was written: what is there stays
+    virtual const RestoreFile& file(std::uint32_t file) const = 0;
     virtual std::string path(std::uint32_t file) const = 0;
     std::uint64_t bytes() const { return bytes_; }
 
@@ -44,8 +46,9 @@ public:
     void planned(const std::vector<PlannedRead>& reads) override;
     Sink sink(std::uint32_t file) override;
     void written(const Piece& piece) override;
+    void passed(const Piece& piece) override;
     std::string path(std::uint32_t file) const override { return files_[file]->path(); }
-    const RestoreFile& file(std::uint32_t file) const { return *files_[file]; }
+    const RestoreFile& file(std::uint32_t file) const override { return *files_[file]; }
 
 private:
     void release(std::uint32_t file);
@@ -69,6 +72,8 @@ public:
     void planned(const std::vector<PlannedRead>&) override {}
     Sink sink(std::uint32_t) override { return {file_.fd(), file_.direct_fd(), assembly_}; }
     void written(const Piece& piece) override { bytes_ += piece.length; }
+    void passed(const Piece&) override {}
+    const RestoreFile& file(std::uint32_t) const override { return file_; }
     bool assembled() const { return assembly_ != nullptr; }
     std::string path(std::uint32_t) const override { return file_.path(); }
 

@@ -97,26 +97,50 @@ void RestoreLost::add_further(std::uint64_t count) {
     further_ += count;
 }
 
-void RestoreLost::tell(Report& report) const {
+bool RestoreLost::any_stored() const {
+    const std::lock_guard lock(mutex_);
+    return further_ != 0 || std::any_of(files_.begin(), files_.end(), [](const auto& file) {
+               return std::any_of(file.second.begin(), file.second.end(),
+                                  [](const Range& range) { return range.cause != LostRange::Cause::kSource; });
+           });
+}
+
+void RestoreLost::rename(const std::function<std::string(const std::string&)>& path_of) {
+    const std::lock_guard lock(mutex_);
+    std::map<std::string, std::vector<Range>> renamed;
+    names_ = 0;
+    for (auto& [path, ranges] : files_) {
+        const auto name = path_of(path);
+        names_ += name.size();
+        renamed[name] = std::move(ranges);
+    }
+    files_ = std::move(renamed);
+}
+
+void RestoreLost::tell(Report& report, bool planned) const {
+    const std::string zeros = planned ? "zeros would stand for " : "zeros stand for ";
     const std::lock_guard lock(mutex_);
     for (const auto& [path, ranges] : files_) {
         const auto stored = list_of(ranges, LostRange::Cause::kStored);
         const auto source = list_of(ranges, LostRange::Cause::kSource);
-        std::string line = path + " is incomplete: ";
+        const auto kept = list_of(ranges, LostRange::Cause::kKept);
+        std::string line;
+        const auto add = [&line](const std::string& part) { line += (line.empty() ? "" : "; ") + part; };
+        if (!kept.empty()) {
+            add(kept + (planned ? " would stay" : " are") +
+                " what was there before, not proved to be what the backup holds: that is lost in the repository");
+        }
         if (!stored.empty()) {
-            line += "zeros stand for " + stored + ", which are damaged in the repository";
+            add(zeros + stored + ", which are damaged in the repository");
         }
         if (!source.empty()) {
-            line += std::string(stored.empty() ? "" : "; ") + "zeros stand for " + source +
-                    ", which could not be read when the backup was made";
+            add(zeros + source + ", which could not be read when the backup was made");
         }
-        if (stored.empty() && source.empty()) {
-            line += "not all of it could be read when the backup was made";
-        }
-        report.warn(std::move(line));
+        report.warn(path + " is incomplete: " + (line.empty() ? "not all of it could be read when the backup was made" : line));
     }
     if (further_ != 0) {
-        report.warn("and " + std::to_string(further_) + " more ranges of files are lost, and zeros: too many to name");
+        report.warn("and " + std::to_string(further_) + " more ranges of files are lost, " +
+                    "and zeros, or what was there before: too many to name");
     }
 }
 

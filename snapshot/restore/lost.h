@@ -1,10 +1,11 @@
-// RestoreLost: what of the files the backup hasn't got, so that zeros stand for it: what couldn't be read when the backup was made, and
-// what is damaged in the repository since. Thread-safe. Memory: kRangesLimit ranges, kNamesLimit bytes of names; further ones are only
-// counted.
+// RestoreLost: what of the files the backup hasn't got, so that zeros stand for it, or what was there before: what couldn't be read when
+// the backup was made, and what is damaged in the repository since. Thread-safe. Memory: kRangesLimit ranges, kNamesLimit bytes of names;
+// further ones are only counted.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -43,7 +44,10 @@ public:
     std::vector<LostRange> ranges() const;
     std::uint64_t further() const;  // those that were only counted
     void add_further(std::uint64_t count);
-    void tell(Report& report) const;  // a warning for each file
+    bool any_stored() const;  // something is damaged in the repository
+    // Where files were restored under names of their own: gives them those that `path_of` says.
+    void rename(const std::function<std::string(const std::string&)>& path_of);
+    void tell(Report& report, bool planned = false) const;  // a warning for each file; `planned`: nothing is restored yet
 
 private:
     struct Range {

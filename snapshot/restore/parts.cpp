@@ -29,17 +29,22 @@ bool RestoreParts::next(RunPart& part) {
     return false;
 }
 
-std::uint64_t data_in(RestoreParts parts) {
+std::uint64_t data_in(RestoreParts parts, const DataPart& told) {
     std::uint64_t bytes = 0;
     RunPart part;
     while (parts.next(part)) {
-        bytes += part.run.flags == Run::kNone ? part.length : 0;
+        if (part.run.flags == Run::kNone) {
+            bytes += part.length;
+            if (told) {
+                told(part.begin(), part.length);
+            }
+        }
     }
     return bytes;
 }
 
-std::uint64_t data_of(const Repository& repository, const Inode& inode) {
-    return inode.content.size() + data_in(RestoreParts(repository, inode, 0));
+std::uint64_t data_of(const Repository& repository, const Inode& inode, const DataPart& part) {
+    return inode.content.size() + data_in(RestoreParts(repository, inode, 0), part);
 }
 
 }  // namespace nodesnap

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -39,9 +40,10 @@ private:
     std::unique_ptr<Difference> difference_;
 };
 
-// Bytes of data; holes and unwritten space don't count.
-std::uint64_t data_in(RestoreParts parts);
-// A regular file's, wherever it is kept.
-std::uint64_t data_of(const Repository& repository, const Inode& inode);
+// Bytes of data; holes and unwritten space don't count. `part` is told of each range.
+using DataPart = std::function<void(std::uint64_t begin, std::uint64_t length)>;
+std::uint64_t data_in(RestoreParts parts, const DataPart& part = {});
+// A regular file's, wherever it is kept; ranges are told where that is in packs.
+std::uint64_t data_of(const Repository& repository, const Inode& inode, const DataPart& part = {});
 
 }  // namespace nodesnap

@@ -64,6 +64,7 @@ public:
     // Error::refused if another run has been there since inspect_place().
     RestoreStaging(const RestorePlace& place, RestoreState& state);
     int root() const { return destination_ ? destination_.get() : content_.get(); }  // of what is restored
+    int directory() const { return directory_.get(); }                               // in place: where the old gate files are
     int content() const { return content_.get(); }                                   // in place: where the gate files go
 
 private:
@@ -72,12 +73,16 @@ private:
     FileDescriptor destination_;  // in place
 };
 
+// What the gate file of this number, in the order of the options, is called in the staging directory until the restore is done.
+std::string old_gate_name(std::size_t number);
 // In place, before the first write: the gate files go where nothing takes them for gate files, durably.
 void take_gates_away(const RestorePlace& place, const std::vector<std::string>& gate_files);
 
 // What has been staged, complete and durable, comes to its place, durably. May be done again after it was cut off. At a mount's root
 // `prepare` is called with it before the first entry comes, to give it its attributes.
 void put_in_place(const RestorePlace& place, const std::vector<std::string>& gate_files, const std::function<void(int root)>& prepare);
+// Delta: where it would be removed, it is kept under a name that is free. False if it isn't there any more, or is kept anyway.
+bool keep_old_all_the_same(RestorePlace& place);
 // Delta: what was at the destination before is kept under another name, or removed. After put_in_place().
 void dispose_of_old(const RestorePlace& place);
 // Removes the staging directory with the state. The last step.

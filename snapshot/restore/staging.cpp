@@ -265,6 +265,10 @@ void put_in_place(const RestorePlace& place, const std::vector<std::string>& gat
     }
 }
 
+std::string old_gate_name(std::size_t number) {
+    return kOldGate + std::to_string(number);
+}
+
 void take_gates_away(const RestorePlace& place, const std::vector<std::string>& gate_files) {
     const auto staging = open_path(place.staging, kDirectory);
     const auto destination = open_path(place.destination, kDirectory);
@@ -279,13 +283,25 @@ void take_gates_away(const RestorePlace& place, const std::vector<std::string>& 
         if (gate) {
             AttributeWriter::unseal(gate.get());
         }
-        const int error = entry::rename(destination.get(), gate_files[i], staging.get(), kOldGate + std::to_string(i));
+        const int error = entry::rename(destination.get(), gate_files[i], staging.get(), old_gate_name(i));
         if (error != 0) {
             throw Error::system("move away", place.destination + "/" + gate_files[i], error);
         }
     }
     sync_moves(staging.get(), destination.get(), place);
     fault::step("restore.gates-away");
+}
+
+bool keep_old_all_the_same(RestorePlace& place) {
+    if (!place.clones() || !place.keep_old_as.empty() || !stat_path(place.content_path())) {
+        return false;
+    }
+    const auto name = place.destination + RestoreOptions::kOldSuffix;
+    place.keep_old_as = name;
+    for (int number = 2; stat_path(place.keep_old_as, AT_SYMLINK_NOFOLLOW); ++number) {
+        place.keep_old_as = name + "-" + std::to_string(number);
+    }
+    return true;
 }
 
 void dispose_of_old(const RestorePlace& place) {

@@ -66,7 +66,8 @@ nlohmann::json to_json(const RestoreState& state) {
     }
     auto lost = nlohmann::json::array();
     for (const auto& range : state.lost) {
-        lost.push_back({hex_of(range.path), range.offset, range.length, range.cause == LostRange::Cause::kStored});
+        lost.push_back({hex_of(range.path), range.offset, range.length, range.cause != LostRange::Cause::kSource,
+                        range.cause == LostRange::Cause::kKept});
     }
     auto owners = nlohmann::json::array();
     for (const auto& entry : state.owners_used) {
@@ -127,8 +128,10 @@ RestoreState from_json(const nlohmann::json& json) {
         state.owners_used.push_back(bytes_of(entry.get<std::string>()));
     }
     for (const auto& entry : json.at("lost")) {
+        const bool kept = entry.size() > 4 && entry.at(4).get<bool>();  // by an earlier version: nothing is
+        const auto stored = kept ? LostRange::Cause::kKept : LostRange::Cause::kStored;
         state.lost.push_back({bytes_of(entry.at(0).get<std::string>()), entry.at(1).get<std::uint64_t>(), entry.at(2).get<std::uint64_t>(),
-                              entry.at(3).get<bool>() ? LostRange::Cause::kStored : LostRange::Cause::kSource});
+                              entry.at(3).get<bool>() ? stored : LostRange::Cause::kSource});
     }
     state.lost_further = json.at("lost_further").get<std::uint64_t>();
     for (const auto& entry : json.at("warnings")) {

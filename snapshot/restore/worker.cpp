@@ -289,7 +289,6 @@ void RestoreWorker::add(ReadPlan& plan, const Run& run, std::uint64_t from, std:
         if (!context_.lost.goes_past(error)) {
             throw;
         }
-        lost_sink(job)(file, run.offset + from, length);
         plan.add_lost(run.offset + from, length, file);
     }
 }
@@ -343,9 +342,9 @@ Task<void> RestoreWorker::compare(ReadPlan& plan, RunPart part, std::uint32_t fi
     }
 }
 
-LossSink RestoreWorker::lost_sink(const RestoreJob& job) {
-    return [this, &job](std::uint32_t file, std::uint64_t offset, std::uint64_t length) {
-        context_.lost.add(job.path(file), LostRange::Cause::kStored, offset, length);
+LossSink RestoreWorker::keeping_sink(const RestoreJob& job, std::vector<KeptBytes>& kept) {
+    return [this, &job, &kept](std::uint32_t file, std::uint64_t offset, std::uint64_t length) {
+        take_present(context_.lost, job.path(file), job.file(file).before_fd(), {file, offset, length}, kept);
     };
 }
 
@@ -375,13 +374,14 @@ Task<void> RestoreWorker::read_and_write(Buffer buffer, const PlannedRead& read,
     }
     const auto data = buffer.span().first(read.length);
     if (read.pack) {
+        std::vector<KeptBytes> kept;
         const bool whole = co_await read_proved(read, data, job);
         if (!whole) {
-            salvage_read(read, data, context_.repository.hasher(), lost_sink(job));
+            salvage_read(read, data, context_.repository.hasher(), keeping_sink(job, kept));
         }
-        co_await write_pieces(read, data, job);
+        co_await write_pieces(read, data, job, std::move(kept));
     } else {
-        co_await write_zeros(read, data, job);
+        co_await write_lost(read, data, job);
     }
     token.done();
 }
@@ -399,11 +399,20 @@ Task<bool> RestoreWorker::read_proved(const PlannedRead& read, std::span<std::by
     co_return true;
 }
 
-// Written, not left out: what an earlier run has left there may be anything.
-Task<void> RestoreWorker::write_zeros(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job) {
+// Zeros are written, not left out: what an earlier run has left there may be anything.
+Task<void> RestoreWorker::write_lost(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job) {
     const auto& piece = read.pieces.front();
     std::fill(data.begin(), data.end(), std::byte{0});
     const auto sink = job.sink(piece.file);
+    std::vector<KeptBytes> kept;
+    keeping_sink(job, kept)(piece.file, piece.file_offset, piece.length);
+    if (sink.assembly == nullptr && sink.fd == job.file(piece.file).before_fd() && covers(kept, piece)) {
+        context_.bytes_kept += piece.length;
+        context_.progress.bytes_done += piece.length;
+        job.passed(piece);
+        co_return;
+    }
+    put_kept(kept, piece, data);
     co_await write(sink, data.first(piece.length), piece.file_offset, job, piece.file);
     written(piece, job);
 }
@@ -415,14 +424,23 @@ void RestoreWorker::written(const Piece& piece, RestoreJob& job) {
 }
 
 // Writes the pieces, those that follow one another in buffer and file by one call.
-Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job) {
+Task<void> RestoreWorker::write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job, std::vector<KeptBytes> kept) {
     const FileNamer name = [&job](std::uint32_t file) { return job.path(file); };
-    const LossSink lost = lost_sink(job);
+    const LossSink lost = keeping_sink(job, kept);
     std::vector<std::byte> scratch;
+    std::vector<std::byte> patched;
     for (std::size_t i = 0; i < read.pieces.size();) {
         const auto& first = read.pieces[i];
         const auto bytes =
             piece_data(read, first, data, scratch, context_.repository.hasher(), name, context_.lost.accepted() ? lost : LossSink());
+        if (!kept.empty()) {  // pieces of several files may share the bytes, so one by one, and in a copy
+            patched.assign(bytes.begin(), bytes.end());
+            put_kept(kept, first, patched);
+            co_await write(job.sink(first.file), patched, first.file_offset, job, first.file);
+            written(first, job);
+            ++i;
+            continue;
+        }
         const bool in_place = bytes.data() >= data.data() && bytes.data() < data.data() + data.size();
         const auto begin = in_place ? static_cast<std::size_t>(bytes.data() - data.data()) : 0;
         std::size_t length = bytes.size();

@@ -14,6 +14,7 @@
 #include "io/semaphore.h"
 #include "snapshot/restore/assembly.h"
 #include "snapshot/restore/job.h"
+#include "snapshot/restore/kept.h"
 #include "snapshot/restore/queue.h"
 #include "snapshot/run_reader.h"
 
@@ -51,14 +52,17 @@ private:
     // The same of a file that holds something, only where that differs.
     Task<void> add_differing(ReadPlan& plan, RunPart part, std::uint32_t file, const RestoreFile& to, RestoreJob& job);
     Task<void> compare(ReadPlan& plan, RunPart part, std::uint32_t file, const RestoreFile& to, RestoreJob& job);
-    LossSink lost_sink(const RestoreJob& job);
+    // Tells what is lost, and takes what is there of it before anything is written over it.
+    LossSink keeping_sink(const RestoreJob& job, std::vector<KeptBytes>& kept);
     // False if it was given up, because of an error that the ring reports.
     Task<bool> execute(ReadPlan& plan, RestoreJob& job);
     Task<void> read_and_write(Buffer buffer, const PlannedRead& read, RestoreJob& job, Reads& reads);
     Task<bool> read_proved(const PlannedRead& read, std::span<std::byte> data, const RestoreJob& job);  // false: something of it is lost
-    Task<void> write_zeros(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job);
+    // Zeros, but for what was there before.
+    Task<void> write_lost(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job);
     void written(const Piece& piece, RestoreJob& job);
-    Task<void> write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job);
+    // `kept` is written instead of what the data says.
+    Task<void> write_pieces(const PlannedRead& read, std::span<std::byte> data, RestoreJob& job, std::vector<KeptBytes> kept);
     Task<void> write(RestoreJob::Sink sink, std::span<const std::byte> bytes, std::uint64_t offset, RestoreJob& job, std::uint32_t file);
 
     RestoreContext& context_;
