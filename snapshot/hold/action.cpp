@@ -1,5 +1,7 @@
 #include "snapshot/hold/action.h"
 
+#include <utility>
+
 namespace nodesnap::hold {
 
 const char* name_of(Reason reason) noexcept {
@@ -17,12 +19,25 @@ const char* name_of(Reason reason) noexcept {
     }
 }
 
-std::unique_ptr<Action> Action::of(const Intent& intent) {
+Action::Action(const Intent& intent, Surroundings surroundings)
+    : intent_(intent),
+      surroundings_(std::move(surroundings)),
+      touched_(intent.phase == Phase::kBegun || (intent.phase == Phase::kPrepared && intent.mode == Mode::kFreeze)) {}
+
+void Action::touching() {
+    if (intent_.mode != Mode::kFreeze && surroundings_.begin) {
+        intent_.phase = Phase::kBegun;
+        surroundings_.begin(intent_);
+    }
+    touched_ = true;
+}
+
+std::unique_ptr<Action> Action::of(const Intent& intent, const Surroundings& surroundings) {
     if (intent.mode == Mode::kFreeze && !intent.cgroup.empty()) {
-        return make_freeze(intent);
+        return make_freeze(intent, surroundings);
     }
     // A unit that didn't run had no cgroup to freeze; as one that is stopped it is only watched.
-    return intent.unit.empty() ? make_commands(intent) : make_unit_stop(intent);
+    return intent.unit.empty() ? make_commands(intent, surroundings) : make_unit_stop(intent, surroundings);
 }
 
 std::vector<std::string> Action::environment(const char* hold_or_release, const char* reason) const {

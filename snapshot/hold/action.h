@@ -2,7 +2,8 @@
 // gone; and by `nodesnap release`.
 //
 // hold() is called at most once, release() at any time and as often as needed, also without hold() and in another process than it: it
-// restores what the intent says was before. Neither may be called by two processes at once; the intent's lock sees to that.
+// restores what the intent says was before, if by its phase anything may have been done. Neither may be called by two processes at once;
+// the intent's lock sees to that.
 //
 // Errors: nodesnap::Error. Threads: one. Privileges: as the mode needs: write access to the cgroup, or what systemd or the commands ask
 // for.
@@ -30,11 +31,17 @@ struct Held {
     std::int64_t limit_from_ns = 0;
 };
 
+// What the process that carries it out adds.
+struct Surroundings {
+    // Makes durable that what the intent says has begun; called directly before the first change. Throws: then nothing is changed.
+    std::function<void(const Intent&)> begin;
+};
+
 using WhileWaiting = std::function<void()>;  // called at least once a second while something is waited for
 
 class Action {
 public:
-    static std::unique_ptr<Action> of(const Intent& intent);
+    static std::unique_ptr<Action> of(const Intent& intent, const Surroundings& surroundings = {});
     virtual ~Action() = default;
     Action(const Action&) = delete;
     Action& operator=(const Action&) = delete;
@@ -56,23 +63,25 @@ public:
     }
 
 protected:
-    explicit Action(const Intent& intent) : intent_(intent) {}
+    Action(const Intent& intent, Surroundings surroundings);
     virtual Held do_hold(const WhileWaiting& waiting) = 0;
     virtual void do_release(Reason reason, const WhileWaiting& waiting) = 0;
-    void touching() { touched_ = true; }  // from do_hold(), directly before the first change
+    void touching();  // from do_hold(), directly before the first change
 
     const Intent& intent() const { return intent_; }
+    Intent& intent() { return intent_; }
     std::chrono::nanoseconds command_limit() const { return std::chrono::nanoseconds(intent_.command_limit_ns); }
     // In the environment of the intent's commands.
     std::vector<std::string> environment(const char* hold_or_release, const char* reason) const;
 
 private:
     Intent intent_;
-    bool touched_ = true;  // as long as hold() wasn't called here: another process may have
+    Surroundings surroundings_;
+    bool touched_;  // as long as hold() wasn't called here, whether another process may have
 };
 
-std::unique_ptr<Action> make_freeze(const Intent& intent);
-std::unique_ptr<Action> make_unit_stop(const Intent& intent);
-std::unique_ptr<Action> make_commands(const Intent& intent);  // stop by commands, and hooks
+std::unique_ptr<Action> make_freeze(const Intent& intent, const Surroundings& surroundings);
+std::unique_ptr<Action> make_unit_stop(const Intent& intent, const Surroundings& surroundings);
+std::unique_ptr<Action> make_commands(const Intent& intent, const Surroundings& surroundings);  // stop by commands, and hooks
 
 }  // namespace nodesnap::hold

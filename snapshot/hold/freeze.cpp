@@ -24,7 +24,7 @@ constexpr useconds_t kThawPauseUs = 10'000;
 
 class Freeze : public Action {
 public:
-    explicit Freeze(const Intent& intent) : Action(intent) {}
+    Freeze(const Intent& intent, const Surroundings& surroundings) : Action(intent, surroundings) {}
 
     void prepare(std::span<const pid_t> own) override {
         own_.assign(own.begin(), own.end());
@@ -145,8 +145,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Action> make_freeze(const Intent& intent) {
-    return std::make_unique<Freeze>(intent);
+std::unique_ptr<Action> make_freeze(const Intent& intent, const Surroundings& surroundings) {
+    return std::make_unique<Freeze>(intent, surroundings);
 }
 
 }  // namespace nodesnap::hold

@@ -25,6 +25,7 @@
 #include "snapshot/hold/intent.h"
 #include "snapshot/hold/own_cgroups.h"
 #include "snapshot/hold/protocol.h"
+#include "snapshot/hold/release.h"
 
 namespace nodesnap::hold {
 namespace {
@@ -62,7 +63,7 @@ public:
           nodesnap_(std::move(nodesnap)),
           file_(std::move(file)),
           intent_(std::move(intent)),
-          action_(Action::of(intent_)) {}
+          action_(Action::of(intent_, {[this](const Intent& begun) { file_.write(intent_ = begun); }})) {}
 
     int run(const std::string& warning) {
         try {
@@ -184,7 +185,7 @@ private:
     void remove_intent() {
         action_.reset();  // and with it its locks: whoever gets the intent's next must not find theirs taken
         try {
-            file_.remove();
+            retire(file_, intent_);
             intent_removed_ = true;
             fault::step("guard.intent-removed");
         } catch (const Error& error) {

@@ -39,10 +39,8 @@ void Hold::lock(const Options& options) {
                                     : std::string("another nodesnap is about to hold the same")),
                              "wait until it is done; if it was killed, run `nodesnap release`");
     }
-    if (const auto left = file_->read()) {
-        undo(*left, *file_);
-        warnings_.push_back(left->what + " was still held by a nodesnap that was killed, process " + std::to_string(left->pid) +
-                            "; it was let go first");
+    if (file_->read()) {
+        warn_of_left(undo(*file_));
         file_.reset();
         lock(options);  // the file is gone with its name
         return;
@@ -51,6 +49,13 @@ void Hold::lock(const Options& options) {
     intent_ = resolve(options);
     if (options.mode == Mode::kFreeze && options.unit.empty() && intent_name(options.mode, intent_.cgroup) != name) {
         throw Error::refused("process " + std::to_string(options.pid) + " was moved to another cgroup meanwhile", "try again");
+    }
+}
+
+void Hold::warn_of_left(const std::optional<Intent>& left) {
+    if (left) {
+        warnings_.push_back(left->what + " was still held by a nodesnap that was killed, process " + std::to_string(left->pid) +
+                            "; it was let go first");
     }
 }
 
@@ -159,7 +164,7 @@ void Hold::take_over(const std::string& why) {
     if (!guard_->end()) {
         throw Error::failed(why + " and can't be ended; " + intent_.what + " may still be held", "run `nodesnap release`");
     }
-    undo(intent_, *file_);  // its error says that the daemon may still be held
+    undo(*file_);  // its error says that the daemon may still be held
     throw Error::failed(why + "; " + intent_.what + " was let go without it", "look into the kernel's log (dmesg) for what has ended it");
 }
 

@@ -52,6 +52,7 @@ private:
     enum class State { kPrepared, kAsked, kHeld, kDone };
 
     void lock(const Options& options);
+    void warn_of_left(const std::optional<Intent>& left);
     void start_guard(const Options& options);
     Result finish(Reason reason);
     // The guard is gone, or doesn't answer: what it would have done is done here. Says how that went.

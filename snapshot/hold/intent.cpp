@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
+#include <utility>
 
 #include "io/checksum.h"
 #include "platform/clock.h"
@@ -21,6 +22,8 @@ namespace {
 
 constexpr const char* kKind = "hold";
 constexpr std::array<Mode, 4> kModes{Mode::kNone, Mode::kFreeze, Mode::kStop, Mode::kHook};
+constexpr std::array<std::pair<Phase, const char*>, 3> kPhases{
+    {{Phase::kPrepared, "prepared"}, {Phase::kBegun, "begun"}, {Phase::kReleased, "released"}}};
 constexpr std::size_t kLongestKey = 180;  // of a file's name
 constexpr useconds_t kLockPauseUs = 20'000;
 
@@ -31,6 +34,19 @@ Mode mode_named(const std::string& text, const std::string& name) {
         }
     }
     throw Error::refused(name + " is about a way to hold a daemon that this version of nodesnap doesn't know", "upgrade nodesnap");
+}
+
+const char* name_of(Phase phase) {
+    return kPhases[static_cast<std::size_t>(phase)].second;
+}
+
+Phase phase_named(const std::string& text, const std::string& name) {
+    for (const auto& [phase, known] : kPhases) {
+        if (text == known) {
+            return phase;
+        }
+    }
+    throw Error::refused(name + " says \"" + text + "\" of a hold, which this version of nodesnap doesn't know", "upgrade nodesnap");
 }
 
 std::vector<std::string> paths(const nlohmann::ordered_json& from, const char* key, const std::string& name) {
@@ -80,6 +96,7 @@ std::string encode(const Intent& intent) {
     out["mode"] = name_of(intent.mode);
     out["what"] = member::from_path(intent.what);
     out["already"] = intent.already;
+    out["phase"] = name_of(intent.phase);
     out["boot_id"] = intent.boot_id;
     out["pid"] = intent.pid;
     out["process_start"] = intent.process_start;
@@ -89,6 +106,7 @@ std::string encode(const Intent& intent) {
     out["member_pid"] = intent.member_pid;
     out["member_start"] = intent.member_start;
     out["unit"] = member::from_path(intent.unit);
+    out["active_since_us"] = intent.active_since_us;
     auto& dependents = out["dependents"] = nlohmann::ordered_json::array();
     for (const std::string& unit : intent.dependents) {
         dependents.push_back(member::from_path(unit));
@@ -113,6 +131,7 @@ Intent decode(const std::string& text, const std::string& name) {
     intent.mode = mode_named(member::text(from, "mode", name), name);
     intent.what = member::path(from, "what", name);
     intent.already = member::boolean(from, "already", name);
+    intent.phase = phase_named(member::text(from, "phase", name), name);
     intent.boot_id = member::text(from, "boot_id", name);
     intent.pid = member::integer(from, "pid", name);
     intent.process_start = member::unsigned_integer(from, "process_start", name);
@@ -122,6 +141,7 @@ Intent decode(const std::string& text, const std::string& name) {
     intent.member_pid = member::integer(from, "member_pid", name);
     intent.member_start = member::unsigned_integer(from, "member_start", name);
     intent.unit = member::path(from, "unit", name);
+    intent.active_since_us = member::unsigned_integer(from, "active_since_us", name);
     intent.dependents = paths(from, "dependents", name);
     intent.systemctl = member::path(from, "systemctl", name);
     intent.before_command = member::path(from, "before_command", name);

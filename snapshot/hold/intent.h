@@ -17,11 +17,16 @@
 
 namespace nodesnap::hold {
 
+// What has been done of a hold, as it is known durably. A freeze stays kPrepared until it is released: its state ends with the boot,
+// thawing what isn't frozen does nothing, and a write to disk between the last flush and the hold would cost what it saves.
+enum class Phase { kPrepared, kBegun, kReleased };
+
 struct Intent {
     std::string id;  // 16 hexadecimal digits
     Mode mode = Mode::kNone;
     std::string what;      // for messages: "unit qdbd.service", "cgroup /a"
     bool already = false;  // it was frozen, or didn't run, before: it stays so, and is only watched
+    Phase phase = Phase::kPrepared;
 
     std::string boot_id;
     std::int64_t pid = 0;  // nodesnap's
@@ -34,6 +39,7 @@ struct Intent {
     std::uint64_t member_start = 0;
 
     std::string unit;
+    std::uint64_t active_since_us = 0;  // when the unit that is stopped had become active: by CLOCK_MONOTONIC, as systemd tells; 0: unknown
     std::vector<std::string> dependents;  // that go down with it, and are started with it
     std::string systemctl;
     std::string before_command;

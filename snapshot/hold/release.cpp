@@ -50,7 +50,9 @@ void wake_guard(const Intent& intent) {
 }
 
 bool nothing_to_undo(const Intent& intent) {
-    return intent.already || (intent.mode == Mode::kFreeze && intent.boot_id != boot_id());
+    const bool freeze = intent.mode == Mode::kFreeze;
+    return intent.already || intent.phase == Phase::kReleased || (intent.phase == Phase::kPrepared && !freeze) ||
+           (freeze && intent.boot_id != boot_id());
 }
 
 Left release_one(const std::string& state_directory, const std::string& name, std::int64_t wait_ns) {
@@ -72,13 +74,7 @@ Left release_one(const std::string& state_directory, const std::string& name, st
             left.state = Left::State::kHeld;
             return left;
         }
-        const auto intent = file->read();
-        if (!intent) {
-            file->remove();
-            return left;
-        }
-        left.state = nothing_to_undo(*intent) ? Left::State::kNothing : Left::State::kReleased;
-        undo(*intent, *file);
+        left.state = undo(*file) ? Left::State::kReleased : Left::State::kNothing;
     } catch (const Error& error) {
         left.state = Left::State::kFailed;
         left.error = error.message();
@@ -104,15 +100,40 @@ std::vector<Left> release_left(const std::string& state_directory, std::int64_t 
     return all;
 }
 
-void undo(const Intent& intent, IntentFile& file) {
-    const auto action = Action::of(intent);
-    try {
-        action->release(Reason::kLeftBehind, [] {});
-    } catch (const Error& error) {
-        throw Error::failed(intent.what + " may still be held: " + error.message(), error.hint());
+std::optional<Intent> undo(IntentFile& file) {
+    auto intent = file.read();
+    if (!intent) {
+        file.remove();
+        return std::nullopt;
     }
-    file.remove();
-    remove_own_cgroups(intent.id);
+    const bool nothing = nothing_to_undo(*intent);
+    if (!nothing) {
+        try {
+            Action::of(*intent)->release(Reason::kLeftBehind, [] {});
+        } catch (const Error& error) {
+            throw Error::failed(intent->what + " may still be held: " + error.message(), error.hint());
+        }
+    }
+    retire(file, *intent);
+    remove_own_cgroups(intent->id);
+    return nothing ? std::nullopt : intent;
+}
+
+void retire(IntentFile& file, Intent intent) {
+    bool told = true;
+    try {
+        intent.phase = Phase::kReleased;
+        file.write(intent);
+    } catch (const Error&) {
+        told = false;
+    }
+    try {
+        file.remove();
+    } catch (const Error&) {
+        if (!told) {
+            throw;
+        }
+    }
 }
 
 }  // namespace nodesnap::hold

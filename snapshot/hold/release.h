@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,10 @@ struct Left {
 // lives. Throws only where the state directory can't be read.
 std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns);
 
-// Undoes one hold and removes its intent, whose lock the caller has. Throws if it may still be held.
-void undo(const Intent& intent, IntentFile& file);
+// Undoes one hold, as far as the file says that it was begun, and removes its intent, whose lock the caller has. Throws if it may still be
+// held. nullopt if there was nothing to undo.
+std::optional<Intent> undo(IntentFile& file);
+// Removes the intent of what was let go; where that fails, what stays says so. Throws if neither could be done.
+void retire(IntentFile& file, Intent intent);
 
 }  // namespace nodesnap::hold

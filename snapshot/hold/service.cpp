@@ -64,7 +64,9 @@ Service::State Service::state(const std::function<void()>& while_waiting) const 
 
 Service::State Service::state_of(const std::string& unit, const std::function<void()>& while_waiting) const {
     const ProgramResult result = run_program(
-        {{systemctl_, "show", "--property=LoadState,ActiveState,ControlGroup,WatchdogUSec,RequiredBy,BoundBy,ConsistsOf", "--", unit},
+        {{systemctl_, "show",
+          "--property=LoadState,ActiveState,ControlGroup,WatchdogUSec,ActiveEnterTimestampMonotonic,RequiredBy,BoundBy,ConsistsOf", "--",
+          unit},
          {"LC_ALL=C", "SYSTEMD_PAGER="},
          kAskLimit,
          -1,
@@ -86,6 +88,8 @@ Service::State Service::state_of(const std::string& unit, const std::function<vo
             state.control_group = value;
         } else if (key == "WatchdogUSec") {
             state.watchdog_ns = parse_systemd_span(value);
+        } else if (key == "ActiveEnterTimestampMonotonic") {
+            std::from_chars(value.data(), value.data() + value.size(), state.active_since_us);
         } else if (key == "RequiredBy" || key == "BoundBy" || key == "ConsistsOf") {
             const auto units = words_of(value);
             state.reverse.insert(state.reverse.end(), units.begin(), units.end());

@@ -23,7 +23,8 @@ public:
         std::string active;         // ActiveState: "active", "inactive", "failed", "activating" ...
         std::string control_group;  // its cgroup's path; empty while it doesn't run
         std::optional<std::int64_t> watchdog_ns;
-        std::vector<std::string> reverse;  // units that go down when this one does, in whatever state they are
+        std::uint64_t active_since_us = 0;  // when it became active last, CLOCK_MONOTONIC; 0: not in this boot, or forgotten
+        std::vector<std::string> reverse;   // units that go down when this one does, in whatever state they are
         bool running() const { return active == "active" || active == "reloading"; }
         bool stopped() const { return active == "inactive" || active == "failed"; }
     };

@@ -8,6 +8,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/fault.h"
+#include "platform/host.h"
 #include "platform/program_run.h"
 #include "snapshot/hold/action.h"
 #include "snapshot/hold/cgroup_lock.h"
@@ -36,7 +37,8 @@ ProgramResult try_to_start(Start start) {
 
 class UnitStop : public Action {
 public:
-    explicit UnitStop(const Intent& intent) : Action(intent), service_(intent.systemctl, intent.unit) {}
+    UnitStop(const Intent& intent, const Surroundings& surroundings)
+        : Action(intent, surroundings), service_(intent.systemctl, intent.unit) {}
 
     void prepare(std::span<const pid_t>) override {
         if (!intent().cgroup.empty()) {
@@ -51,6 +53,7 @@ public:
         }
         const std::int64_t began = monotonic_ns();
         if (!intent().already) {
+            intent().active_since_us = before.active_since_us;
             touching();
             fault::step("hold.stop");
             const ProgramResult stopped = service_.stop(std::chrono::nanoseconds(intent().stop_timeout_ns), waiting);
@@ -69,7 +72,10 @@ public:
         return service_.state(waiting).stopped() ? "" : intent().what + " was started by something else";
     }
 
-    void do_release(Reason, const WhileWaiting& waiting) override {
+    void do_release(Reason reason, const WhileWaiting& waiting) override {
+        if (reason == Reason::kLeftBehind && was_active_since(service_.state(waiting))) {
+            return;  // somebody has started it; that it is down again, if it is, is theirs
+        }
         const ProgramResult result = try_to_start([&] { return service_.start(intent().dependents, command_limit(), waiting); });
         if (!result.succeeded()) {
             throw Error::failed("cannot start " + intent().what + ": " + result.explanation(), kStartHint);
@@ -77,13 +83,20 @@ public:
     }
 
 private:
+    // 0 says nothing: systemd forgets a unit that is down and that nothing else refers to.
+    bool was_active_since(const Service::State& now) const {
+        const bool same_boot = intent().boot_id == boot_id();
+        return now.active_since_us != 0 &&
+               (!same_boot || (intent().active_since_us != 0 && now.active_since_us != intent().active_since_us));
+    }
+
     Service service_;
     CgroupLock lock_;
 };
 
 class Commands : public Action {
 public:
-    explicit Commands(const Intent& intent) : Action(intent) {}
+    Commands(const Intent& intent, const Surroundings& surroundings) : Action(intent, surroundings) {}
 
     void prepare(std::span<const pid_t>) override {}
 
@@ -154,12 +167,12 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Action> make_unit_stop(const Intent& intent) {
-    return std::make_unique<UnitStop>(intent);
+std::unique_ptr<Action> make_unit_stop(const Intent& intent, const Surroundings& surroundings) {
+    return std::make_unique<UnitStop>(intent, surroundings);
 }
 
-std::unique_ptr<Action> make_commands(const Intent& intent) {
-    return std::make_unique<Commands>(intent);
+std::unique_ptr<Action> make_commands(const Intent& intent, const Surroundings& surroundings) {
+    return std::make_unique<Commands>(intent, surroundings);
 }
 
 }  // namespace nodesnap::hold

@@ -140,6 +140,17 @@ TEST_F(CommandsTest, HookAfterIsToldThatNodesnapWasKilledOrTookTooLong) {
     EXPECT_EQ(log(), "before hold backup /node\nafter release max-downtime /node\n");
 }
 
+TEST_F(CommandsTest, HookAfterIsntRunWithoutTheOneBefore) {
+    for (const bool begun : {false, true}) {
+        Nodesnap nodesnap(hook(note("before"), note("after")),
+                          [&](test::FaultHooks& hooks) { hooks.signal_at_step(begun ? "hold.held" : "hold.guard-ready", SIGSTOP); });
+        kill_both(nodesnap);
+        release_left(scratch_.path(), 0);
+        EXPECT_EQ(log(), begun ? "before hold backup /node\nafter release left-behind /node\n" : "");
+        EXPECT_EQ(intents(), 0u);
+    }
+}
+
 TEST_F(CommandsTest, OptionsThatDontGoTogetherAreRefused) {
     const auto usage = [](const Options& all) {
         try {

@@ -90,6 +90,8 @@ private:
     test::HolderProcess process_;
 };
 
+class Nodesnap;
+
 class HoldTest : public testing::Test {
 protected:
     void SetUp() override { NODESNAP_NEEDS_CGROUPS(); }
@@ -139,6 +141,9 @@ protected:
         }
         return std::nullopt;
     }
+
+    // nodesnap has stopped itself; neither it nor its guard has a chance to let go.
+    void kill_both(Nodesnap& nodesnap) const;
 
     mutable std::set<std::string> ids_;
     test::ScratchDirectory scratch_{"nodesnap-hold"};
@@ -201,6 +206,15 @@ private:
     pid_t pid_ = -1;
     bool waited_for_ = false;
 };
+
+inline void HoldTest::kill_both(Nodesnap& nodesnap) const {
+    nodesnap.wait_until_stopped();
+    const auto its_guard = guard();
+    ASSERT_TRUE(its_guard && its_guard->signal(SIGKILL));
+    EXPECT_TRUE(its_guard->wait_ended(INT64_MAX));
+    ::kill(nodesnap.pid(), SIGKILL);
+    nodesnap.wait();
+}
 
 inline const char* const kSteps[] = {"hold.intent-written", "hold.guard-ready", "hold.asking",   "hold.asked",
                                      "hold.held",           "hold.releasing",   "hold.released", "hold.finished"};

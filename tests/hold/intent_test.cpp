@@ -23,6 +23,8 @@ Intent sample() {
     intent.mode = Mode::kFreeze;
     intent.what = "cgroup /a";
     intent.already = true;
+    intent.phase = Phase::kPrepared;
+    intent.active_since_us = 91;
     intent.boot_id = "boot";
     intent.pid = 12;
     intent.process_start = 34;
@@ -129,6 +131,27 @@ TEST_F(IntentFileTest, IsPrivateAndFailsLoudly) {
     }
     file_lock->write(sample());
     EXPECT_EQ(stat_path(file())->stx_mode & 0777, 0600);
+}
+
+TEST_F(IntentFileTest, WhatWasLetGoIsntUndoneThoughItsIntentCantBeRemoved) {
+    const std::string trace = scratch_ / "trace";
+    Intent intent = sample();
+    intent.mode = Mode::kHook;
+    intent.already = false;
+    intent.unit = intent.status_command = intent.cgroup = "";
+    intent.command_limit_ns = 60'000'000'000;
+    intent.after_command = "echo x >> " + trace;
+    intent.phase = Phase::kBegun;
+    lock()->write(intent);
+    test::FaultHooks hooks;
+    hooks.fail_nth(1, EROFS, true, "unlink");
+    EXPECT_EQ(release_left(scratch_.path(), 0).at(0).state, Left::State::kReleased);
+    EXPECT_GT(hooks.injected(), 0u);
+    hooks.stop_failing();
+    EXPECT_TRUE(stat_path(file()));
+    EXPECT_EQ(release_left(scratch_.path(), 0).at(0).state, Left::State::kNothing);
+    EXPECT_EQ(read_small_file(trace), "x\n");
+    EXPECT_FALSE(stat_path(file()));
 }
 
 TEST_F(IntentFileTest, FreezeOfAnEarlierBootOrOfACgroupThatIsGoneIsOver) {

@@ -214,6 +214,7 @@ TEST_F(StopTest, WhatARebootLeftDownIsStartedByRelease) {
     Intent intent;
     intent.id = "00000000000000aa";
     intent.mode = Mode::kStop;
+    intent.phase = Phase::kBegun;
     intent.what = "unit qdbd.service";
     intent.unit = "qdbd.service";
     intent.systemctl = NODESNAP_SYSTEMCTL;
@@ -226,6 +227,34 @@ TEST_F(StopTest, WhatARebootLeftDownIsStartedByRelease) {
     EXPECT_EQ(left[0].state, Left::State::kReleased);
     EXPECT_EQ(state(), "active");
     EXPECT_EQ(intents(), 0u);
+}
+
+TEST_F(StopTest, WhatWasNeverStoppedIsntStarted) {
+    NODESNAP_NEEDS_CGROUPS();
+    Nodesnap nodesnap(stop(), [&](test::FaultHooks& hooks) { hooks.signal_at_step("hold.guard-ready", SIGSTOP); });
+    kill_both(nodesnap);
+    set("qdbd.service", "inactive");  // the operator's
+    const auto left = release_left(scratch_.path(), 0);
+    ASSERT_EQ(left.size(), 1u);
+    EXPECT_EQ(left[0].state, Left::State::kNothing);
+    EXPECT_EQ(calls(), "");
+    EXPECT_EQ(intents(), 0u);
+}
+
+TEST_F(StopTest, WhatSomebodyHasStartedSinceIsntStartedAgain) {
+    NODESNAP_NEEDS_CGROUPS();
+    set("qdbd.service.properties", "ActiveEnterTimestampMonotonic=1000\n");
+    for (const bool started : {false, true}) {
+        Nodesnap nodesnap(stop(), [&](test::FaultHooks& hooks) { hooks.signal_at_step("hold.held", SIGSTOP); });
+        kill_both(nodesnap);
+        EXPECT_EQ(state(), "inactive");
+        if (started) {
+            set("qdbd.service.properties", "ActiveEnterTimestampMonotonic=2000\n");  // and stopped again, for a restore
+        }
+        ASSERT_EQ(release_left(scratch_.path(), 0).size(), 1u);
+        EXPECT_EQ(state(), started ? "inactive" : "active");
+        EXPECT_EQ(intents(), 0u);
+    }
 }
 
 TEST(Service, SpansOfTimeAreUnderstood) {
