@@ -2,10 +2,10 @@
 
 #include <utility>
 
+#include "platform/cgroup.h"
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/fault.h"
-#include "snapshot/hold/release.h"
 #include "snapshot/hold/resolve.h"
 
 namespace nodesnap::hold {
@@ -30,7 +30,45 @@ Hold::Hold(const Options& options) {
     fault::step("hold.guard-ready");
 }
 
+namespace {
+
+// Whether undoing the one is needed for knowing what the other finds.
+bool about_the_same(const Intent& one, const Intent& other) {
+    const auto same = [](const std::string& a, const std::string& b) { return !a.empty() && a == b; };
+    return same(one.unit, other.unit) || same(one.cgroup, other.cgroup) || same(one.node_directory, other.node_directory);
+}
+
+}  // namespace
+
+// Whatever was left behind is undone before anything is looked at: left under another mode or name it would be taken for how the daemon was
+// before, and stay for ever, with every backup calling itself good.
+std::vector<Left> Hold::undo_all_left(const Options& options) {
+    std::vector<Left> failed;
+    for (Left& left : release_left(options.state_directory, 0)) {
+        if (left.state == Left::State::kReleased) {
+            warn_of_left(left.what, left.pid);
+        } else if (left.state == Left::State::kFailed) {
+            warnings_.push_back("what was left behind by a nodesnap that was killed could not be let go: " + left.error);
+            failed.push_back(std::move(left));
+        }
+    }
+    return failed;
+}
+
+void Hold::look_at_previous_state(const std::vector<Left>& failed) {
+    for (const Left& left : failed) {
+        if (!left.intent || about_the_same(*left.intent, intent_)) {
+            throw Error::failed(left.error, left.hint);
+        }
+    }
+    if (intent_.already && intent_.mode == Mode::kFreeze && !intent_.cgroup.empty()) {
+        warnings_.push_back(intent_.what + " was frozen before, and not by nodesnap: nothing in it runs, and it stays so (echo 0 > " +
+                            Cgroup::mount_point().value_or("") + intent_.cgroup + "/cgroup.freeze lets it go)");
+    }
+}
+
 void Hold::lock(const Options& options) {
+    const std::vector<Left> failed = undo_all_left(options);
     const std::string name = intent_name(options.mode, key_of(options));
     file_ = IntentFile::lock(options.state_directory, name, monotonic_ns() + options.wait_for_others.count());
     if (!file_) {
@@ -40,7 +78,9 @@ void Hold::lock(const Options& options) {
                              "wait until it is done; if it was killed, run `nodesnap release`");
     }
     if (file_->read()) {
-        warn_of_left(undo(*file_));
+        if (const auto left = undo(*file_)) {
+            warn_of_left(left->what, left->pid);
+        }
         file_.reset();
         lock(options);  // the file is gone with its name
         return;
@@ -50,13 +90,11 @@ void Hold::lock(const Options& options) {
     if (options.mode == Mode::kFreeze && options.unit.empty() && intent_name(options.mode, intent_.cgroup) != name) {
         throw Error::refused("process " + std::to_string(options.pid) + " was moved to another cgroup meanwhile", "try again");
     }
+    look_at_previous_state(failed);
 }
 
-void Hold::warn_of_left(const std::optional<Intent>& left) {
-    if (left) {
-        warnings_.push_back(left->what + " was still held by a nodesnap that was killed, process " + std::to_string(left->pid) +
-                            "; it was let go first");
-    }
+void Hold::warn_of_left(const std::string& what, std::int64_t pid) {
+    warnings_.push_back(what + " was still held by a nodesnap that was killed, process " + std::to_string(pid) + "; it was let go first");
 }
 
 void Hold::start_guard(const Options& options) {

@@ -24,6 +24,7 @@
 #include "snapshot/hold/guard_process.h"
 #include "snapshot/hold/intent.h"
 #include "snapshot/hold/options.h"
+#include "snapshot/hold/release.h"
 
 namespace nodesnap::hold {
 
@@ -52,7 +53,9 @@ private:
     enum class State { kPrepared, kAsked, kHeld, kDone };
 
     void lock(const Options& options);
-    void warn_of_left(const std::optional<Intent>& left);
+    std::vector<Left> undo_all_left(const Options& options);  // those that could not be undone
+    void look_at_previous_state(const std::vector<Left>& failed);
+    void warn_of_left(const std::string& what, std::int64_t pid);
     void start_guard(const Options& options);
     Result finish(Reason reason);
     // The guard is gone, or doesn't answer: what it would have done is done here. Says how that went.

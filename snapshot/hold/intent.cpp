@@ -193,10 +193,22 @@ IntentFile::~IntentFile() {
 }
 
 std::optional<IntentFile> IntentFile::lock(const std::string& state_directory, const std::string& name, std::int64_t deadline_ns) {
+    make_directories(directory_of(state_directory), 0700);
+    return lock(state_directory, name, deadline_ns, true);
+}
+
+std::optional<IntentFile> IntentFile::lock_existing(const std::string& state_directory, const std::string& name, std::int64_t deadline_ns) {
+    return lock(state_directory, name, deadline_ns, false);
+}
+
+std::optional<IntentFile> IntentFile::lock(const std::string& state_directory, const std::string& name, std::int64_t deadline_ns,
+                                           bool make) {
     const std::string path = directory_of(state_directory);
-    make_directories(path, 0700);
     for (;;) {
         FileDescriptor directory = open_path(path, O_RDONLY | O_DIRECTORY);
+        if (!make && !stat_at(directory.get(), name)) {
+            return std::nullopt;
+        }
         FileDescriptor file = open_at(directory.get(), name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
         const int error = entry::lock_exclusive(file.get());
         if (error != 0 && error != EWOULDBLOCK) {

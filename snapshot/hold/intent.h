@@ -65,6 +65,8 @@ public:
     static std::string directory_of(const std::string& state_directory);  // "STATE/hold"
     // Makes the directory and the file where they are missing. nullopt if it is locked until `deadline_ns` (monotonic_ns()).
     static std::optional<IntentFile> lock(const std::string& state_directory, const std::string& name, std::int64_t deadline_ns);
+    // Only one that is there. nullopt also if there is none.
+    static std::optional<IntentFile> lock_existing(const std::string& state_directory, const std::string& name, std::int64_t deadline_ns);
     // The guard's: the parent's open file and directory.
     static IntentFile adopt(FileDescriptor file, FileDescriptor directory, std::string name);
 
@@ -89,6 +91,7 @@ public:
 
 private:
     IntentFile(FileDescriptor file, FileDescriptor directory, std::string name);
+    static std::optional<IntentFile> lock(const std::string& state_directory, const std::string& name, std::int64_t deadline_ns, bool make);
 
     FileDescriptor file_;
     FileDescriptor directory_;

@@ -61,17 +61,19 @@ Left release_one(const std::string& state_directory, const std::string& name, st
     if (const auto intent = peek(state_directory, name)) {
         left.what = intent->what;
         left.pid = intent->pid;
+        left.intent = *intent;
     }
     try {
-        auto file = IntentFile::lock(state_directory, name, 0);
+        auto file = IntentFile::lock_existing(state_directory, name, 0);
         if (!file) {
             if (const auto intent = peek(state_directory, name)) {
                 wake_guard(*intent);
             }
-            file = IntentFile::lock(state_directory, name, monotonic_ns() + wait_ns);
+            file = IntentFile::lock_existing(state_directory, name, monotonic_ns() + wait_ns);
         }
         if (!file) {
-            left.state = Left::State::kHeld;
+            const bool there = stat_path(IntentFile::directory_of(state_directory) + "/" + name).has_value();
+            left.state = there ? Left::State::kHeld : Left::State::kNothing;
             return left;
         }
         left.state = undo(*file) ? Left::State::kReleased : Left::State::kNothing;

@@ -22,6 +22,7 @@ struct Left {
     std::string name;  // of the intent
     std::string what;  // "unit qdbd.service"
     std::int64_t pid = 0;
+    std::optional<Intent> intent;  // as it was found, as far as it could be read
     State state = State::kNothing;
     std::string error;
     std::string hint;

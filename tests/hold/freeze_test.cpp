@@ -71,6 +71,7 @@ TEST_F(FreezeTest, WhatWasFrozenBeforeStaysFrozen) {
     {
         Hold held(freeze(daemon));
         EXPECT_TRUE(held.already());
+        EXPECT_NE(held.warnings().at(0).find("was frozen before"), std::string::npos);
         held.hold();
         EXPECT_EQ(held.release().broken, "");
         daemon.expect_standing();

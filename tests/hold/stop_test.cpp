@@ -241,6 +241,25 @@ TEST_F(StopTest, WhatWasNeverStoppedIsntStarted) {
     EXPECT_EQ(intents(), 0u);
 }
 
+TEST_F(StopTest, HoldThatWasLeftUnderAnotherModeIsUndoneByTheNext) {
+    NODESNAP_NEEDS_CGROUPS();
+    {
+        Nodesnap nodesnap(stop(), [&](test::FaultHooks& hooks) { hooks.signal_at_step("hold.held", SIGSTOP); });
+        kill_both(nodesnap);
+    }
+    set("qdbd.service.start", "exit 1");
+    Options next = options(Mode::kHook);
+    next.before_command = next.after_command = "true";
+    EXPECT_NE(error_of([&] { Hold held(next); }, ExitStatus::kFailed).find("may still be held"), std::string::npos);
+    next.node_directory = "/another";
+    { EXPECT_NE(Hold(next).warnings().at(0).find("could not be let go"), std::string::npos); }
+    std::filesystem::remove(units() + "/qdbd.service.start");
+    Hold held(next);
+    EXPECT_NE(held.warnings().at(0).find("was still held"), std::string::npos);
+    EXPECT_EQ(state(), "active");
+    EXPECT_EQ(intents(), 1u);
+}
+
 TEST_F(StopTest, WhatSomebodyHasStartedSinceIsntStartedAgain) {
     NODESNAP_NEEDS_CGROUPS();
     set("qdbd.service.properties", "ActiveEnterTimestampMonotonic=1000\n");
