@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "platform/program_run.h"
 #include "snapshot/hold/intent.h"
 
 namespace nodesnap::hold {
@@ -33,6 +34,7 @@ struct Held {
 
 // What the process that carries it out adds.
 struct Surroundings {
+    std::function<ProgramResult(const ProgramRun&)> run = run_program;  // for what stops and starts, before and after
     // Makes durable that what the intent says has begun; called directly before the first change. Throws: then nothing is changed.
     std::function<void(const Intent&)> begin;
 };
@@ -69,6 +71,7 @@ protected:
     void touching();  // from do_hold(), directly before the first change
 
     const Intent& intent() const { return intent_; }
+    ProgramResult run(const ProgramRun& program) const { return surroundings_.run(program); }
     Intent& intent() { return intent_; }
     std::chrono::nanoseconds command_limit() const { return std::chrono::nanoseconds(intent_.command_limit_ns); }
     // In the environment of the intent's commands.

@@ -22,6 +22,7 @@
 #include "platform/file.h"
 #include "platform/pidfd.h"
 #include "snapshot/hold/action.h"
+#include "snapshot/hold/command_runner.h"
 #include "snapshot/hold/intent.h"
 #include "snapshot/hold/own_cgroups.h"
 #include "snapshot/hold/protocol.h"
@@ -63,7 +64,7 @@ public:
           nodesnap_(std::move(nodesnap)),
           file_(std::move(file)),
           intent_(std::move(intent)),
-          action_(Action::of(intent_, {[this](const Intent& begun) { file_.write(intent_ = begun); }})) {}
+          action_(Action::of(intent_, {run_beside_guard, [this](const Intent& begun) { file_.write(intent_ = begun); }})) {}
 
     int run(const std::string& warning) {
         try {

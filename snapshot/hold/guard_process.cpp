@@ -49,7 +49,7 @@ std::optional<Message> GuardProcess::receive(bool interruptible) {
     std::int64_t deadline = monotonic_ns() + kSilenceNs;
     while (monotonic_ns() < deadline) {
         Message message;
-        const Receive received = receive_message(socket_.get(), message, deadline);
+        const Receive received = receive_message(socket_.get(), message, deadline, process_->get());
         if (received == Receive::kGone) {
             return std::nullopt;
         }
@@ -71,6 +71,14 @@ bool GuardProcess::end() {
     return wait();
 }
 
+void GuardProcess::wait_for_its_command() {
+    Message message;
+    while (receive_message(socket_.get(), message, monotonic_ns() + kSilenceNs) != Receive::kGone) {
+        throw_if_interrupted();
+    }
+    clean_up();
+}
+
 bool GuardProcess::wait() {
     const bool ended = process_->wait_ended(monotonic_ns() + kSilenceNs);
     clean_up();
@@ -78,9 +86,11 @@ bool GuardProcess::wait() {
 }
 
 void GuardProcess::clean_up() {
-    if (!waited_for_ && process_ && process_->ended()) {
-        waited_for_ = true;
-        wait_for_child(process_->pid());
+    if (process_ && process_->ended()) {
+        if (!waited_for_) {
+            waited_for_ = true;
+            wait_for_child(process_->pid());
+        }
         remove_own_cgroups(id_);
     }
 }

@@ -35,6 +35,9 @@ public:
     std::optional<Message> receive(bool interruptible = false);
     // SIGKILL, and waits for its end: from then on it does nothing any more. False if it can't be ended (it hangs in the kernel).
     bool end();
+    // After end(): waits until the command that it was running, if any, has ended too, as long as that takes. Throws when the program is
+    // asked to stop.
+    void wait_for_its_command();
     // Waits for its end, which it has announced. False if it didn't come.
     bool wait();
 

@@ -202,7 +202,8 @@ void Hold::take_over(const std::string& why) {
     if (!guard_->end()) {
         throw Error::failed(why + " and can't be ended; " + intent_.what + " may still be held", "run `nodesnap release`");
     }
-    undo(*file_);  // its error says that the daemon may still be held
+    guard_->wait_for_its_command();  // a stop that is under way would come after the start
+    undo(*file_);                    // its error says that the daemon may still be held
     throw Error::failed(why + "; " + intent_.what + " was let go without it", "look into the kernel's log (dmesg) for what has ended it");
 }
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "platform/clock.h"
@@ -54,10 +55,10 @@ bool send_message(int socket, const Message& message) {
     }
 }
 
-Receive receive_message(int socket, Message& message, std::int64_t deadline_ns) {
+Receive receive_message(int socket, Message& message, std::int64_t deadline_ns, int pidfd) {
     const std::int64_t left_ms = (deadline_ns - monotonic_ns() + 999'999) / 1'000'000;
-    pollfd readable{socket, POLLIN, 0};
-    const int count = ::poll(&readable, 1, static_cast<int>(std::clamp<std::int64_t>(left_ms, 0, 60'000)));
+    std::array<pollfd, 2> readable{{{socket, POLLIN, 0}, {pidfd, POLLIN, 0}}};
+    const int count = ::poll(readable.data(), readable.size(), static_cast<int>(std::clamp<std::int64_t>(left_ms, 0, 60'000)));
     if (count < 0 && errno != EINTR) {
         throw Error::system("wait for", "the guard's socket", errno);
     }
@@ -70,7 +71,7 @@ Receive receive_message(int socket, Message& message, std::int64_t deadline_ns) 
         return Receive::kMessage;
     }
     if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return Receive::kTimeout;
+        return readable[1].revents == 0 ? Receive::kTimeout : Receive::kGone;
     }
     return Receive::kGone;  // the end, or what isn't a message
 }

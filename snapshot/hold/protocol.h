@@ -43,9 +43,10 @@ struct Message {
 
 // False if the other end is gone.
 bool send_message(int socket, const Message& message);
-// Waits until `deadline_ns` (monotonic_ns()), or a signal comes. kGone: the other end is.
+// Waits until `deadline_ns` (monotonic_ns()), or a signal comes. kGone: the other end is, or the process `pidfd` (-1: none) has ended and
+// left no message.
 enum class Receive { kMessage, kTimeout, kGone };
-Receive receive_message(int socket, Message& message, std::int64_t deadline_ns);
+Receive receive_message(int socket, Message& message, std::int64_t deadline_ns, int pidfd = -1);
 
 // The longest that a guard may say nothing while it is waited for.
 inline constexpr std::int64_t kSilenceNs = 5'000'000'000;

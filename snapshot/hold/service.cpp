@@ -128,15 +128,14 @@ std::vector<std::string> Service::running_dependents() const {
     return found;
 }
 
-ProgramResult Service::stop(std::chrono::nanoseconds limit, const std::function<void()>& while_waiting) const {
-    return run_program({{systemctl_, "stop", "--", unit_}, {"LC_ALL=C"}, limit, -1, while_waiting});
+ProgramRun Service::stop(std::chrono::nanoseconds limit) const {
+    return {{systemctl_, "stop", "--", unit_}, {"LC_ALL=C"}, limit, -1, {}};
 }
 
-ProgramResult Service::start(const std::vector<std::string>& others, std::chrono::nanoseconds limit,
-                             const std::function<void()>& while_waiting) const {
+ProgramRun Service::start(const std::vector<std::string>& others, std::chrono::nanoseconds limit) const {
     std::vector<std::string> arguments{systemctl_, "start", "--", unit_};
     arguments.insert(arguments.end(), others.begin(), others.end());
-    return run_program({arguments, {"LC_ALL=C"}, limit, -1, while_waiting});
+    return {arguments, {"LC_ALL=C"}, limit, -1, {}};
 }
 
 }  // namespace nodesnap::hold

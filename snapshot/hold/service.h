@@ -1,6 +1,6 @@
 // Service: a systemd unit, through systemctl, which may be any program that understands its arguments.
 //
-// Errors: Error::failed with systemctl's last line when it can't be asked; stopping and starting give the program's result.
+// Errors: Error::failed with systemctl's last line when it can't be asked.
 // Threads: any. Privileges: those that systemd asks for to stop and start the unit: root, as a rule.
 #pragma once
 
@@ -37,11 +37,10 @@ public:
     // The units that go down with it, directly or through others, and run. At most kMostDependents; Error::refused beyond.
     std::vector<std::string> running_dependents() const;
 
-    // Waits until it has stopped: a limit of 0 is none.
-    ProgramResult stop(std::chrono::nanoseconds limit, const std::function<void()>& while_waiting) const;
+    // What is to be run for it. It waits until it has stopped: a limit of 0 is none.
+    ProgramRun stop(std::chrono::nanoseconds limit) const;
     // With others in one transaction, so that systemd orders them.
-    ProgramResult start(const std::vector<std::string>& others, std::chrono::nanoseconds limit,
-                        const std::function<void()>& while_waiting) const;
+    ProgramRun start(const std::vector<std::string>& others, std::chrono::nanoseconds limit) const;
 
     static constexpr std::size_t kMostDependents = 64;
 

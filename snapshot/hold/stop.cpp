@@ -56,7 +56,9 @@ public:
             intent().active_since_us = before.active_since_us;
             touching();
             fault::step("hold.stop");
-            const ProgramResult stopped = service_.stop(std::chrono::nanoseconds(intent().stop_timeout_ns), waiting);
+            ProgramRun stop = service_.stop(std::chrono::nanoseconds(intent().stop_timeout_ns));
+            stop.while_waiting = waiting;
+            const ProgramResult stopped = run(stop);
             fault::step("hold.stopping");
             const std::string state = service_.state(waiting).active;
             if (!stopped.succeeded() || (state != "inactive" && state != "failed")) {
@@ -76,7 +78,9 @@ public:
         if (reason == Reason::kLeftBehind && was_active_since(service_.state(waiting))) {
             return;  // somebody has started it; that it is down again, if it is, is theirs
         }
-        const ProgramResult result = try_to_start([&] { return service_.start(intent().dependents, command_limit(), waiting); });
+        ProgramRun start = service_.start(intent().dependents, command_limit());
+        start.while_waiting = waiting;
+        const ProgramResult result = try_to_start([&] { return run(start); });
         if (!result.succeeded()) {
             throw Error::failed("cannot start " + intent().what + ": " + result.explanation(), kStartHint);
         }
@@ -110,7 +114,7 @@ public:
             const auto limit = stop ? std::chrono::nanoseconds(intent().stop_timeout_ns) : command_limit();
             touching();
             fault::step("hold.stop");
-            const ProgramResult result = run(intent().before_command, environment("hold", "backup"), limit, waiting, nullptr);
+            const ProgramResult result = run(shell(intent().before_command, environment("hold", "backup"), limit, waiting));
             fault::step("hold.stopping");
             if (!result.succeeded()) {
                 throw Error::failed(std::string(stop ? "the stop command" : "the hook before") + " failed: " + result.explanation());
@@ -139,9 +143,9 @@ public:
         if (intent().mode == Mode::kStop) {
             home = make_daemon_cgroup(intent().id);
         }
-        const ProgramResult result = try_to_start([&] {
-            return run(intent().after_command, environment("release", name_of(reason)), command_limit(), waiting, home ? &*home : nullptr);
-        });
+        ProgramRun after = shell(intent().after_command, environment("release", name_of(reason)), command_limit(), waiting);
+        after.cgroup_procs = home ? home->procs_descriptor() : -1;
+        const ProgramResult result = try_to_start([&] { return run(after); });
         if (!result.succeeded()) {
             throw Error::failed(
                 std::string(intent().mode == Mode::kStop ? "the start command" : "the hook after") + " failed: " + result.explanation(),
@@ -150,14 +154,13 @@ public:
     }
 
 private:
-    static ProgramResult run(const std::string& command, std::vector<std::string> environment, std::chrono::nanoseconds limit,
-                             const WhileWaiting& waiting, const Cgroup* cgroup) {
-        return run_program(
-            {{"/bin/sh", "-c", command}, std::move(environment), limit, cgroup == nullptr ? -1 : cgroup->procs_descriptor(), waiting});
+    static ProgramRun shell(const std::string& command, std::vector<std::string> environment, std::chrono::nanoseconds limit,
+                            const WhileWaiting& waiting) {
+        return {{"/bin/sh", "-c", command}, std::move(environment), limit, -1, waiting};
     }
 
     bool running(const WhileWaiting& waiting) const {
-        const ProgramResult result = run(intent().status_command, environment("status", "backup"), command_limit(), waiting, nullptr);
+        const ProgramResult result = run_program(shell(intent().status_command, environment("status", "backup"), command_limit(), waiting));
         if (result.timed_out || result.exit_code < 0 || result.exit_code == 127) {
             throw Error::failed("the status command failed: " + result.explanation());
         }

@@ -1,4 +1,6 @@
 // Holding by the operator's commands: a real process that is stopped and started, and hooks.
+#include <sys/resource.h>
+
 #include "platform/file.h"
 #include "platform/processes.h"
 #include "tests/hold/hold_fixture.h"
@@ -57,6 +59,20 @@ TEST_F(CommandsTest, DaemonIsEndedAndStartedInACgroupThatStays) {
     EXPECT_TRUE(Cgroup::path_of(daemon()).value().starts_with("/nodesnap-daemon."));
     EXPECT_EQ(intents(), 0u);
     EXPECT_EQ(guard_cgroups(), 0u);
+}
+
+TEST_F(CommandsTest, DaemonInheritsNothingThatTheGuardHasTakenForItself) {
+    start();
+    const mode_t before = ::umask(077);
+    Hold held(stop());
+    held.hold();
+    EXPECT_EQ(held.release().broken, "");
+    ::umask(before);
+    ASSERT_NE(daemon(), 0);
+    EXPECT_EQ(::getpriority(PRIO_PROCESS, static_cast<id_t>(daemon())), 0);
+    const std::string status = read_small_file("/proc/" + std::to_string(daemon()) + "/status").value_or("");
+    EXPECT_NE(status.find("Umask:\t0022"), std::string::npos) << status;
+    EXPECT_EQ(read_small_file("/proc/" + std::to_string(daemon()) + "/oom_score_adj"), "0\n");
 }
 
 TEST_F(CommandsTest, DaemonThatDidntRunIsntStarted) {

@@ -22,6 +22,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/pidfd.h"
+#include "platform/processes.h"
 #include "snapshot/hold/hold.h"
 #include "snapshot/hold/release.h"
 #include "tests/support/fault_hooks.h"
@@ -129,14 +130,17 @@ protected:
         return static_cast<std::size_t>(std::count_if(
             ids_.begin(), ids_.end(), [](const std::string& id) { return Cgroup::open("/nodesnap-guard." + id).has_value(); }));
     }
-    // The guard of the one intent that there is.
+    // The guard of the one intent that there is; not a command that it runs, nor who waits for that.
     std::optional<Pidfd> guard() const {
         EXPECT_EQ(intents(), 1u);
         for (const std::string& id : ids_) {
             const auto cgroup = Cgroup::open("/nodesnap-guard." + id);
             const auto pids = cgroup ? cgroup->processes() : std::vector<pid_t>{};
-            if (!pids.empty()) {
-                return Pidfd::open(pids[0]);
+            for (const pid_t pid : pids) {
+                const auto parent = process_parent(pid);
+                if (parent && std::find(pids.begin(), pids.end(), *parent) == pids.end()) {
+                    return Pidfd::open(pid);
+                }
             }
         }
         return std::nullopt;

@@ -210,6 +210,40 @@ TEST_F(StopTest, GracefulStopIsntCutShortWhenNodesnapIsKilledAndTheUnitIsStarted
     EXPECT_EQ(state(), "active");
 }
 
+TEST_F(StopTest, StopOfAKilledGuardIsWaitedForBeforeTheUnitIsStarted) {
+    NODESNAP_NEEDS_CGROUPS();
+    ::mkfifo((units() + "/go").c_str(), 0600);
+    set("qdbd.service.stop", "touch stopping; read line < go; echo inactive > qdbd.service; echo stopped >> calls");
+    for (const bool nodesnap_too : {false, true}) {
+        set("qdbd.service", "active");
+        std::filesystem::remove(units() + "/stopping");
+        std::filesystem::remove(units() + "/calls");
+        Nodesnap nodesnap(stop(), [](test::FaultHooks&) {});
+        wait_until([&] { return stat_path(units() + "/stopping").has_value(); });
+        const auto its_guard = guard();
+        ASSERT_TRUE(its_guard);
+        if (nodesnap_too) {
+            ::kill(nodesnap.pid(), SIGKILL);
+            nodesnap.wait();
+        }
+        its_guard->signal(SIGKILL);
+        EXPECT_TRUE(its_guard->wait_ended(INT64_MAX));
+        if (nodesnap_too) {
+            const auto left = release_left(scratch_.path(), 0);
+            ASSERT_EQ(left.size(), 1u);
+            EXPECT_EQ(left[0].state, Left::State::kHeld);
+        }
+        write_all(open_path(units() + "/go", O_WRONLY).get(), std::as_bytes(std::span("x\n", 2)), "fifo");
+        if (nodesnap_too) {
+            EXPECT_EQ(release_left(scratch_.path(), INT64_MAX / 2).at(0).state, Left::State::kReleased);
+        } else {
+            EXPECT_EQ(nodesnap.wait(), 1);
+        }
+        EXPECT_EQ(calls(), "stop qdbd.service\nstopped\nstart qdbd.service\n");
+        EXPECT_EQ(state(), "active");
+    }
+}
+
 TEST_F(StopTest, WhatARebootLeftDownIsStartedByRelease) {
     Intent intent;
     intent.id = "00000000000000aa";
