@@ -80,10 +80,11 @@ private:
     }
 
     void do_release(Reason, const WhileWaiting&) override {
-        if (intent().boot_id != boot_id()) {
-            return;  // a cgroup's state ends with the boot
-        }
+        // In the guard, which has it open, nothing of this takes memory.
         if (!cgroup_) {
+            if (intent().boot_id != boot_id()) {
+                return;  // a cgroup's state ends with the boot
+            }
             open();
         }
         for (int attempt = 1; cgroup_; ++attempt) {

@@ -12,8 +12,9 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
+#include <exception>
 #include <memory>
-#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "platform/clock.h"
@@ -70,7 +71,7 @@ public:
         try {
             const std::array<pid_t, 2> own{nodesnap_.pid(), ::getpid()};
             action_->prepare(own);
-        } catch (const Error& error) {
+        } catch (const std::exception& error) {
             remove_intent();
             tell(Message::failure(error));
             return 0;
@@ -81,33 +82,56 @@ public:
         ready.set_text(warning);
         tell(ready);
         while (!done_) {
-            wait();
+            try {
+                wait();
+            } catch (const std::exception& error) {
+                // No memory, most likely. What is held is let go first; nothing that it takes for a freeze needs any.
+                if (held_) {
+                    let_go(Reason::kFailed);
+                }
+                fail(error);
+            }
         }
         return intent_removed_ ? 0 : 1;
     }
 
 private:
+    // What is done next: on a message, on nodesnap's end, when --max-downtime is over, and when a release that has failed is tried again.
     void wait() {
         std::array<pollfd, 2> events{{{socket_.get(), POLLIN, 0}, {nodesnap_.get(), POLLIN, 0}}};
-        std::int64_t left_ms = -1;
-        if (held_) {
-            left_ms = std::max<std::int64_t>((deadline_ns_ - monotonic_ns() + 999'999) / 1'000'000, 0);
+        ::poll(events.data(), answered_ ? 0 : events.size(), time_left_ms());
+        if (owed_ && monotonic_ns() >= next_try_ns_) {
+            let_go(reason_);
         }
-        ::poll(events.data(), events.size(), static_cast<int>(std::min<std::int64_t>(left_ms, INT_MAX)));
         if (held_ && monotonic_ns() >= deadline_ns_) {
-            broken_ = "the daemon was let go after --max-downtime, before the snapshot was done";
-            end_hold(Reason::kMaxDowntime);
+            let_go(Reason::kMaxDowntime);
+            past_limit_ = true;
+        }
+        if (answered_) {
+            if (!owed_) {
+                remove_intent();
+                done_ = true;
+            }
             return;
         }
         Message message;
         const Receive received = receive_message(socket_.get(), message, 0);
-        if (received == Receive::kMessage && message.kind == Kind::kHold && began_ns_ == 0 && !nodesnap_.ended()) {
+        if (received == Receive::kMessage && message.kind == Kind::kHold && !asked_ && !nodesnap_.ended()) {
+            asked_ = true;
             hold();
         } else if (received == Receive::kMessage && message.kind == Kind::kRelease) {
             finish(static_cast<Reason>(message.status));
         } else if (received == Receive::kGone || nodesnap_.ended()) {
             finish(Reason::kKilled);
         }
+    }
+
+    int time_left_ms() const {
+        if (!held_ && !owed_) {
+            return -1;
+        }
+        const std::int64_t until = owed_ ? next_try_ns_ : deadline_ns_;
+        return static_cast<int>(std::clamp<std::int64_t>((until - monotonic_ns() + 999'999) / 1'000'000, 0, INT_MAX));
     }
 
     void hold() {
@@ -117,7 +141,8 @@ private:
             began_ns_ = held.began_ns;
             deadline_ns_ = held.limit_from_ns + intent_.max_downtime_ns;
             held_ = true;
-        } catch (const Error& error) {
+        } catch (const std::exception& error) {
+            let_go(Reason::kFailed);
             fail(error);
             return;
         }
@@ -128,62 +153,87 @@ private:
         tell(message);
     }
 
-    // It could not be held, or not in time: what was done of it is undone.
-    void fail(const Error& error) {
-        Message message = Message::failure(error);
-        try {
-            action_->release(Reason::kFailed, [this] { tell_working(); });
-            remove_intent();
-        } catch (const Error& second) {
-            message = Message::failure(Error::failed(error.message() + "; and then: " + second.message(), second.hint()));
+    // It could not be held, or not as long as it should: that was undone, or is going to be.
+    void fail(const std::exception& error) noexcept {
+        if (!answered_) {
+            Message message = Message::failure(error);
+            if (owed_) {
+                message.add_text("; and then: ");
+                message.add_text(failure_.text);
+            }
+            answer(message);
         }
-        tell(message);
-        done_ = true;
     }
 
-    // Lets go, once, and finds out whether it was held until then.
-    void end_hold(Reason reason) {
-        fault::step("guard.releasing");
-        if (broken_.empty()) {
-            try {
-                broken_ = action_->broken([this] { tell_working(); });
-            } catch (const Error& error) {
-                broken_ = "whether it was held can't be told: " + error.message();
-            }
-        }
+    // Lets go; where that fails it is tried again, for as long as it takes.
+    void let_go(Reason reason) noexcept {
+        held_ = false;
+        reason_ = reason;
         try {
+            fault::step("guard.releasing");
             action_->release(reason, [this] { tell_working(); });
+            owed_ = false;
             released_ns_ = monotonic_ns();
-            held_ = false;
             fault::step("guard.released");
-        } catch (const Error& error) {
+        } catch (const std::exception& error) {
             failure_ = Message::failure(error);
-            held_ = false;
+            owed_ = true;
+            next_try_ns_ = monotonic_ns() + pause_ns_;
+            pause_ns_ = std::min(pause_ns_ * 2, kLongestPauseNs);
+        }
+    }
+
+    // Whether it was held until now. Only for who wants to know: it may take memory and time.
+    void find_out_whether_broken() {
+        try {
+            broken_ = action_->broken([this] { tell_working(); });
+        } catch (const std::exception& error) {
+            broken_ = std::string("whether it was held can't be told: ") + error.what();
         }
     }
 
     void finish(Reason reason) {
-        done_ = true;
         if (held_) {
-            end_hold(reason);
+            if (reason == Reason::kDone) {
+                find_out_whether_broken();
+            }
+            let_go(reason);
+        } else if (owed_) {
+            let_go(reason_);
         }
-        if (failure_) {
-            tell(*failure_);
+        if (owed_) {
+            answer(failure_);
             return;
         }
         Message message;
         message.kind = Kind::kReleased;
         message.began_ns = began_ns_;
         message.released_ns = released_ns_;
-        message.set_text(broken_);
-        tell(message);
-        remove_intent();
-        message.kind = Kind::kFinished;
-        message.set_text(warning_);
-        tell(message);
+        message.set_text(past_limit_ ? "the daemon was let go after --max-downtime, before the snapshot was done"
+                                     : std::string_view(broken_));
+        answer(message);
     }
 
-    void remove_intent() {
+    // What nodesnap hears of it, and with that all that it waits for, as long as something isn't let go. The guard stays for it then.
+    void answer(Message message) noexcept {
+        answered_ = true;
+        if (owed_) {
+            message.kind = Kind::kStillHeld;
+            tell(message);
+            return;
+        }
+        done_ = true;
+        tell(message);
+        remove_intent();
+        if (message.kind == Kind::kReleased) {
+            Message finished;
+            finished.kind = Kind::kFinished;
+            finished.set_text(warning_);
+            tell(finished);
+        }
+    }
+
+    void remove_intent() noexcept {
         action_.reset();  // and with it its locks: whoever gets the intent's next must not find theirs taken
         try {
             retire(file_, intent_);
@@ -191,32 +241,43 @@ private:
             fault::step("guard.intent-removed");
         } catch (const Error& error) {
             warning_ = error.message();
+        } catch (const std::exception&) {
+            // Nothing was said of it, and nothing can be; whoever finds the intent undoes what isn't there any more.
         }
     }
 
-    void tell(const Message& message) {
+    void tell(const Message& message) noexcept {
         try {
             send_message(socket_.get(), message);
-        } catch (const Error&) {
+        } catch (const std::exception&) {
             // Nobody hears it; what is to be done is the same.
         }
     }
-    void tell_working() { tell({}); }
+    void tell_working() noexcept { tell({}); }
+
+    static constexpr std::int64_t kLongestPauseNs = 30'000'000'000;
 
     const FileDescriptor& socket_;
     Pidfd nodesnap_;
     IntentFile file_;
     Intent intent_;
     std::unique_ptr<Action> action_;
-    bool held_ = false;
+    bool asked_ = false;       // to hold
+    bool held_ = false;        // and not tried to let go yet
+    bool owed_ = false;        // letting go has failed
+    bool past_limit_ = false;  // it was let go, or should have been, because of --max-downtime
+    bool answered_ = false;    // nodesnap waits for nothing any more
     bool done_ = false;
     bool intent_removed_ = false;
     std::int64_t began_ns_ = 0;
     std::int64_t released_ns_ = 0;
     std::int64_t deadline_ns_ = 0;
+    std::int64_t next_try_ns_ = 0;
+    std::int64_t pause_ns_ = 200'000'000;
+    Reason reason_ = Reason::kDone;
     std::string broken_;
     std::string warning_;
-    std::optional<Message> failure_;
+    Message failure_;
 };
 
 FileDescriptor inherited(const std::string& number) {
@@ -245,8 +306,12 @@ int run_guard(const std::vector<std::string>& arguments) {
         id = intent->id;
         fault::step("guard.started");
         status = Guard(socket, std::move(nodesnap), std::move(file), *std::move(intent)).run(warning);
-    } catch (const Error& error) {
-        send_message(socket.get(), Message::failure(error));
+    } catch (const std::exception& error) {
+        try {
+            send_message(socket.get(), Message::failure(error));
+        } catch (const std::exception&) {
+            // The end of the socket says it.
+        }
     }
     leave_own_cgroup();
     remove_own_cgroups(id);

@@ -146,9 +146,7 @@ void Hold::hold() {
         take_over("the guard has ended, or doesn't answer");
     }
     if (answer->kind != Kind::kHeld) {
-        state_ = State::kDone;
-        guard_->wait();
-        throw answer->error();
+        fail(*answer);
     }
     state_ = State::kHeld;
     fault::step("hold.held");
@@ -176,8 +174,7 @@ Result Hold::finish(Reason reason) {
     state_ = State::kDone;
     fault::step("hold.released");
     if (answer->kind != Kind::kReleased) {
-        guard_->wait();
-        throw answer->error();
+        fail(*answer);
     }
     return wait_for_finished(*answer);
 }
@@ -195,6 +192,16 @@ Result Hold::wait_for_finished(const Message& released) {
     guard_->wait();
     fault::step("hold.finished");
     return {std::chrono::nanoseconds(released.released_ns - released.began_ns), released.text};
+}
+
+void Hold::fail(const Message& answer) {
+    state_ = State::kDone;
+    const Error error = answer.error();
+    if (answer.kind == Kind::kStillHeld) {
+        throw Error::failed(error.message() + "; its guard, process " + std::to_string(guard_->pid()) + ", goes on trying", error.hint());
+    }
+    guard_->wait();
+    throw error;
 }
 
 void Hold::take_over(const std::string& why) {

@@ -58,6 +58,7 @@ private:
     void warn_of_left(const std::string& what, std::int64_t pid);
     void start_guard(const Options& options);
     Result finish(Reason reason);
+    [[noreturn]] void fail(const Message& answer);
     // The guard is gone, or doesn't answer: what it would have done is done here. Says how that went.
     [[noreturn]] void take_over(const std::string& why);
     Result wait_for_finished(const Message& released);

@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "platform/clock.h"
 
 namespace nodesnap::hold {
 namespace {
 
-void copy(const std::string& from, char (&to)[Message::kTextBytes]) {
+void copy(std::string_view from, char (&to)[Message::kTextBytes]) noexcept {
     const std::size_t length = std::min(from.size(), sizeof(to) - 1);
     std::copy_n(from.data(), length, to);
     to[length] = '\0';
@@ -20,16 +21,26 @@ void copy(const std::string& from, char (&to)[Message::kTextBytes]) {
 
 }  // namespace
 
-void Message::set_text(const std::string& value) {
+void Message::set_text(std::string_view value) noexcept {
     copy(value, text);
 }
 
-Message Message::failure(const Error& error) {
+void Message::add_text(std::string_view value) noexcept {
+    const std::size_t length = std::strlen(text);
+    text[length + value.copy(text + length, kTextBytes - 1 - length)] = '\0';
+}
+
+Message Message::failure(const std::exception& error) noexcept {
     Message message;
     message.kind = Kind::kFailed;
-    message.status = static_cast<std::int32_t>(error.status());
-    copy(error.message(), message.text);
-    copy(error.hint(), message.hint);
+    message.status = static_cast<std::int32_t>(ExitStatus::kFailed);
+    if (const auto* ours = dynamic_cast<const Error*>(&error)) {
+        message.status = static_cast<std::int32_t>(ours->status());
+        copy(ours->message(), message.text);
+        copy(ours->hint(), message.hint);
+    } else {
+        copy(error.what(), message.text);
+    }
     return message;
 }
 

@@ -4,10 +4,10 @@
 //              <-- ready           has all that it needs; or refused, and it ends
 //     hold     -->
 //              <-- working         once a second, as long as something is waited for
-//              <-- held            or failed: all is as before, and it ends
+//              <-- held            or failed: all is as before, and it ends; or still held, as below
 //     release  -->
 //              <-- working
-//              <-- released        what was held runs; or failed: it may not
+//              <-- released        what was held runs; or still held: it may not run, and the guard stays and goes on trying
 //              <-- finished        the intent is removed; it ends
 //
 // The guard lets go on the end of the socket, on the end of nodesnap's process, and when max_downtime is over; in the last case it still
@@ -17,27 +17,30 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "platform/error.h"
 
 namespace nodesnap::hold {
 
-enum class Kind : std::uint32_t { kReady, kHold, kWorking, kHeld, kRelease, kReleased, kFailed, kFinished };
+enum class Kind : std::uint32_t { kReady, kHold, kWorking, kHeld, kRelease, kReleased, kFailed, kStillHeld, kFinished };
 
 struct Message {
     static constexpr std::size_t kTextBytes = 1000;
 
     Kind kind = Kind::kWorking;
-    std::int32_t status = 0;       // kFailed: ExitStatus. kRelease: Reason
+    std::int32_t status = 0;       // kFailed, kStillHeld: ExitStatus. kRelease: Reason
     std::int64_t began_ns = 0;     // kHeld, kReleased: monotonic_ns()
     std::int64_t released_ns = 0;  // kReleased
-    char text[kTextBytes] = {};    // kReady, kFinished: a warning. kReleased: why the hold was broken. kFailed: what failed
-    char hint[kTextBytes] = {};    // kFailed
+    char text[kTextBytes] = {};    // kReady, kFinished: a warning. kReleased: why the hold was broken. kFailed, kStillHeld: what failed
+    char hint[kTextBytes] = {};    // kFailed, kStillHeld
 
-    void set_text(const std::string& value);
-    static Message failure(const Error& error);
+    void set_text(std::string_view value) noexcept;  // its beginning
+    void add_text(std::string_view value) noexcept;
+    static Message failure(const std::exception& error) noexcept;  // with status and hint if it is an Error
     Error error() const;
 };
 

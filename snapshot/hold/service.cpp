@@ -132,6 +132,10 @@ ProgramRun Service::stop(std::chrono::nanoseconds limit) const {
     return {{systemctl_, "stop", "--", unit_}, {"LC_ALL=C"}, limit, -1, {}};
 }
 
+ProgramRun Service::reset_failed() const {
+    return {{systemctl_, "reset-failed", "--", unit_}, {"LC_ALL=C"}, kAskLimit, -1, {}};
+}
+
 ProgramRun Service::start(const std::vector<std::string>& others, std::chrono::nanoseconds limit) const {
     std::vector<std::string> arguments{systemctl_, "start", "--", unit_};
     arguments.insert(arguments.end(), others.begin(), others.end());

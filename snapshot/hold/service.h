@@ -40,6 +40,7 @@ public:
     // What is to be run for it. It waits until it has stopped: a limit of 0 is none.
     ProgramRun stop(std::chrono::nanoseconds limit) const;
     // With others in one transaction, so that systemd orders them.
+    ProgramRun reset_failed() const;  // so that systemd's limit of starts in a time doesn't stop it from being tried again
     ProgramRun start(const std::vector<std::string>& others, std::chrono::nanoseconds limit) const;
 
     static constexpr std::size_t kMostDependents = 64;

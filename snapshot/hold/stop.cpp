@@ -21,7 +21,7 @@ namespace {
 constexpr int kStartAttempts = 3;
 constexpr useconds_t kStartPauseUs = 200'000;
 
-const char* const kStartHint = "start it by hand; `nodesnap release` tries again";
+const char* const kStartHint = "look for the cause, or start it by hand";
 
 // Calls until the program succeeds, a few times. Its last result.
 template <typename Start>
@@ -80,7 +80,14 @@ public:
         }
         ProgramRun start = service_.start(intent().dependents, command_limit());
         start.while_waiting = waiting;
-        const ProgramResult result = try_to_start([&] { return run(start); });
+        const ProgramResult result = try_to_start([&] {
+            if (std::exchange(tried_, true)) {
+                ProgramRun reset = service_.reset_failed();
+                reset.while_waiting = waiting;
+                run(reset);
+            }
+            return run(start);
+        });
         if (!result.succeeded()) {
             throw Error::failed("cannot start " + intent().what + ": " + result.explanation(), kStartHint);
         }
@@ -95,6 +102,7 @@ private:
     }
 
     Service service_;
+    bool tried_ = false;  // to start it
     CgroupLock lock_;
 };
 
@@ -135,7 +143,8 @@ public:
         if (intent().after_command.empty()) {
             return;
         }
-        if (reason == Reason::kLeftBehind && !intent().status_command.empty() && running(waiting)) {
+        const bool may_run = reason == Reason::kLeftBehind || std::exchange(tried_, true);
+        if (may_run && !intent().status_command.empty() && running(waiting)) {
             return;
         }
         // What a start command leaves behind, the daemon, shall be in no cgroup that ends with nodesnap.
@@ -166,6 +175,8 @@ private:
         }
         return result.exit_code == 0;
     }
+
+    bool tried_ = false;  // to start it
 };
 
 }  // namespace

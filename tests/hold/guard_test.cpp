@@ -32,15 +32,21 @@ protected:
     }
 };
 
-// The environment that a guard sees, for one scope.
-class GuardSignal {
+// A variable of the environment that a guard sees, for one scope.
+class GuardVariable {
 public:
-    GuardSignal(const std::string& step, int signal) {
-        ::setenv("NODESNAP_GUARD_SIGNAL_AT", (step + ":" + std::to_string(signal)).c_str(), 1);
-    }
-    ~GuardSignal() { ::unsetenv("NODESNAP_GUARD_SIGNAL_AT"); }
-    GuardSignal(const GuardSignal&) = delete;
-    GuardSignal& operator=(const GuardSignal&) = delete;
+    GuardVariable(const char* name, const std::string& value) : name_(name) { ::setenv(name, value.c_str(), 1); }
+    ~GuardVariable() { ::unsetenv(name_); }
+    GuardVariable(const GuardVariable&) = delete;
+    GuardVariable& operator=(const GuardVariable&) = delete;
+
+private:
+    const char* name_;
+};
+
+class GuardSignal : public GuardVariable {
+public:
+    GuardSignal(const std::string& step, int signal) : GuardVariable("NODESNAP_GUARD_SIGNAL_AT", step + ":" + std::to_string(signal)) {}
 };
 
 TEST_F(GuardTest, NodesnapIsKilledAtEveryStep) {
@@ -119,6 +125,44 @@ TEST_F(GuardTest, GuardIsKilledAtEveryStepAndNodesnapLetsGo) {
         const int status = nodesnap.wait();
         const bool was_done = std::string(step) == "guard.intent-removed";
         EXPECT_EQ(status, was_done ? 0 : 1);
+        expect_all_as_before(daemon);
+    }
+}
+
+TEST_F(GuardTest, GuardThatGetsNoMemoryLetsGo) {
+    const Daemon daemon;
+    for (const char* step : {"guard.holding", "hold.freezing", "hold.frozen", "guard.held", "guard.releasing"}) {
+        for (const bool killed : {false, true}) {
+            SCOPED_TRACE(std::string(step) + (killed ? ", nodesnap killed" : ""));
+            const GuardVariable no_memory("NODESNAP_GUARD_NO_MEMORY_AT", step);
+            Nodesnap nodesnap(freeze(daemon), [&](test::FaultHooks& hooks) {
+                if (killed) {
+                    hooks.kill_at_step("hold.asked");
+                }
+            });
+            nodesnap.wait();
+            wait_until([&] { return !daemon.cgroup().freeze_requested(); });
+            daemon.expect_running();
+            // Its intent may have needed memory to be removed.
+            wait_until([&] {
+                const auto left = release_left(scratch_.path(), 0);
+                return std::all_of(left.begin(), left.end(), [](const Left& each) { return each.state != Left::State::kHeld; });
+            });
+            expect_all_as_before(daemon);
+        }
+    }
+}
+
+TEST_F(GuardTest, ThawThatFailsIsTriedUntilItDoesnt) {
+    const Daemon daemon;
+    for (const bool killed : {false, true}) {
+        const GuardVariable failing("NODESNAP_GUARD_FAIL", "cgroup-thaw:250");
+        Nodesnap nodesnap(freeze(daemon), [&](test::FaultHooks& hooks) {
+            if (killed) {
+                hooks.kill_at_step("hold.held");
+            }
+        });
+        EXPECT_EQ(nodesnap.wait(), killed ? -SIGKILL : 1);
         expect_all_as_before(daemon);
     }
 }

@@ -137,7 +137,26 @@ TEST_F(StopTest, StartIsTriedAgain) {
     EXPECT_EQ(state(), "active");
 }
 
-TEST_F(StopTest, UnitThatCantBeStartedIsLeftToRelease) {
+TEST_F(StopTest, GuardGoesOnTryingToStartWhatDoesntStart) {
+    NODESNAP_NEEDS_CGROUPS();
+    set("qdbd.service.start", "exit 1");
+    {
+        Hold held(stop());
+        held.hold();
+        EXPECT_NE(error_of([&] { held.release(); }, ExitStatus::kFailed).find("goes on trying"), std::string::npos);
+    }
+    const auto left = release_left(scratch_.path(), 0);
+    ASSERT_EQ(left.size(), 1u);
+    EXPECT_EQ(left[0].state, Left::State::kHeld);
+    EXPECT_EQ(state(), "inactive");
+    std::filesystem::remove(units() + "/qdbd.service.start");
+    wait_until([&] { return intents() == 0; });
+    EXPECT_EQ(state(), "active");
+    EXPECT_NE(calls().find("reset-failed qdbd.service\nstart qdbd.service\n"), std::string::npos);
+}
+
+TEST_F(StopTest, UnitThatCantBeStartedByTheGuardIsLeftToRelease) {
+    NODESNAP_NEEDS_CGROUPS();
     set("qdbd.service.start", "exit 1");
     {
         Hold held(stop());
@@ -145,7 +164,10 @@ TEST_F(StopTest, UnitThatCantBeStartedIsLeftToRelease) {
         EXPECT_NE(error_of([&] { held.release(); }, ExitStatus::kFailed).find("cannot start unit qdbd.service"), std::string::npos);
     }
     EXPECT_EQ(intents(), 1u);
-    auto left = release_left(scratch_.path(), 0);
+    const auto its_guard = guard();
+    ASSERT_TRUE(its_guard && its_guard->signal(SIGKILL));
+    EXPECT_TRUE(its_guard->wait_ended(INT64_MAX));
+    auto left = release_left(scratch_.path(), INT64_MAX / 2);
     ASSERT_EQ(left.size(), 1u);
     EXPECT_EQ(left[0].state, Left::State::kFailed);
     EXPECT_EQ(intents(), 1u);
