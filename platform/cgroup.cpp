@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -255,6 +256,23 @@ bool Cgroup::request_freeze(bool frozen) {
         throw Error::system("write to", path_ + "/cgroup.freeze", error);
     }
     return error == 0;
+}
+
+void Cgroup::watch_freeze() {
+    const std::string file = directory_path_ + "/cgroup.freeze";
+    watch_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    if (!watch_ || ::inotify_add_watch(watch_.get(), file.c_str(), IN_MODIFY) < 0) {
+        throw Error::system("watch", file, errno);
+    }
+}
+
+bool Cgroup::freeze_written() const {
+    alignas(inotify_event) std::array<char, 4096> events;
+    bool written = false;
+    while (::read(watch_.get(), events.data(), events.size()) > 0) {
+        written = true;
+    }
+    return written;
 }
 
 std::optional<Cgroup::Events> Cgroup::events() const {

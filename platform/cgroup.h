@@ -49,6 +49,10 @@ public:
     std::optional<bool> freeze_requested() const;
     // False if the cgroup is gone. Returns at once: see wait_frozen.
     bool request_freeze(bool frozen);
+    // From now on, whether anybody writes to cgroup.freeze, whatever it is, is known: freeze_written() tells it once. What is written
+    // through another mount of the tree, in another cgroup namespace, isn't seen.
+    void watch_freeze();
+    bool freeze_written() const;
     // nullopt if the cgroup is gone.
     std::optional<Events> events() const;
     // Waits until every member has stopped, or (false) not all are stopped any more, at most until `deadline_ns` (monotonic_ns()). Whether
@@ -74,6 +78,7 @@ private:
     FileDescriptor directory_;
     FileDescriptor freeze_;
     FileDescriptor events_;
+    FileDescriptor watch_;
     FileDescriptor procs_;
 };
 

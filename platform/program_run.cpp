@@ -49,6 +49,9 @@ bool wait_for_end(const Pidfd& process, const ProgramRun& run) {
         if (run.while_waiting) {
             run.while_waiting();
         }
+        if (!timed_out && run.give_up && run.give_up()) {
+            deadline = monotonic_ns();
+        }
         if (monotonic_ns() >= deadline) {
             ::kill(-process.pid(), timed_out ? SIGKILL : SIGTERM);
             deadline = timed_out ? INT64_MAX : monotonic_ns() + std::chrono::nanoseconds(ProgramRun::kKillDelay).count();
@@ -77,7 +80,7 @@ std::string ProgramResult::explanation() const {
 
 ProgramResult run_program(const ProgramRun& run) {
     const FileDescriptor output = make_output_memory();
-    const pid_t pid = spawn({run.arguments, run.environment, output.get(), {}, run.cgroup_procs});
+    const pid_t pid = spawn({run.arguments, "", run.environment, output.get(), {}, run.cgroup_procs});
     ProgramResult result;
     result.timed_out = wait_for_end(Pidfd::open(pid).value(), run);
     const int status = wait_for_child(pid);

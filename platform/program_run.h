@@ -23,6 +23,7 @@ struct ProgramRun {
     std::chrono::nanoseconds time_limit{0};  // 0: none. When it is over the process group gets SIGTERM, and kKillDelay later SIGKILL
     int cgroup_procs = -1;                   // Cgroup::procs_descriptor() of the cgroup that it shall be in
     std::function<void()> while_waiting;     // called about twice a second
+    std::function<bool()> give_up = {};      // asked as often; true: as if the time limit were over
 
     static constexpr std::chrono::milliseconds kKillDelay{2000};
     static constexpr std::size_t kOutputLimit = 1u << 20;

@@ -106,7 +106,7 @@ struct Prepared {
 }  // namespace
 
 pid_t spawn(const Spawn& what) {
-    std::vector<std::string> programs = candidates(what.arguments.at(0));
+    std::vector<std::string> programs = candidates(what.program.empty() ? what.arguments.at(0) : what.program);
     std::vector<std::string> arguments = what.arguments;
     std::vector<std::string> environment = merged_environment(what.environment);
     const FileDescriptor null = open_path("/dev/null", O_RDWR);

@@ -16,6 +16,7 @@ namespace nodesnap {
 
 struct Spawn {
     std::vector<std::string> arguments;    // the program, found by PATH if it has no '/', and its arguments
+    std::string program = {};              // if not empty: that is executed, and the first argument is only a name
     std::vector<std::string> environment;  // "NAME=value", instead of and besides this process's own
     int output = -1;                       // standard output and error; -1: /dev/null, as input always is
     std::vector<int> inherited;            // descriptors that stay open, under their numbers

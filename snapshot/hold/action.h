@@ -35,11 +35,13 @@ struct Held {
 // What the process that carries it out adds.
 struct Surroundings {
     std::function<ProgramResult(const ProgramRun&)> run = run_program;  // for what stops and starts, before and after
+    // Whether nobody waits for the hold any more: asked while it comes about. A freeze and a hook are given up then; a stop never is.
+    std::function<bool()> abandoned = [] { return false; };
     // Makes durable that what the intent says has begun; called directly before the first change. Throws: then nothing is changed.
     std::function<void(const Intent&)> begin;
 };
 
-using WhileWaiting = std::function<void()>;  // called at least once a second while something is waited for
+using WhileWaiting = std::function<void()>;  // called at least once a second, maybe far more often, while something is waited for
 
 class Action {
 public:
@@ -71,6 +73,7 @@ protected:
     void touching();  // from do_hold(), directly before the first change
 
     const Intent& intent() const { return intent_; }
+    bool abandoned() const { return surroundings_.abandoned(); }
     ProgramResult run(const ProgramRun& program) const { return surroundings_.run(program); }
     Intent& intent() { return intent_; }
     std::chrono::nanoseconds command_limit() const { return std::chrono::nanoseconds(intent_.command_limit_ns); }

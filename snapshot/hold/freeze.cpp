@@ -18,7 +18,7 @@
 namespace nodesnap::hold {
 namespace {
 
-constexpr std::int64_t kSliceNs = 500'000'000;  // of waiting, between two calls of the caller
+constexpr std::int64_t kSliceNs = 10'000'000;  // of waiting, between two calls of the caller
 constexpr int kThawAttempts = 100;
 constexpr useconds_t kThawPauseUs = 10'000;
 
@@ -34,6 +34,7 @@ public:
         }
         lock_ = CgroupLock(intent().cgroup);
         refuse_vital(*cgroup_, own_);
+        cgroup_->watch_freeze();
     }
 
     std::string broken(const WhileWaiting&) override {
@@ -42,7 +43,7 @@ public:
         if (!requested || !events) {
             return "cgroup " + intent().cgroup + " was removed while it was frozen";
         }
-        if (!*requested || !events->frozen) {
+        if (!*requested || !events->frozen || cgroup_->freeze_written()) {
             return "cgroup " + intent().cgroup + " was thawed by something else";
         }
         const std::vector<pid_t> now = cgroup_->processes();
@@ -73,6 +74,7 @@ private:
             }
             fault::step("hold.freezing");
         }
+        cgroup_->freeze_written();  // by us, or before the hold
         wait(now + intent().max_downtime_ns, waiting);
         fault::step("hold.frozen");
         members_ = cgroup_->processes();
@@ -135,6 +137,9 @@ private:
                     "look for processes in state D (ps), and for what their storage does; --max-downtime allows for more time");
             }
             waiting();
+            if (abandoned()) {
+                throw Error::failed("nodesnap has ended while cgroup " + intent().cgroup + " was being frozen");
+            }
         }
     }
 

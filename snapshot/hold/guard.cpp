@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@ std::string take_precautions() {
     for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU}) {
         ::signal(number, SIG_IGN);
     }
+    ::prctl(PR_SET_NAME, "nodesnap-guard");
     std::string missing;
     if (::chdir("/") != 0) {
         missing += ", / as its directory";
@@ -65,7 +67,9 @@ public:
           nodesnap_(std::move(nodesnap)),
           file_(std::move(file)),
           intent_(std::move(intent)),
-          action_(Action::of(intent_, {run_beside_guard, [this](const Intent& begun) { file_.write(intent_ = begun); }})) {}
+          action_(Action::of(
+              intent_, {run_beside_guard, [this] { return abandoned(); }, [this](const Intent& begun) { file_.write(intent_ = begun); }})) {
+    }
 
     int run(const std::string& warning) {
         try {
@@ -253,8 +257,18 @@ private:
             // Nobody hears it; what is to be done is the same.
         }
     }
-    void tell_working() noexcept { tell({}); }
+    void tell_working() noexcept {
+        if (const std::int64_t now = monotonic_ns(); now - told_ns_ >= kTellNs) {
+            told_ns_ = now;
+            tell({});
+        }
+    }
+    bool abandoned() const {
+        pollfd end{socket_.get(), 0, 0};
+        return nodesnap_.ended() || (::poll(&end, 1, 0) > 0 && (end.revents & POLLHUP) != 0);
+    }
 
+    static constexpr std::int64_t kTellNs = 400'000'000;
     static constexpr std::int64_t kLongestPauseNs = 30'000'000'000;
 
     const FileDescriptor& socket_;
@@ -269,6 +283,7 @@ private:
     bool answered_ = false;    // nodesnap waits for nothing any more
     bool done_ = false;
     bool intent_removed_ = false;
+    std::int64_t told_ns_ = 0;  // that it is at work
     std::int64_t began_ns_ = 0;
     std::int64_t released_ns_ = 0;
     std::int64_t deadline_ns_ = 0;

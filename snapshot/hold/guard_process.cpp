@@ -30,7 +30,10 @@ GuardProcess::GuardProcess(const std::vector<std::string>& program, const Intent
         warning_ = "the guard is in nodesnap's own cgroup, and ends with it: " + why;
     }
     Spawn what;
-    what.arguments = program;
+    // As ps shows it: "nodesnap guard 5 6 812 ...", where /proc/self/exe would say nothing.
+    what.program = program.at(0);
+    what.arguments = {"nodesnap"};
+    what.arguments.insert(what.arguments.end(), program.begin() + 1, program.end());
     for (const std::string& argument : {std::to_string(theirs.get()), std::to_string(own.get()), std::to_string(own.pid()),
                                         std::to_string(file.file()), std::to_string(file.directory()), file.name()}) {
         what.arguments.push_back(argument);

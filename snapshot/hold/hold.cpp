@@ -191,7 +191,8 @@ Result Hold::wait_for_finished(const Message& released) {
     }
     guard_->wait();
     fault::step("hold.finished");
-    return {std::chrono::nanoseconds(released.released_ns - released.began_ns), released.text};
+    const bool unbroken = released.kind == Kind::kReleased && released.began_ns != 0 && released.text[0] == '\0';
+    return {std::chrono::nanoseconds(released.released_ns - released.began_ns), unbroken, released.text};
 }
 
 void Hold::fail(const Message& answer) {

@@ -5,7 +5,7 @@
 //     held.hold();
 //     ... the snapshot
 //     const Result result = held.release();
-//     if (!result.broken.empty()) ... the snapshot is no point in time
+//     if (!result.point_in_time) ... the snapshot must not be called one; result.broken says why
 //
 // The daemon is let go by the guard, a process of its own, when release() is called, when this object or the process ends, and when
 // max_downtime is over. Between hold() and release() nothing should be printed, and no more done than must be.
@@ -30,7 +30,9 @@ namespace nodesnap::hold {
 
 struct Result {
     std::chrono::nanoseconds downtime{0};
-    std::string broken;  // why what was held may have run before release(); "" if it hasn't
+    // What was held stood still from hold() to release(): the guard has said so. Never before it has, and never without a hold.
+    bool point_in_time = false;
+    std::string broken;  // why what was held may have run before release(); "" if it hasn't, or if nothing was held
 };
 
 class Hold {

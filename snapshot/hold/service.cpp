@@ -65,8 +65,8 @@ Service::State Service::state(const std::function<void()>& while_waiting) const 
 Service::State Service::state_of(const std::string& unit, const std::function<void()>& while_waiting) const {
     const ProgramResult result = run_program(
         {{systemctl_, "show",
-          "--property=LoadState,ActiveState,ControlGroup,WatchdogUSec,ActiveEnterTimestampMonotonic,RequiredBy,BoundBy,ConsistsOf", "--",
-          unit},
+          "--property=LoadState,ActiveState,Result,ControlGroup,WatchdogUSec,ActiveEnterTimestampMonotonic,RequiredBy,BoundBy,ConsistsOf",
+          "--", unit},
          {"LC_ALL=C", "SYSTEMD_PAGER="},
          kAskLimit,
          -1,
@@ -84,6 +84,8 @@ Service::State Service::state_of(const std::string& unit, const std::function<vo
             state.found = value != "not-found";
         } else if (key == "ActiveState") {
             state.active = value;
+        } else if (key == "Result") {
+            state.result = value;
         } else if (key == "ControlGroup") {
             state.control_group = value;
         } else if (key == "WatchdogUSec") {

@@ -21,11 +21,14 @@ public:
     struct State {
         bool found = false;
         std::string active;         // ActiveState: "active", "inactive", "failed", "activating" ...
+        std::string result;         // Result, of its last run: "success", "exit-code", "timeout", "signal", "core-dump" ...
         std::string control_group;  // its cgroup's path; empty while it doesn't run
         std::optional<std::int64_t> watchdog_ns;
         std::uint64_t active_since_us = 0;  // when it became active last, CLOCK_MONOTONIC; 0: not in this boot, or forgotten
         std::vector<std::string> reverse;   // units that go down when this one does, in whatever state they are
         bool running() const { return active == "active" || active == "reloading"; }
+        // It was killed instead of having ended by itself, with whatever status.
+        bool killed() const { return !result.empty() && result != "success" && result != "exit-code"; }
         bool stopped() const { return active == "inactive" || active == "failed"; }
     };
 

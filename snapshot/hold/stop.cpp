@@ -60,18 +60,24 @@ public:
             stop.while_waiting = waiting;
             const ProgramResult stopped = run(stop);
             fault::step("hold.stopping");
-            const std::string state = service_.state(waiting).active;
-            if (!stopped.succeeded() || (state != "inactive" && state != "failed")) {
+            const Service::State state = service_.state(waiting);
+            if (!stopped.succeeded() || !state.stopped()) {
                 throw Error::failed(
-                    "cannot stop " + intent().what + ": " + (stopped.succeeded() ? "it is " + state : stopped.explanation()),
+                    "cannot stop " + intent().what + ": " + (stopped.succeeded() ? "it is " + state.active : stopped.explanation()),
                     "see systemctl status " + intent().unit);
+            }
+            if (state.killed()) {
+                throw Error::failed(intent().what + " did not stop gracefully: it was killed (" + state.result + ")",
+                                    "if it was for systemd's limit, set TimeoutStopSec=infinity for the unit");
             }
         }
         return {began, monotonic_ns()};
     }
 
     std::string broken(const WhileWaiting& waiting) override {
-        return service_.state(waiting).stopped() ? "" : intent().what + " was started by something else";
+        const Service::State now = service_.state(waiting);
+        const bool active_again = now.active_since_us != 0 && now.active_since_us != intent().active_since_us;
+        return now.stopped() && !active_again ? "" : intent().what + " was started by something else";
     }
 
     void do_release(Reason reason, const WhileWaiting& waiting) override {
@@ -122,7 +128,11 @@ public:
             const auto limit = stop ? std::chrono::nanoseconds(intent().stop_timeout_ns) : command_limit();
             touching();
             fault::step("hold.stop");
-            const ProgramResult result = run(shell(intent().before_command, environment("hold", "backup"), limit, waiting));
+            ProgramRun before = shell(intent().before_command, environment("hold", "backup"), limit, waiting);
+            if (!stop) {
+                before.give_up = [this] { return abandoned(); };
+            }
+            const ProgramResult result = run(before);
             fault::step("hold.stopping");
             if (!result.succeeded()) {
                 throw Error::failed(std::string(stop ? "the stop command" : "the hook before") + " failed: " + result.explanation());

@@ -139,6 +139,18 @@ TEST_F(CommandsTest, HookThatHangsIsEndedWithAllThatItHasStarted) {
     wait_until([&] { return daemon() == 0; });
 }
 
+TEST_F(CommandsTest, HookIsEndedWhenNodesnapIs) {
+    Options all = hook("sleep 1000 & echo $! > " + path("pid") + "; wait", note("after"));
+    all.command_limit = std::chrono::hours(10);
+    Nodesnap nodesnap(all, [](test::FaultHooks&) {});
+    wait_until([&] { return daemon() != 0; });
+    ::kill(nodesnap.pid(), SIGKILL);
+    nodesnap.wait();
+    wait_until([&] { return intents() == 0; });
+    EXPECT_EQ(log(), "after release failed /node\n");
+    wait_until([&] { return daemon() == 0; });
+}
+
 TEST_F(CommandsTest, HookAfterIsToldThatNodesnapWasKilledOrTookTooLong) {
     {
         Nodesnap nodesnap(hook(note("before"), note("after")), [](test::FaultHooks& hooks) { hooks.kill_at_step("hold.held"); });

@@ -37,6 +37,8 @@ TEST_F(FreezeTest, DaemonStandsFromHoldToRelease) {
     daemon.expect_standing();
     const Result result = held.release();
     EXPECT_EQ(result.broken, "");
+    EXPECT_TRUE(result.point_in_time);
+    EXPECT_FALSE(held.release().point_in_time) << "only once, of that hold";
     EXPECT_GT(result.downtime.count(), 0);
     daemon.expect_running();
     EXPECT_FALSE(daemon.cgroup().freeze_requested());
@@ -60,7 +62,9 @@ TEST_F(FreezeTest, LeavingTheScopeLetsGo) {
 TEST_F(FreezeTest, NoneHoldsNothing) {
     Hold held(options(Mode::kNone));
     held.hold();
-    EXPECT_EQ(held.release().downtime.count(), 0);
+    const Result result = held.release();
+    EXPECT_EQ(result.downtime.count(), 0);
+    EXPECT_FALSE(result.point_in_time);
     EXPECT_EQ(intents(), 0u);
 }
 
@@ -118,6 +122,20 @@ TEST_F(FreezeTest, ThawByAnotherBreaksTheHold) {
     daemon.expect_running();
 }
 
+TEST_F(FreezeTest, ThawAndFreezeAgainBreaksTheHold) {
+    const Daemon daemon;
+    Hold held(freeze(daemon));
+    held.hold();
+    auto cgroup = Cgroup::open(daemon.cgroup().path());
+    cgroup->request_freeze(false);
+    cgroup->request_freeze(true);
+    wait_until([&] { return daemon.frozen(); });
+    const Result result = held.release();
+    EXPECT_FALSE(result.point_in_time);
+    EXPECT_NE(result.broken.find("thawed by something else"), std::string::npos);
+    daemon.expect_running();
+}
+
 TEST_F(FreezeTest, MemberThatIsMovedOutBreaksTheHold) {
     const Daemon daemon;
     const TestCgroup elsewhere;
@@ -161,27 +179,57 @@ TEST_F(FreezeTest, ProcessThatLeavesBeforeTheHoldIsAnError) {
     EXPECT_EQ(intents(), 0u);
 }
 
-TEST_F(FreezeTest, GivesUpOnWhatDoesntFreezeInTime) {
-    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
-    const test::LoopMount mount("ext4", std::uint64_t{64} << 20);
-    const Daemon daemon;
-    test::run({"fsfreeze", "-f", mount.path()});
-    const HolderProcess hangs([&] {
+// A member of the daemon's cgroup that waits in the kernel, and doesn't freeze, as long as this lives.
+class HangingMember {
+public:
+    explicit HangingMember(const Daemon& daemon) : daemon_(daemon) {
+        const auto cgroup = Cgroup::open(daemon.cgroup().path());
+        wait_until([&] {
+            for (const pid_t pid : cgroup->processes()) {
+                if (read_small_file("/proc/" + std::to_string(pid) + "/stat").value_or("").find(") D ") != std::string::npos) {
+                    return true;
+                }
+            }
+            return false;
+        });
+    }
+    ~HangingMember() { test::run({"fsfreeze", "-u", mount_.path()}); }
+    HangingMember(const HangingMember&) = delete;
+    HangingMember& operator=(const HangingMember&) = delete;
+
+private:
+    bool hang() const {
+        test::run({"fsfreeze", "-f", mount_.path()});
         if (::fork() != 0) {
             return true;
         }
-        const bool entered = daemon.cgroup().enter();
-        ::_exit(entered && ::open((mount / "file").c_str(), O_CREAT | O_WRONLY, 0600) >= 0 ? 0 : 1);
-    });
-    const auto cgroup = Cgroup::open(daemon.cgroup().path());
-    wait_until([&] {
-        for (const pid_t pid : cgroup->processes()) {
-            if (read_small_file("/proc/" + std::to_string(pid) + "/stat").value_or("").find(") D ") != std::string::npos) {
-                return true;
-            }
-        }
-        return false;
-    });
+        const bool entered = daemon_.cgroup().enter();
+        ::_exit(entered && ::open((mount_ / "file").c_str(), O_CREAT | O_WRONLY, 0600) >= 0 ? 0 : 1);
+    }
+    const Daemon& daemon_;
+    const test::LoopMount mount_{"ext4", std::uint64_t{64} << 20};
+    const HolderProcess process_{[this] { return hang(); }};
+};
+
+TEST_F(FreezeTest, IsGivenUpWhenNodesnapEndsBeforeAllIsFrozen) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    const Daemon daemon;
+    const HangingMember hangs(daemon);
+    Options all = freeze(daemon);
+    all.max_downtime = std::chrono::hours(10);
+    Nodesnap nodesnap(all, [](test::FaultHooks&) {});
+    wait_until([&] { return daemon.cgroup().freeze_requested(); });
+    ::kill(nodesnap.pid(), SIGKILL);
+    nodesnap.wait();
+    wait_until([&] { return !daemon.cgroup().freeze_requested(); });
+    daemon.expect_running();
+    wait_until([&] { return intents() == 0; });
+}
+
+TEST_F(FreezeTest, GivesUpOnWhatDoesntFreezeInTime) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    const Daemon daemon;
+    const HangingMember hangs(daemon);
     Options all = freeze(daemon);
     all.max_downtime = std::chrono::milliseconds(100);
     Hold held(all);
@@ -193,7 +241,6 @@ TEST_F(FreezeTest, GivesUpOnWhatDoesntFreezeInTime) {
     }
     EXPECT_FALSE(daemon.cgroup().freeze_requested());
     daemon.expect_running();
-    test::run({"fsfreeze", "-u", mount.path()});
     EXPECT_EQ(intents(), 0u);
 }
 

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "platform/file.h"
+#include "platform/processes.h"
 #include "tests/hold/hold_fixture.h"
 
 namespace nodesnap::hold {
@@ -231,6 +233,17 @@ TEST_F(GuardTest, ReleaseLeavesWhatALivingNodesnapHolds) {
     EXPECT_EQ(left[0].pid, ::getpid());
     daemon.expect_standing();
     EXPECT_EQ(held.release().broken, "");
+}
+
+TEST_F(GuardTest, SaysWhatItIs) {
+    const Daemon daemon;
+    const Hold held(freeze(daemon));
+    const auto its_guard = guard();
+    ASSERT_TRUE(its_guard);
+    EXPECT_EQ(process_command(its_guard->pid()), "nodesnap-guard");
+    const std::string line = read_small_file("/proc/" + std::to_string(its_guard->pid()) + "/cmdline").value_or("");
+    EXPECT_TRUE(line.starts_with("nodesnap")) << line;
+    EXPECT_NE(line.find("freeze-"), std::string::npos) << line;
 }
 
 TEST_F(GuardTest, SignalsThatEndOthersDontEndTheGuard) {

@@ -120,6 +120,19 @@ TEST_F(StopTest, StopThatFailsHalfWayIsFollowedByAStart) {
     EXPECT_EQ(intents(), 0u);
 }
 
+TEST_F(StopTest, StopThatEndsInAKillIsNoGracefulOne) {
+    for (const char* result : {"timeout", "signal", "core-dump", "exit-code", "success"}) {
+        SCOPED_TRACE(result);
+        set("qdbd.service.stop", std::string("echo failed > qdbd.service; echo Result=") + result + " > qdbd.service.properties");
+        const bool killed = std::string(result) != "exit-code" && std::string(result) != "success";
+        Hold held(stop());
+        const std::string message = error_of([&] { held.hold(); }, ExitStatus::kFailed);
+        EXPECT_EQ(message.find("did not stop gracefully") != std::string::npos, killed) << message;
+        EXPECT_EQ(held.release().point_in_time, !killed);
+        EXPECT_EQ(state(), "active");
+    }
+}
+
 TEST_F(StopTest, StopTimeoutIsFollowedByAStart) {
     set("qdbd.service.stop", "sleep 1000");
     Options all = stop();
@@ -183,6 +196,14 @@ TEST_F(StopTest, UnitThatIsStartedByAnotherBreaksTheHold) {
     Hold held(stop());
     held.hold();
     set("qdbd.service", "active");
+    EXPECT_NE(held.release().broken.find("started by something else"), std::string::npos);
+}
+
+TEST_F(StopTest, UnitThatRanForAMomentBreaksTheHold) {
+    set("qdbd.service.properties", "ActiveEnterTimestampMonotonic=1000\n");
+    Hold held(stop());
+    held.hold();
+    set("qdbd.service.properties", "ActiveEnterTimestampMonotonic=2000\n");
     EXPECT_NE(held.release().broken.find("started by something else"), std::string::npos);
 }
 
