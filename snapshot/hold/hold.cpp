@@ -202,7 +202,7 @@ void Hold::fail(const Message& answer) {
         throw Error::failed(error.message() + "; its guard, process " + std::to_string(guard_->pid()) + ", goes on trying", error.hint());
     }
     guard_->wait();
-    throw error;
+    throw answer.error();
 }
 
 void Hold::take_over(const std::string& why) {

@@ -35,6 +35,16 @@ std::vector<std::string> intent_names(const std::string& state_directory) {
     return names;
 }
 
+std::vector<std::string> intent_ids(const std::string& state_directory) {
+    std::vector<std::string> ids;
+    for (const std::string& name : intent_names(state_directory)) {
+        if (const auto intent = peek(state_directory, name)) {
+            ids.push_back(intent->id);
+        }
+    }
+    return ids;
+}
+
 // The guard is found by its cgroup. One that somebody has stopped goes on, and sees what there is to do.
 void wake_guard(const Intent& intent) {
     try {
@@ -92,13 +102,14 @@ std::vector<Left> release_left(const std::string& state_directory, std::int64_t 
     for (const std::string& name : intent_names(state_directory)) {
         all.push_back(release_one(state_directory, name, wait_ns));
     }
-    std::vector<std::string> ids;
-    for (const std::string& name : intent_names(state_directory)) {
-        if (const auto intent = peek(state_directory, name)) {
-            ids.push_back(intent->id);
+    // The intents are looked at when the cgroups have been: who makes one has written its intent before.
+    std::optional<std::vector<std::string>> ids;
+    sweep_own_cgroups([&](const std::string& id) {
+        if (!ids) {
+            ids = intent_ids(state_directory);
         }
-    }
-    sweep_own_cgroups([&](const std::string& id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); });
+        return std::find(ids->begin(), ids->end(), id) != ids->end();
+    });
     return all;
 }
 

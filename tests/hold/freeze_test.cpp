@@ -187,13 +187,17 @@ public:
         wait_until([&] {
             for (const pid_t pid : cgroup->processes()) {
                 if (read_small_file("/proc/" + std::to_string(pid) + "/stat").value_or("").find(") D ") != std::string::npos) {
+                    hanging_ = Pidfd::open(pid);
                     return true;
                 }
             }
             return false;
         });
     }
-    ~HangingMember() { test::run({"fsfreeze", "-u", mount_.path()}); }
+    ~HangingMember() {
+        test::run({"fsfreeze", "-u", mount_.path()});
+        hanging_->wait_ended(INT64_MAX);  // before it is unmounted
+    }
     HangingMember(const HangingMember&) = delete;
     HangingMember& operator=(const HangingMember&) = delete;
 
@@ -206,6 +210,7 @@ private:
         const bool entered = daemon_.cgroup().enter();
         ::_exit(entered && ::open((mount_ / "file").c_str(), O_CREAT | O_WRONLY, 0600) >= 0 ? 0 : 1);
     }
+    std::optional<Pidfd> hanging_;
     const Daemon& daemon_;
     const test::LoopMount mount_{"ext4", std::uint64_t{64} << 20};
     const HolderProcess process_{[this] { return hang(); }};
