@@ -44,7 +44,7 @@ bool about_the_same(const Intent& one, const Intent& other) {
 // before, and stay for ever, with every backup calling itself good.
 std::vector<Left> Hold::undo_all_left(const Options& options) {
     std::vector<Left> failed;
-    for (Left& left : release_left(options.state_directory, 0)) {
+    for (Left& left : undo_left(options.state_directory, 0)) {
         if (left.state == Left::State::kReleased) {
             warn_of_left(left.what, left.pid);
         } else if (left.state == Left::State::kFailed) {

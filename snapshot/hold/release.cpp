@@ -97,11 +97,16 @@ Left release_one(const std::string& state_directory, const std::string& name, st
 
 }  // namespace
 
-std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns) {
+std::vector<Left> undo_left(const std::string& state_directory, std::int64_t wait_ns) {
     std::vector<Left> all;
     for (const std::string& name : intent_names(state_directory)) {
         all.push_back(release_one(state_directory, name, wait_ns));
     }
+    return all;
+}
+
+std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns) {
+    std::vector<Left> all = undo_left(state_directory, wait_ns);
     // The intents are looked at when the cgroups have been: who makes one has written its intent before.
     std::optional<std::vector<std::string>> ids;
     sweep_own_cgroups([&](const std::string& id) {

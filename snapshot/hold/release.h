@@ -30,6 +30,8 @@ struct Left {
 
 // Undoes all holds that nobody cares for any more. A guard that is stopped is sent on its way. `wait_ns`: how long to wait for one that
 // lives. Throws only where the state directory can't be read.
+std::vector<Left> undo_left(const std::string& state_directory, std::int64_t wait_ns);
+// And removes the empty cgroups that guards have left.
 std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns);
 
 // Undoes one hold, as far as the file says that it was begun, and removes its intent, whose lock the caller has. Throws if it may still be
