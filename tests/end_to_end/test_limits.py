@@ -144,7 +144,8 @@ class Limits(harness.Case):
         result = self.run_program("backup", other, repository, expect=harness.REFUSED)
         self.assertIn("--adopt-node", result.err)
         self.assertEqual(len(self.backups(repository)), 1)
-        self.ok("backup", other, repository, "--adopt-node")
+        adopted = self.run_program("backup", other, repository, "--adopt-node", expect=harness.WARNINGS)
+        self.assertIn(f"{node} is still there", adopted.err)  # and so its snapshot
         self.assertEqual(len(self.backups(repository)), 2)
 
     def test_a_copied_repository_serves(self):
