@@ -142,15 +142,18 @@ class Moved(harness.Case):
         self.assert_restores(repository, node, wanted)
         self.assert_incremental_next(node, repository)
 
-    def test_copied_to_another_file_system(self):
-        mount = self.file_system("btrfs", 2048)
-        node = self.subvolume(mount / "node")
+    def backed_up_and_copied(self):
+        """A repository, its newest backup, and a copy of the node on another file system."""
+        node = self.subvolume(self.file_system("btrfs", 2048) / "node")
         self.make(node)
         repository = self.repository()
         parent = self.twice_backed_up(node, repository)
-        other = self.file_system("btrfs", 2048)
-        moved = self.subvolume(other / "node")
+        moved = self.subvolume(self.file_system("btrfs", 2048) / "node")
         harness.tool("cp", "-a", f"{node}/.", moved)
+        return repository, parent, moved
+
+    def test_copied_to_another_file_system(self):
+        repository, parent, moved = self.backed_up_and_copied()
         (moved / "logs").rename(moved / "older")
         wanted = compare.named_below(moved)
         self.assertEqual(self.run_program("backup", moved, repository).status, harness.REFUSED)
@@ -210,14 +213,7 @@ class Moved(harness.Case):
 
     def test_cut_off_after_a_move(self):
         """What goes on compares too."""
-        mount = self.file_system("btrfs", 2048)
-        node = self.subvolume(mount / "node")
-        self.make(node)
-        repository = self.repository()
-        parent = self.twice_backed_up(node, repository)
-        other = self.file_system("btrfs", 2048)
-        moved = self.subvolume(other / "node")
-        harness.tool("cp", "-a", f"{node}/.", moved)
+        repository, parent, moved = self.backed_up_and_copied()
         (moved / "new").write_bytes(os.urandom(150 * MIB))
         wanted = compare.named_below(moved)
         cut_off = self.run_program("backup", moved, repository, "--adopt-node", "--workers", "1", program=harness.FAULTS,
