@@ -128,7 +128,7 @@ private:
     void look_for_stored_damage() {
         PackStock stock = take_stock(repository_);
         const Manifest* parent = parent_.best() ? &*parent_.best() : nullptr;
-        if (stock.last_sequence == 0 && !stock.present.empty()) {
+        if (stock.last_sequence == 0 && !stock.present.empty() && !draft_) {
             report_.warn("there are packs in " + repository_.target().describe() +
                          ", but no backup: if manifests were lost, put backups/ back before the next `nodesnap prune` removes them");
         }
