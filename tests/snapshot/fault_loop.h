@@ -22,7 +22,7 @@ class FaultLoop : public testing::TestWithParam<bool> {
 protected:
     static constexpr std::size_t kPages = 80;  // of one file, with holes between them
     static constexpr std::size_t kPage = 4096;
-    static constexpr std::uint64_t kMostOperations = 5000;  // far more than any attempt makes
+    static constexpr std::uint64_t kMostOperations = 20000;  // far more than any attempt makes
 
     void SetUp() override {
         interrupt::clear();
