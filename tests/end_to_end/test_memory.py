@@ -114,6 +114,7 @@ class Memory(harness.Case):
         self.peak("delta restore in place", repository, first, restored, "--delta", "--in-place", command="restore")
         self.peak("delta restore from a snapshot", repository, first, node, "--delta", command="restore")
         self.peak("backup that compares", node, repository, command="backup")
+        harness.tool("btrfs", "subvolume", "delete", node)  # otherwise its snapshot stays, and is told
         self.peak("backup that compares by paths", restored, repository, "--adopt-node", command="backup")
         self.peak("forget", repository, first, "--prune")
         self.ok("verify", repository, "--data")
