@@ -216,10 +216,6 @@ void remove_planned(const Repository& repository, const Lease& lease, const Forg
     repository.target().persist_removals(layout::kBackups);
 }
 
-}  // namespace
-
-namespace {
-
 // What is known as lost of the newest good backup: empty if nothing is. With it go the backups that still have what it lacks.
 std::string flaw_of_newest(const Repository& repository) {
     std::optional<Manifest> newest;

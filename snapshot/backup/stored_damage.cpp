@@ -1,7 +1,6 @@
 #include "snapshot/backup/stored_damage.h"
 
 #include <algorithm>
-#include <iterator>
 #include <map>
 #include <set>
 

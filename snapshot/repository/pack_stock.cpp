@@ -147,14 +147,15 @@ std::vector<std::uint64_t> sizes_of(const Repository& repository, std::span<cons
     std::vector<std::uint64_t> sizes;
     sizes.reserve(packs.size());
     for (const PackId& pack : packs) {
-        std::uint64_t bytes = 0;
-        for (const layout::PackKind kind : {layout::PackKind::kData, layout::PackKind::kNodes}) {
-            if (const auto object = repository.target().open(layout::pack({kind, pack, 0}))) {
-                bytes = object->size();
-                break;
-            }
+        auto object = repository.target().open(layout::pack({layout::PackKind::kData, pack, 0}));
+        if (!object) {
+            object = repository.target().open(layout::pack({layout::PackKind::kNodes, pack, 0}));
         }
-        sizes.push_back(bytes);
+        if (!object) {
+            throw Error::failed("pack " + pack.hex() + " was stored just now in " + repository.target().describe() + ", and has gone",
+                                "find out what removes files there, then run it again");
+        }
+        sizes.push_back(object->size());
     }
     return sizes;
 }

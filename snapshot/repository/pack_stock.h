@@ -34,7 +34,8 @@ void complete_stock(const Repository& repository, const Manifest& backup, PackSt
 // Makes it the inventory, for backups up to `last_sequence`. What can't be written is no error: then more manifests are read next time.
 void store_inventory(const Repository& repository, const Lease& lease, const PackStock& stock);
 
-// How long each of these packs is, as it was first written; 0 for one that isn't there so.
+// How long each of these packs is, which were just written: the last look at them before a manifest lists them. Error::failed if one has
+// gone.
 std::vector<std::uint64_t> sizes_of(const Repository& repository, std::span<const PackId> packs);
 
 }  // namespace nodesnap

@@ -1,16 +1,26 @@
 #include "snapshot/restore/lost_names.h"
 
+#include <charconv>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 
+#include "snapshot/restore/basis.h"
 #include "snapshot/tree_path.h"
 
 namespace nodesnap {
 namespace {
 
-std::uint64_t number_in(const std::string& path) {
-    return std::stoull(path.substr(1));
+// Of a file that was restored by its number; nullopt for what has its path already, such as a directory whose attribute is lost.
+std::optional<std::uint64_t> number_in(const std::string& path) {
+    std::uint64_t number = 0;
+    const char* const end = path.data() + path.size();
+    if (path.size() < 2 || (path.front() != kHeldLetter && path.front() != kNewLetter)) {
+        return std::nullopt;
+    }
+    const auto [parsed, error] = std::from_chars(path.data() + 1, end, number);
+    return error == std::errc() && parsed == end ? std::optional(number) : std::nullopt;
 }
 
 }  // namespace
@@ -18,7 +28,9 @@ std::uint64_t number_in(const std::string& path) {
 void name_lost_inodes(const Repository& repository, const Manifest& backup, RestoreLost& lost) {
     std::set<std::uint64_t> inodes;
     for (const auto& range : lost.ranges()) {
-        inodes.insert(number_in(range.path));
+        if (const auto number = number_in(range.path)) {
+            inodes.insert(*number);
+        }
     }
     if (inodes.empty()) {
         return;
@@ -32,7 +44,8 @@ void name_lost_inodes(const Repository& repository, const Manifest& backup, Rest
         }
     }
     lost.rename([&paths](const std::string& path) {
-        const auto found = paths.find(number_in(path));
+        const auto number = number_in(path);
+        const auto found = number ? paths.find(*number) : paths.end();
         return found == paths.end() ? path : found->second;
     });
 }

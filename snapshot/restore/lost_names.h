@@ -6,8 +6,8 @@
 
 namespace nodesnap {
 
-// Every path in `lost` must be such a number; one of the inode's paths in the backup takes its place. Goes through the tree, if anything is
-// lost, up to the last of them.
+// One of the inode's paths in the backup takes the place of each path in `lost` that is such a number (basis.h); others stay. Goes through
+// the tree, if there are any, up to the last of them.
 void name_lost_inodes(const Repository& repository, const Manifest& backup, RestoreLost& lost);
 
 }  // namespace nodesnap

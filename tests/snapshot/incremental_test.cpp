@@ -106,6 +106,32 @@ TEST_F(IncrementalTest, WhatIsMissingIsStoredAnewAndToldOnce) {
     EXPECT_EQ(report_.count(), 1U);
 }
 
+TEST_F(IncrementalTest, WhatIsRemovedFromUnderItIsNotPublished) {
+    backup();
+    std::vector<std::string> packs;
+    const auto list = [&] {
+        std::vector<std::string> found;
+        target_->list(layout::kDataPacks, [&](const ObjectEntry& entry) { found.push_back(entry.name); });
+        return found;
+    };
+    const std::vector<std::string> before = list();
+    test::FaultHooks hooks;
+    hooks.on_each_step([&](const std::string& step) {
+        if (step == "drain.metadata-durable") {
+            for (const std::string& name : list()) {
+                if (std::find(before.begin(), before.end(), name) == before.end()) {
+                    target_->erase(name);
+                }
+            }
+        }
+    });
+    write("new", 100'000, 'n');
+    EXPECT_THROW(backup(), Error);
+    std::size_t backups = 0;
+    open().for_each_backup([&](const BackupEntry&) { ++backups; });
+    EXPECT_EQ(backups, 1U);
+}
+
 TEST_F(IncrementalTest, AfterManyBackupsTheirPacksAreInventoried) {
     constexpr int kManifests = 32;  // that each backup reads
     for (int i = 0; i <= kManifests; ++i) {
