@@ -77,7 +77,7 @@ public:
     void persist_removals(std::string_view folder) override { folders_->persist_removals(folder_of(folder)); }
 
     void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) override;
-    void abandon(std::string_view staging_prefix) override;
+    void abandon(const std::function<bool(std::string_view)>& given_up) override;
 
 private:
     std::vector<DirectoryEntry> entries_of(const std::string& folder, std::string_view beginning) const;
@@ -145,7 +145,8 @@ void DirectoryTarget::list(std::string_view prefix, const std::function<void(con
     list_folder(folder, prefix.substr(folder.empty() ? 0 : folder.size() + 1), 0, each);
 }
 
-void DirectoryTarget::abandon(std::string_view staging_prefix) {
+void DirectoryTarget::abandon(const std::function<bool(std::string_view)>& given_up) {
+    constexpr std::string_view kEnding = ".part";
     const int fd = folders_->try_open("journal", O_RDONLY | O_DIRECTORY);
     if (fd == -ENOENT) {
         return;
@@ -156,7 +157,7 @@ void DirectoryTarget::abandon(std::string_view staging_prefix) {
     DirectoryStream stream(FileDescriptor(fd), folders_->place("journal"));
     DirectoryEntry entry;
     while (stream.next(entry)) {
-        if (entry.name.starts_with(staging_prefix) && entry.name.ends_with(".part")) {
+        if (entry.name.ends_with(kEnding) && given_up(std::string_view(entry.name).substr(0, entry.name.size() - kEnding.size()))) {
             folders_->remove("journal/" + entry.name);
         }
     }

@@ -98,8 +98,8 @@ public:
     // Makes all earlier removals in a folder ("backups/") durable, also those by processes that are gone. Of the folder itself, not of
     // folders in it.
     virtual void persist_removals(std::string_view folder) = 0;
-    // Removes the unfinished state of large objects whose staging id starts with `staging_prefix`.
-    virtual void abandon(std::string_view staging_prefix) = 0;
+    // Removes the unfinished state of those large objects of whose staging id `given_up` says so: they can't be finished any more.
+    virtual void abandon(const std::function<bool(std::string_view staging_id)>& given_up) = 0;
 };
 
 }  // namespace nodesnap

@@ -169,6 +169,7 @@ private:
     std::vector<std::string> pack_objects_of(const SessionId& session) const;
     void complete_description();
     void remove_packs_of(const SessionId& session);
+    void abandon_parts(const std::function<bool(const PackId&)>& given_up);  // packs, and logs, that aren't finished
 
     std::shared_ptr<Target> target_;
     RepositoryInfo info_;

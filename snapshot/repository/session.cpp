@@ -361,12 +361,16 @@ std::vector<std::string> Repository::pack_objects_of(const SessionId& session) c
     return packs;
 }
 
+void Repository::abandon_parts(const std::function<bool(const PackId&)>& given_up) {
+    target_->abandon([&](std::string_view staging_id) {
+        const auto pack = PackId::parse(staging_id.substr(0, 2 * sizeof(PackId::bytes)));
+        return pack && given_up(*pack);
+    });
+}
+
 void Repository::remove_packs_of(const SessionId& session) {
-    const std::string digits = session.hex();
     // Parts first: a writer that still runs can't turn them into packs any more.
-    for (unsigned counter = 0; counter < 256; ++counter) {
-        target_->abandon(two_digits(counter) + digits);
-    }
+    abandon_parts([&](const PackId& pack) { return pack.session() == session; });
     for (const std::string& pack : pack_objects_of(session)) {
         target_->remove(pack);
     }

@@ -125,12 +125,7 @@ void Repository::resume_session(const Lease& lease, SessionRecord& session, cons
 // What earlier runs have stored without coming to log it. Who wrote it may only be stopped: first its parts can't become packs any more,
 // then no log can come, then the packs go. Packs of this run and later ones are none of ours.
 void Repository::remove_unlogged(const Lease& lease, const SessionRecord& session) {
-    const std::string digits = session.id.hex();
-    for (unsigned drain = 0; drain < session.first_pack / kPacksOfOneDrain; ++drain) {
-        for (unsigned counter = 0; counter < 256; ++counter) {
-            target_->abandon(two_digits(counter) + digits + two_digits(drain));
-        }
-    }
+    abandon_parts([&](const PackId& pack) { return pack.session() == session.id && pack.counter() < session.first_pack; });
     std::vector<std::string> unlogged;
     const std::vector<PackId> packs = logged_packs(session);
     const std::set<PackId> logged(packs.begin(), packs.end());

@@ -25,9 +25,10 @@ void PackRewrite::pace(std::uint64_t bytes) {
 
 void PackRewrite::write(const PackIndex& index, const Contents& contents) {
     const layout::PackName name{index.kind(), index.id(), index.generation()};
-    target_.abandon(index.id().hex());
+    const std::string id = index.id().hex();
+    target_.abandon([&](std::string_view staging_id) { return staging_id.starts_with(id); });
     // Of a name of its own: who began the same and sleeps finds its part gone, not another's in its place.
-    const auto object = target_.begin(layout::pack(name), index.id().hex() + "." + member::to_hex64(random_u64()));
+    const auto object = target_.begin(layout::pack(name), id + "." + member::to_hex64(random_u64()));
     SequentialWriter writer(ring_, *object, throttle_);
     writer.append(pack_head(repository_.info().uuid, index.kind(), index.id(), index.generation()));
     const std::vector<Checksum> written = write_segments(index, contents, writer);

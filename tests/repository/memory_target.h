@@ -55,7 +55,7 @@ public:
     }
     bool remove(std::string_view name) override { return objects.erase(std::string(name)) != 0; }
     void persist_removals(std::string_view) override {}
-    void abandon(std::string_view) override {}
+    void abandon(const std::function<bool(std::string_view)>&) override {}
 
 private:
     class Writer : public ObjectWriter {

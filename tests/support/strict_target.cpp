@@ -479,10 +479,10 @@ void StrictTarget::persist_removals(std::string_view folder) {
     });
 }
 
-void StrictTarget::abandon(std::string_view staging_prefix) {
-    guarded(*state_, Op::kAbandon, staging_prefix, [&] {
+void StrictTarget::abandon(const std::function<bool(std::string_view)>& given_up) {
+    guarded(*state_, Op::kAbandon, "journal/", [&] {
         const std::lock_guard lock(state_->mutex);
-        std::erase_if(state_->unfinished, [&](const std::string& id) { return id.starts_with(staging_prefix); });
+        std::erase_if(state_->unfinished, given_up);
         return true;
     });
 }

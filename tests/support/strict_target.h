@@ -61,7 +61,7 @@ public:
     void list(std::string_view prefix, const std::function<void(const ObjectEntry&)>& each) override;
     bool remove(std::string_view name) override;
     void persist_removals(std::string_view folder) override;
-    void abandon(std::string_view staging_prefix) override;
+    void abandon(const std::function<bool(std::string_view)>& given_up) override;
 
     struct State;
 
