@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -69,12 +70,20 @@ struct Prepared {
     int output = -1;
     int cgroup_procs = -1;
     const std::vector<int>* inherited = nullptr;
+    int death_signal = 0;
+    pid_t parent = 0;
 };
 
 [[noreturn]] void become(const Prepared& prepared) {
     // It stays where its parent is if it may not enter: second best, but no reason not to start a daemon again.
     [[maybe_unused]] const bool entered = prepared.cgroup_procs >= 0 && ::write(prepared.cgroup_procs, "0", 1) == 1;
     ::setsid();
+    if (prepared.death_signal != 0) {
+        ::prctl(PR_SET_PDEATHSIG, prepared.death_signal);
+        if (::getppid() != prepared.parent) {
+            ::_exit(127);  // it ended before that
+        }
+    }
     for (int number = 1; number < NSIG; ++number) {
         ::signal(number, SIG_DFL);
     }
@@ -110,8 +119,8 @@ pid_t spawn(const Spawn& what) {
     std::vector<std::string> arguments = what.arguments;
     std::vector<std::string> environment = merged_environment(what.environment);
     const FileDescriptor null = open_path("/dev/null", O_RDWR);
-    Prepared prepared{pointers(programs), pointers(arguments), pointers(environment), null.get(),
-                      what.output,        what.cgroup_procs,   &what.inherited};
+    Prepared prepared{pointers(programs), pointers(arguments), pointers(environment), null.get(), what.output,
+                      what.cgroup_procs,  &what.inherited,     what.death_signal,     ::getpid()};
     if (prepared.output < 0) {
         prepared.output = null.get();
     }

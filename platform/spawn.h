@@ -21,6 +21,7 @@ struct Spawn {
     int output = -1;                       // standard output and error; -1: /dev/null, as input always is
     std::vector<int> inherited;            // descriptors that stay open, under their numbers
     int cgroup_procs = -1;                 // Cgroup::procs_descriptor() of the cgroup that it enters before it is executed
+    int death_signal = 0;                  // what it gets when the thread that started it ends; 0: nothing
 };
 
 // The caller waits for the child (wait_for_child), or leaves it behind as a zombie.

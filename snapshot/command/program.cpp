@@ -7,6 +7,7 @@
 #include "platform/file.h"
 #include "snapshot/command/help.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/profile.h"
 
 namespace nodesnap::command {
 namespace {
@@ -74,7 +75,7 @@ void read_configuration(const std::string& file, std::vector<ConfigEntry>& entri
     entries.insert(entries.end(), more.begin(), more.end());
 }
 
-// Of an option that is set in several places, the command line counts first, then --config, then the system's file.
+// Of an option that is set in several places, the command line counts first, then --config, then the system's file, then the profile.
 Options read_options(const Command& command, const std::vector<std::string>& arguments, const std::string& system_configuration) {
     const OptionSet set = options_of(command);
     Options options(set, arguments);
@@ -90,6 +91,9 @@ Options read_options(const Command& command, const std::vector<std::string>& arg
     }
     options.add(set, entries_for(command, set, own));
     options.add(set, entries_for(command, set, system));
+    if (set.has("profile") && options.given("profile")) {
+        options.add(set, entries_for(command, set, profile_entries(options.text("profile"))));
+    }
     return options;
 }
 

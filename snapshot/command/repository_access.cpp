@@ -50,11 +50,19 @@ void declare_as_of(OptionSet& options) {
 
 BackupChoice::BackupChoice(Call& call) : BackupChoice(call, "BACKUP", true) {}
 
-BackupChoice::BackupChoice(Call& call, const char* name, bool as_of)
+BackupChoice::BackupChoice(Call& call, const char* name, bool as_of, bool may_be_missing)
     : as_of_ns(as_of ? call.options().time("as-of") : std::nullopt), report_(call.report()) {
-    if (!as_of_ns) {
-        backup = call.positional(name);
+    if (as_of_ns) {
+        return;
     }
+    backup = may_be_missing ? call.optional_positional(name) : call.positional(name);
+    if (backup.empty()) {
+        backup = "latest";
+    }
+}
+
+BackupChoice BackupChoice::or_latest(Call& call) {
+    return {call, "BACKUP", true, true};
 }
 
 Manifest BackupChoice::find(const Repository& repository) const {

@@ -42,7 +42,8 @@ struct BackupChoice {
     std::optional<std::int64_t> as_of_ns;
     explicit BackupChoice(Call& call);
     // One of several: `name` is as in the usage line, and `as_of` says whether --as-of may stand in its place.
-    BackupChoice(Call& call, const char* name, bool as_of);
+    BackupChoice(Call& call, const char* name, bool as_of, bool may_be_missing = false);
+    static BackupChoice or_latest(Call& call);  // if none is named
     // A newer backup that can't be read, in whose place this one is taken, becomes a warning of the call.
     Manifest find(const Repository& repository) const;
 

@@ -3,6 +3,7 @@
 
 #include "io/units.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/profile.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
 
@@ -11,6 +12,7 @@ namespace {
 
 void declare(OptionSet& options) {
     declare_as_of(options);
+    declare_profile(options);
     options.list("path", "PATH", "restore only this file or directory, relative to the node directory (may be repeated)");
     options.flag("delta", "make an existing directory what the backup says, writing only what differs, in a clone that takes its place");
     options.flag("in-place", "with --delta: write into the directory itself, where nothing can be cloned");

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <vector>
 
+#include "platform/btrfs.h"
 #include "platform/directory_stream.h"
 #include "platform/entry.h"
 #include "platform/error.h"
@@ -92,6 +93,20 @@ void remove_tree(int directory, const std::string& name, const std::string& path
                 parent = open_at(directory, ".", kDirectory);
             }
         }
+    }
+}
+
+void remove_whole(int directory, const std::string& name, const std::string& path) {
+    bool subvolume = false;
+    {
+        const auto opened = open_at(directory, name, kDirectory);
+        subvolume = btrfs::is_subvolume(opened.get());
+        AttributeWriter::unseal(opened.get());
+    }
+    if (subvolume) {
+        btrfs::delete_subvolume(directory, name);
+    } else {
+        remove_tree(directory, name, path);
     }
 }
 

@@ -8,6 +8,8 @@ namespace nodesnap {
 
 // `path` is for messages. Nothing happens if there is no such name.
 void remove_tree(int directory, const std::string& name, const std::string& path);
+// The same of a directory that may be a subvolume itself.
+void remove_whole(int directory, const std::string& name, const std::string& path);
 // The same of any entry, by its type.
 void remove_entry(int directory, const std::string& name, const std::string& path);
 

@@ -69,21 +69,6 @@ void drop_inherited(int directory, const std::string& path) {
     xattr::remove(directory, "btrfs.compression", path);
 }
 
-// A directory or subvolume, with all that is in it.
-void remove_whole(int parent, const std::string& name, const std::string& path) {
-    bool subvolume = false;
-    {
-        const auto opened = open_at(parent, name, kDirectory);
-        subvolume = btrfs::is_subvolume(opened.get());
-        AttributeWriter::unseal(opened.get());
-    }
-    if (subvolume) {
-        btrfs::delete_subvolume(parent, name);
-    } else {
-        remove_tree(parent, name, path);
-    }
-}
-
 void clone_snapshot(int staging, const RestorePlace& place) {
     btrfs::create_snapshot(place.snapshot.root.get(), staging, kContent, false);
     if (!place.snapshot.proved()) {
