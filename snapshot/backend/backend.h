@@ -61,6 +61,9 @@ public:
     virtual Layout layout() const = 0;
     virtual std::string file_system_uuid() const = 0;
     virtual std::string describe_location() const = 0;  // where its snapshots are kept
+    // Whether a snapshot shows one instant also when nobody is kept from writing. Of one that doesn't, taken under a hold that was broken,
+    // nothing can be said: the caller removes it, and fails.
+    virtual bool atomic() const = 0;
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
@@ -89,6 +92,9 @@ struct BackendOptions {
     std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
     bool must_snapshot = false;        // refuse storage without snapshots, also where `auto` would read the directory itself
     bool accept_inconsistent = false;  // with none: a directory that is in use
+    // Somebody keeps the writers from writing while create() runs, so that a backend whose create() takes longer than an instant need not
+    // refuse a directory that is in use. Whether it was so is for that somebody to find out: consistency() doesn't tell.
+    bool held = false;
     bool preflight = true;             // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,

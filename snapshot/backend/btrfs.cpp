@@ -171,6 +171,7 @@ public:
     Layout layout() const override { return place_->layout(); }
     std::string file_system_uuid() const override { return place_->file_system_uuid(); }
     std::string describe_location() const override { return place_->describe_folder(); }
+    bool atomic() const override { return true; }
 
     std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
         const std::string on_disk = naming_.on_disk(name, temporary);

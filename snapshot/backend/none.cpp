@@ -101,6 +101,7 @@ public:
     std::string reason() const override { return reason_; }
     std::string file_system_uuid() const override { return file_system_uuid_of(node_directory_); }
     std::string describe_location() const override { return "nowhere: the node directory itself is read"; }
+    bool atomic() const override { return false; }
 
     Layout layout() const override {
         if (is_mount_root(node_directory_)) {
