@@ -311,11 +311,12 @@ std::optional<ProcessStat> process_stat(pid_t pid) {
 
 }  // namespace
 
-std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit, std::size_t* hidden) {
+std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit, std::size_t* hidden,
+                                              const std::function<bool(pid_t)>& left_out) {
     Search search(directory, limit);
     const pid_t own = ::getpid();
     const int error = for_each_number("/proc", [&](pid_t pid) {
-        if (pid != own) {
+        if (pid != own && (!left_out || !left_out(pid))) {
             search.look_at(pid);
         }
     });

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,8 +24,10 @@ struct DirectoryUser {
 // Processes other than this one with a file at or below `directory` open, mapped, or as current or root directory. At most `limit` uses are
 // told, those for writing first. Uses through other mounts of the file system, also in other mount namespaces, are found by comparing with
 // the mounts that the process sees. Processes that may not be looked into are counted in `hidden`: those of other users, unless this is
-// root; for root, process 1 isn't counted. Processes outside our pid namespace are never seen.
-std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64, std::size_t* hidden = nullptr);
+// root; for root, process 1 isn't counted. Processes outside our pid namespace are never seen. Nor is looked at those for which `left_out`
+// is true.
+std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64, std::size_t* hidden = nullptr,
+                                              const std::function<bool(pid_t)>& left_out = {});
 
 std::optional<std::uint64_t> process_start(pid_t pid);  // field 22 of /proc/PID/stat, clock ticks since boot; nullopt if there is none
 std::optional<pid_t> process_parent(pid_t pid);         // 0 for one that has none; nullopt if there is no such process

@@ -64,6 +64,9 @@ public:
     // Whether a snapshot shows one instant also when nobody is kept from writing. Of one that doesn't, taken under a hold that was broken,
     // nothing can be said: the caller removes it, and fails.
     virtual bool atomic() const = 0;
+    // All that can be done before create(), so that this is as short as it can be: it looks again at what the preflight found, and flushes.
+    // It may take long. create() does it itself where it wasn't done since the last one.
+    virtual void prepare() = 0;
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
@@ -95,7 +98,7 @@ struct BackendOptions {
     // Somebody keeps the writers from writing while create() runs, so that a backend whose create() takes longer than an instant need not
     // refuse a directory that is in use. Whether it was so is for that somebody to find out: consistency() doesn't tell.
     bool held = false;
-    bool preflight = true;             // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
+    bool preflight = true;  // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options);

@@ -163,8 +163,12 @@ private:
 
 class BtrfsBackend : public SnapshotBackend {
 public:
-    BtrfsBackend(std::shared_ptr<const BtrfsPlace> place, ExcludeRules excludes, std::string reason)
-        : place_(std::move(place)), excludes_(std::move(excludes)), naming_(place_->node_directory()), reason_(std::move(reason)) {}
+    BtrfsBackend(std::shared_ptr<const BtrfsPlace> place, ExcludeRules excludes, bool held, std::string reason)
+        : place_(std::move(place)),
+          excludes_(std::move(excludes)),
+          held_(held),
+          naming_(place_->node_directory()),
+          reason_(std::move(reason)) {}
 
     std::string name() const override { return "btrfs"; }
     std::string reason() const override { return reason_; }
@@ -173,23 +177,29 @@ public:
     std::string describe_location() const override { return place_->describe_folder(); }
     bool atomic() const override { return true; }
 
-    std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
-        const std::string on_disk = naming_.on_disk(name, temporary);
+    void prepare() override {
         // What the preflight found may have changed since.
         refuse_nested(place_->node_directory(), excludes_);
-        FileDescriptor folder = place_->open_folder(true);
+        folder_ = place_->open_folder(true);
+        used_before_ = !held_ && in_use();
+        // The first flush writes what has gathered, the second the little that came meanwhile: so that the snapshot, which flushes too,
+        // has next to nothing left to do.
+        sync_file_system(place_->subvolume(), place_->node_directory());
+        sync_file_system(place_->subvolume(), place_->node_directory());
+    }
+
+    std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
+        if (!folder_) {
+            prepare();
+        }
+        FileDescriptor folder = std::move(folder_);
+        const std::string on_disk = naming_.on_disk(name, temporary);
         for (const bool other : {false, true}) {
             if (stat_at(folder.get(), naming_.on_disk(name, other))) {
                 throw Error::refused("a snapshot named \"" + name + "\" of " + place_->node_directory() + " exists already",
                                      "choose another name, or remove it with nodesnap snapshot remove");
             }
         }
-        const bool used_before = in_use();
-        // The first flush writes what has gathered, the second the little that came meanwhile: so that the snapshot, which flushes too,
-        // has next to nothing left to do.
-        sync_file_system(place_->subvolume(), place_->node_directory());
-        sync_file_system(place_->subvolume(), place_->node_directory());
-
         const std::int64_t taken_ns = utc_now_ns();
         const std::int64_t begun_ns = monotonic_ns();
         take(folder.get(), on_disk);
@@ -197,7 +207,8 @@ public:
         auto snapshot = std::make_unique<BtrfsSnapshot>(place_, std::move(folder), on_disk,
                                                         SnapshotEntry{name, place_->folder() + "/" + on_disk, 0, temporary});
         fault::step("snapshot.taken");
-        const bool used = used_before || in_use();
+        // Looking through all processes takes time that nobody should be held for.
+        const bool used = held_ || used_before_ || in_use();
         snapshot->open(taken_ns, duration_ns, used ? Consistency::kCrashConsistent : Consistency::kPointInTime);
         return snapshot;
     }
@@ -352,8 +363,11 @@ private:
 
     std::shared_ptr<const BtrfsPlace> place_;
     ExcludeRules excludes_;
+    bool held_;
     SnapshotNaming naming_;
     std::string reason_;
+    FileDescriptor folder_;  // from prepare() to create()
+    bool used_before_ = false;
     std::vector<std::uint64_t> dropped_;  // ids of subvolumes whose space wasn't waited for yet
 };
 
@@ -362,7 +376,7 @@ private:
 std::unique_ptr<SnapshotBackend> make_btrfs_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                     const BackendOptions& options, std::string reason) {
     auto place = std::make_shared<const BtrfsPlace>(node_directory, options.snapshot_directory, options.preflight ? &excludes : nullptr);
-    return std::make_unique<BtrfsBackend>(std::move(place), excludes, std::move(reason));
+    return std::make_unique<BtrfsBackend>(std::move(place), excludes, options.held, std::move(reason));
 }
 
 bool remove_left_btrfs_snapshot(const std::string& path) {

@@ -28,10 +28,8 @@ std::optional<Obstacle> find_obstacle(const std::string& node_directory, const E
     std::size_t hidden = 0;
     const auto writers = writers_of(node_directory, excludes, &hidden);
     if (!writers.empty()) {
-        const DirectoryUser& writer = writers.front();
         return Obstacle{
-            "the node directory " + node_directory + " is in use: " + writer.command + " (pid " + std::to_string(writer.pid) + ") has " +
-                writer.path + (writer.what == "mapped file" ? " mapped" : " open") + " for writing",
+            "the node directory " + node_directory + " is in use: " + describe_writer(writers.front()),
             "stop the daemon, or keep the node on btrfs, where a snapshot is taken; --accept-inconsistent backs it up as it is"};
     }
     if (hidden != 0) {
@@ -110,6 +108,7 @@ public:
         return btrfs::is_subvolume(open_path(node_directory_, O_PATH).get()) ? Layout::kSubvolume : Layout::kFolder;
     }
 
+    void prepare() override {}
     std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
         return std::make_unique<LiveDirectory>(node_directory_, excludes_, accept_inconsistent_, SnapshotEntry{name, "", 0, temporary});
     }

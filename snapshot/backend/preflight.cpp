@@ -109,11 +109,21 @@ void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& 
     }
 }
 
-std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden) {
+std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden,
+                                      const std::function<bool(pid_t)>& left_out) {
     constexpr std::size_t kLooked = 4096;  // more than one daemon has files open for writing that are excluded
-    std::vector<DirectoryUser> users = users_of_directory(node_directory, kLooked, hidden);
+    std::vector<DirectoryUser> users = users_of_directory(node_directory, kLooked, hidden, left_out);
+    const bool there_may_be_more = users.size() == kLooked;
     std::erase_if(users, [&](const DirectoryUser& user) { return !user.writable || excludes.matches_tree(user.relative, false); });
+    if (users.empty() && there_may_be_more && hidden != nullptr) {
+        ++*hidden;
+    }
     return users;
+}
+
+std::string describe_writer(const DirectoryUser& writer) {
+    return writer.command + " (pid " + std::to_string(writer.pid) + ") has " + writer.path +
+           (writer.what == "mapped file" ? " mapped" : " open") + " for writing";
 }
 
 }  // namespace nodesnap

@@ -1,6 +1,9 @@
 // Preflight: what a backup of the node directory would silently miss.
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,7 +20,10 @@ void refuse_nested(const std::string& node_directory, const ExcludeRules& exclud
 // nothing, which takes the place of those that hold something.
 void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& excludes);
 
-// Who writes, or could, to what isn't excluded.
-std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden);
+// Who writes, or could, to what isn't excluded; not the processes for which `left_out` is true. `hidden`: how many can't be told of.
+std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden,
+                                      const std::function<bool(pid_t)>& left_out = {});
+// "mdb (pid 12) has /node/data open for writing"
+std::string describe_writer(const DirectoryUser& writer);
 
 }  // namespace nodesnap

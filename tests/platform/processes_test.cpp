@@ -57,6 +57,9 @@ TEST_F(UsersTest, OpenFileIsFoundAndItsModeTold) {
     EXPECT_TRUE(both[0].writable) << "writers come first";
     EXPECT_FALSE(both[1].writable);
     EXPECT_EQ(users_of_directory(node(), 1).size(), 1u);
+    const auto others = users_of_directory(node(), 64, nullptr, [&](pid_t pid) { return pid == writer.pid(); });
+    ASSERT_EQ(others.size(), 1u);
+    EXPECT_EQ(others[0].pid, reader.pid());
 }
 
 TEST_F(UsersTest, NameThatBeginsAlikeIsAnotherDirectory) {
