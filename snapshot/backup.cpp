@@ -10,21 +10,18 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
-#include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/backup/backend_choice.h"
 #include "snapshot/backup/left_elsewhere.h"
 #include "snapshot/backup/left_snapshot.h"
+#include "snapshot/backup/snapshot_hold.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
-#include "snapshot/overlap.h"
 #include "snapshot/repository/identity.h"
-#include "snapshot/restore/place.h"
 #include "snapshot/scratch.h"
 
 namespace nodesnap {
 namespace {
-
-constexpr std::size_t kBackupsNotInventoried = 32;  // whose manifests are read by each backup
 
 // One run of `backup`, step by step. What it has begun and not finished is taken back by its destructors and by abandon().
 class BackupRun {
@@ -40,13 +37,20 @@ public:
           lease_(Lease::acquire(repository.target(), repository.info().uuid, options.lease)) {}
 
     BackupResult run() {
-        identify();
+        repository_.refresh(lease_);  // it may have got its node while we waited for the lease
         find_unfinished();
+        if (holds()) {
+            refuse_futile_hold(hold_options(), excludes_);
+        }
+        identify();
         clear_up();
         if (!draft_) {
             parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
         }
         look_for_stored_damage();
+        if (holds()) {
+            hold_.emplace(hold_options(), excludes_);
+        }
         begin();
         try {
             take_snapshot();
@@ -70,15 +74,19 @@ private:
     static std::unique_ptr<SnapshotBackend> preflight(const Repository& repository, const BackupOptions& options,
                                                       const ExcludeRules& excludes) {
         repository.target().check_writable();
-        auto backend = choose_backend(options.node_directory, excludes, options.backend);
-        refuse_overlap(repository.target(), options.node_directory, excludes);
-        refuse_unfinished(options.node_directory);
-        refuse_nothing_left(options.node_directory, excludes);
-        return backend;
+        return choose_backend_for(repository.target(), options, excludes);
+    }
+
+    // The snapshot of a backup that is gone on with is there.
+    bool holds() const { return options_.hold.mode != hold::Mode::kNone && !draft_; }
+    hold::Options hold_options() const {
+        hold::Options complete = options_.hold;
+        complete.node_directory = resolve_path(options_.node_directory);
+        complete.state_directory = options_.state_directory;
+        return complete;
     }
 
     void identify() {
-        repository_.refresh(lease_);  // it may have got its node while we waited for the lease
         const auto identity = resolve_identity(repository_.info(), options_.state_directory, machine_id(), backend_->file_system_uuid(),
                                                resolve_path(options_.node_directory), options_.adopt_node);
         if (!(identity == repository_.info().node)) {
@@ -91,8 +99,12 @@ private:
         result_.cleared_sessions = repository_.clear_sessions(
             lease_, [this](const SessionRecord& left) { return remove_snapshot_left_by(left, repository_, *backend_, report_); },
             draft_ ? std::optional(draft_->id) : std::nullopt);
-        if (draft_) {
-            take_over_unfinished();
+        journal_begun_ = draft_ && take_over_unfinished(repository_, session_);
+        if (draft_ && !journal_begun_) {
+            result_.resume_refused = "it cannot be told what became of it";
+            draft_.reset();
+            snapshot_.reset();
+            parent_ = {};
         }
     }
 
@@ -105,40 +117,13 @@ private:
         parent_ = std::move(unfinished.parent);
     }
 
-    void take_over_unfinished() {
-        for (const SessionRecord& session : repository_.sessions()) {
-            if (session.id == draft_->id && session.suspended) {
-                const DrainMode mode = session_.mode;
-                session_ = session;
-                session_.mode = mode;
-                journal_begun_ = true;
-                return;
-            }
-        }
-        result_.resume_refused = "it cannot be told what became of it";
-        draft_.reset();
-        snapshot_.reset();
-        parent_ = {};
-    }
-
     std::string snapshot_name(const SessionId& session) const { return nodesnap::snapshot_name(repository_, session); }
 
     // What is taken over from the parent isn't read. So it must be there, and not be known as damaged; where that isn't so, what the node
     // still has of it is stored anew.
     void look_for_stored_damage() {
-        PackStock stock = take_stock(repository_);
         const Manifest* parent = parent_.best() ? &*parent_.best() : nullptr;
-        if (stock.last_sequence == 0 && !stock.present.empty() && !draft_) {
-            report_.warn("there are packs in " + repository_.target().describe() +
-                         ", but no backup: if manifests were lost, put backups/ back before the next `nodesnap prune` removes them");
-        }
-        const bool completed = !stock.complete && parent != nullptr;
-        if (completed) {
-            complete_stock(repository_, *parent, stock);
-        }
-        if ((completed && stock.complete) || stock.backups_not_inventoried > kBackupsNotInventoried || stock.last_sequence == 0) {
-            store_inventory(repository_, lease_, stock);
-        }
+        const PackStock stock = take_stock_for_backup(repository_, lease_, parent, draft_.has_value(), report_);
         stored_damage_ = find_stored_damage(repository_, stock, parent);
         if (stored_damage_.needed.empty()) {
             return;
@@ -176,7 +161,15 @@ private:
             return;  // it is there
         }
         progress_.phase = "taking the snapshot";
-        snapshot_ = backend_->create(snapshot_name(session_.id), true);
+        if (hold_) {
+            HeldSnapshot taken = hold_->take(*backend_, snapshot_name(session_.id), progress_, report_);
+            snapshot_ = std::move(taken.snapshot);
+            held_for_ = taken.downtime;
+            result_.held = std::move(taken.what);
+            result_.hold_doubt = std::move(taken.doubt);
+        } else {
+            snapshot_ = backend_->create(snapshot_name(session_.id), true);
+        }
         fault::step("backup.snapshot-taken");
         session_.snapshot_path = snapshot_->entry().path;
         if (parent_.changed_since && stat_fd(snapshot_->root()).stx_ino != parent_.changed_since->root_ino) {
@@ -283,6 +276,12 @@ private:
     // An incomplete backup is no parent.
     bool keeps_snapshot() const { return !options_.drop_snapshot && (options_.keep_snapshot || !drained_.damaged); }
 
+    // Nothing is written down of the snapshot before it is known what came of the hold.
+    Consistency consistency() const {
+        const bool proved = hold_ && result_.hold_doubt.empty();
+        return draft_ ? draft_->consistency : proved ? Consistency::kPointInTime : snapshot_->consistency();
+    }
+
     // Without a tree.
     Manifest manifest_before_drain() const {
         const RepositoryInfo& info = repository_.info();
@@ -292,7 +291,8 @@ private:
         manifest.epoch = lease_.epoch();
         manifest.snapshot_time_ns = draft_ ? draft_->snapshot_time_ns : snapshot_->taken_ns();
         manifest.snapshot_duration_ns = draft_ ? draft_->snapshot_duration_ns : snapshot_->duration_ns();
-        manifest.consistency = draft_ ? draft_->consistency : snapshot_->consistency();
+        manifest.held_ns = draft_ ? draft_->held_ns : held_for_.count();
+        manifest.consistency = consistency();
         manifest.host_name = host_name();
         manifest.tool_version = NODESNAP_VERSION;
         manifest.excludes = excludes_.patterns();
@@ -480,6 +480,8 @@ private:
     bool publishing_ = false;
     BackupParent parent_;
     StoredDamage stored_damage_;
+    std::optional<SnapshotHold> hold_;
+    std::chrono::nanoseconds held_for_{0};
     std::unique_ptr<Snapshot> snapshot_;
     DrainResult drained_;
     BackupResult result_;

@@ -10,6 +10,7 @@
 #include "io/progress.h"
 #include "snapshot/backend/backend.h"
 #include "snapshot/drain/drain.h"
+#include "snapshot/hold/options.h"
 #include "snapshot/report.h"
 #include "snapshot/repository/repository.h"
 
@@ -18,6 +19,7 @@ namespace nodesnap {
 struct BackupOptions {
     std::string node_directory;
     BackendOptions backend;
+    hold::Options hold;  // node_directory and state_directory are those of the backup
     std::vector<std::string> excludes;
     std::vector<std::string> tags;
     std::uint64_t limit_bytes_per_second = 0;  // --limit; 0: none
@@ -41,6 +43,8 @@ struct BackupResult {
     std::string backend;
     std::string backend_reason;
     std::string snapshot_path;        // when it was kept
+    std::string held;                 // what was, while the snapshot was taken; "" without --hold, and of a backup that was resumed
+    std::string hold_doubt;           // why the snapshot isn't a point in time for all that
     bool resumed = false;             // went on with a backup that was cut off: of the time of its snapshot
     std::uint64_t resumed_bytes = 0;  // that it had stored
     std::string resume_refused;       // why one that was cut off wasn't gone on with

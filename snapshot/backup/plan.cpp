@@ -2,23 +2,18 @@
 
 #include "platform/file.h"
 #include "platform/host.h"
-#include "snapshot/backend/preflight.h"
 #include "snapshot/backup.h"
+#include "snapshot/backup/backend_choice.h"
 #include "snapshot/backup/parent.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/drain/drain_plan.h"
-#include "snapshot/overlap.h"
-#include "snapshot/restore/place.h"
 #include "snapshot/scratch.h"
 
 namespace nodesnap {
 
 BackupPlan plan_backup(const Repository& repository, const BackupOptions& options, Progress& progress, Report& report) {
     const ExcludeRules excludes(options.excludes);
-    const auto backend = choose_backend(options.node_directory, excludes, options.backend);
-    refuse_overlap(repository.target(), options.node_directory, excludes);
-    refuse_unfinished(options.node_directory);
-    refuse_nothing_left(options.node_directory, excludes);
+    const auto backend = choose_backend_for(repository.target(), options, excludes);
     BackupParent parent = options.full ? no_parent() : find_parent(repository, *backend);
     const FileDescriptor source = open_path(options.node_directory, O_RDONLY | O_DIRECTORY);
     if (parent.changed_since && stat_fd(source.get()).stx_ino != parent.changed_since->root_ino) {

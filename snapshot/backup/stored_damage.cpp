@@ -13,6 +13,7 @@ namespace nodesnap {
 namespace {
 
 constexpr std::size_t kAvoidedLimit = 4096;
+constexpr std::size_t kBackupsNotInventoried = 32;  // whose manifests are read by each backup
 
 using Flaws = std::map<PackId, std::string>;
 
@@ -70,6 +71,22 @@ std::set<PackId> needed_by(const Repository& repository, const TreeRoot& tree, c
 }
 
 }  // namespace
+
+PackStock take_stock_for_backup(const Repository& repository, const Lease& lease, const Manifest* parent, bool resumes, Report& report) {
+    PackStock stock = take_stock(repository);
+    if (stock.last_sequence == 0 && !stock.present.empty() && !resumes) {
+        report.warn("there are packs in " + repository.target().describe() +
+                    ", but no backup: if manifests were lost, put backups/ back before the next `nodesnap prune` removes them");
+    }
+    const bool completed = !stock.complete && parent != nullptr;
+    if (completed) {
+        complete_stock(repository, *parent, stock);
+    }
+    if ((completed && stock.complete) || stock.backups_not_inventoried > kBackupsNotInventoried || stock.last_sequence == 0) {
+        store_inventory(repository, lease, stock);
+    }
+    return stock;
+}
 
 std::string StoredDamage::reason() const {
     return "the last backup refers to " + std::to_string(needed.size()) + (needed.size() == 1 ? " pack that is" : " packs that are") +

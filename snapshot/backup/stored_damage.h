@@ -6,10 +6,15 @@
 #include <string>
 #include <vector>
 
+#include "snapshot/report.h"
 #include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/repository.h"
 
 namespace nodesnap {
+
+// What is there for a backup to build on, as complete as `parent` (may be a nullptr) makes it, and inventoried anew where that is due.
+// `resumes`: a backup that was cut off is gone on with.
+PackStock take_stock_for_backup(const Repository& repository, const Lease& lease, const Manifest* parent, bool resumes, Report& report);
 
 struct StoredDamage {
     std::vector<PackId> packs;   // in ascending order

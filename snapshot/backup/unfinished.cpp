@@ -74,4 +74,16 @@ UnfinishedBackup find_unfinished(const Repository& repository, const Lease& leas
     return none;
 }
 
+bool take_over_unfinished(const Repository& repository, SessionRecord& session) {
+    for (const SessionRecord& stored : repository.sessions()) {
+        if (stored.id == session.id && stored.suspended) {
+            const DrainMode mode = session.mode;
+            session = stored;
+            session.mode = mode;
+            return true;
+        }
+    }
+    return false;
+}
+
 }  // namespace nodesnap

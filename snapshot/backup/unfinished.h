@@ -25,5 +25,8 @@ struct UnfinishedBackup {
 // Of those that began before `lease` was taken. Changes nothing.
 UnfinishedBackup find_unfinished(const Repository& repository, const Lease& lease, SnapshotBackend& backend, const ExcludeRules& excludes,
                                  const BackupOptions& options);
+// After clearing up has noted of that session that nobody works on it: becomes what is stored of it, but for its mode. False if that can't
+// be found.
+bool take_over_unfinished(const Repository& repository, SessionRecord& session);
 
 }  // namespace nodesnap

@@ -7,6 +7,7 @@
 
 #include "io/units.h"
 #include "platform/file.h"
+#include "snapshot/command/hold_options.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
@@ -19,6 +20,7 @@ void declare(OptionSet& options) {
         "snapshot", "KIND",
         "btrfs; none: read the directory itself, of a stopped daemon; auto: btrfs where the node is on it, otherwise none (default: auto)");
     options.value("snapshot-dir", "DIR", "where the snapshot is made (default: a place beside the node's subvolume, see the guide)");
+    declare_hold(options);
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
     options.list("tag", "TAG", "mark the backup (may be repeated)");
@@ -114,6 +116,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     }
     result.backend.snapshot_directory = options.text("snapshot-dir");
     result.backend.accept_inconsistent = options.flag("accept-inconsistent");
+    result.hold = hold_options(options);
     result.excludes = patterns_of(options);
     result.tags = tags_of(options);
     result.limit_bytes_per_second = options.rate("limit");
@@ -154,6 +157,17 @@ std::string how_it_was_taken(const BackupResult& result) {
            result.backend + why;
 }
 
+std::string how_it_was_held(const BackupResult& result) {
+    if (result.held.empty()) {
+        return "";
+    }
+    const std::string what = printable_text(result.held);
+    const std::int64_t held_ns = result.manifest.held_ns;
+    const std::string how =
+        held_ns == 0 ? what + " stood still already" : what + ", for " + human_duration(std::chrono::nanoseconds(held_ns));
+    return "  held: " + how + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) + "\n";
+}
+
 std::string built_on(const BackupResult& result) {
     const std::string parent = result.manifest.parent ? result.manifest.parent->hex() : "";
     const std::string referred = human_bytes(result.manifest.totals.referenced_bytes) + " are referred to";
@@ -188,7 +202,7 @@ void print_summary(std::ostream& out, const BackupResult& result, bool audits) {
     const Manifest::Totals& totals = manifest.totals;
     out << "backup " << manifest.id.hex() << (manifest.damaged ? " is made, but incomplete" : " is made") << '\n'
         << "  " << how_it_was_taken(result) << '\n'
-        << went_on_with(result) << "  consistency: " << to_string(manifest.consistency) << '\n'
+        << went_on_with(result) << how_it_was_held(result) << "  consistency: " << to_string(manifest.consistency) << '\n'
         << "  " << counts_of(totals.files, totals.directories, totals.others) << '\n'
         << "  size " << human_bytes(totals.logical_bytes) << ", read " << human_bytes(totals.read_bytes) << ", stored "
         << human_bytes(totals.stored_bytes) << '\n'
@@ -215,6 +229,8 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.member("snapshot_backend", result.backend);
     document.member("snapshot_backend_reason", result.backend_reason);
     document.name("snapshot_path", result.snapshot_path);
+    document.member("held", result.held);
+    document.member("hold_doubt", result.hold_doubt);
     document.member("resumed", result.resumed);
     document.member("resumed_bytes", result.resumed_bytes);
     document.member("resume_refused", result.resume_refused);
@@ -318,7 +334,10 @@ const Command kBackup = {
     "snapshot, or leaves no trace but what the next one clears. On btrfs the snapshot is kept until the next backup, which reads only\n"
     "what has changed since; what the backups have in common is stored once, and each of them is complete.\n"
     "Each backup says what its files are: crash-consistent, of one instant with a daemon running: what was fsynced is there, as\n"
-    "after a power cut; point-in-time, when nobody had anything open there; inconsistent, only by --accept-inconsistent.\n"
+    "after a power cut; point-in-time, when nobody had anything open there, or all who write were held; inconsistent, only by\n"
+    "--accept-inconsistent. With --hold the daemon writes nothing while the snapshot is taken, for milliseconds where it is frozen:\n"
+    "all that it had written is there, in order. It comes back whatever happens, also if nodesnap is killed; see \"nodesnap help\n"
+    "release\". A hold is refused where something else has files of the node open for writing.\n"
     "Snapshots are btrfs's. On any other file system the directory itself is read, and the daemon must be stopped: the backup is\n"
     "refused while a file is open for writing, and fails if one is changed meanwhile. The summary says which it was;\n"
     "--snapshot btrfs refuses to go without a snapshot.\n"
@@ -326,13 +345,15 @@ const Command kBackup = {
     "'*' and '?' fit within a name, \"**\" across directories.\n",
     "nodesnap backup /var/lib/qdb/db /backup/node1\n"
     "nodesnap backup /var/lib/qdb/db /backup/node1 --limit 200M --exclude '*.tmp' --tag nightly --wait-lock 10m\n"
+    "nodesnap backup /var/lib/qdb/db /backup/node1 --hold freeze --unit qdbd\n"
     "systemctl stop qdbd && nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none; systemctl start qdbd\n",
     "0  the backup is made\n"
-    "1  failed or interrupted; there is no new backup, the earlier ones are as they were; run again, it goes on where it was\n"
+    "1  failed or interrupted; there is no new backup, the earlier ones are as they were; run again, it goes on where it was; the\n"
+    "   daemon runs as before, or the message says that it may not\n"
     "2  wrong usage\n"
     "3  refused, nothing was touched: another node's repository, one inside the node directory, a nested subvolume or mount,\n"
-    "   a directory in use ...\n"
-    "4  the backup is made, with warnings; with --skip-unreadable it may be incomplete\n"
+    "   a directory in use, a hold that would be of no use ...\n"
+    "4  the backup is made, with warnings: with --hold it may be no point in time, with --skip-unreadable it may be incomplete\n"
     "5  the repository is damaged\n"
     "6  another holds the repository, or has taken it over\n",
     declare,

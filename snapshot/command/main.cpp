@@ -2,13 +2,19 @@
 #include <malloc.h>
 
 #include <iostream>
+#include <string_view>
 
 #include "platform/interrupt.h"
 #include "platform/terminal.h"
 #include "snapshot/command/program.h"
+#include "snapshot/hold/guard.h"
 
 int main(int argc, char** argv) {
     using namespace nodesnap;
+    // A backup that holds its daemon has started this program anew as its guard, which wants nothing of what follows. It is no command.
+    if (argc == 2 + static_cast<int>(hold::kGuardArguments) && std::string_view(argv[1]) == "guard") {
+        return hold::run_guard({argv + 2, argv + argc});
+    }
     // Memory is bounded, but what each thread's own arena keeps of it after use isn't given to the others.
     ::mallopt(M_ARENA_MAX, 2);
     std::ios::sync_with_stdio(false);

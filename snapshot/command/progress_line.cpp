@@ -72,6 +72,9 @@ void ProgressLine::run() {
     rate(begin);
     std::unique_lock lock(mutex_);
     while (!stop_.wait_for(lock, kInterval, [this] { return stopping_; })) {
+        if (progress_.silent) {
+            continue;
+        }
         const auto now = Clock::now();
         out_ << kClear << progress_text(progress_, rate(now), now - begin) << std::flush;
     }

@@ -35,6 +35,7 @@ void print_backup(Call& call, const Manifest& manifest) {
     out << "backup:         " << manifest.id.hex() << '\n'
         << "state:          " << state_of(manifest) << '\n'
         << "snapshot taken: " << utc(manifest.snapshot_time_ns) << " UTC, in " << milliseconds(manifest.snapshot_duration_ns) << '\n'
+        << (manifest.held_ns != 0 ? "daemon held:    for " + milliseconds(manifest.held_ns) + "\n" : "")
         << "finished:       " << utc(manifest.finished_time_ns) << " UTC\n"
         << "consistency:    " << to_string(manifest.consistency) << '\n'
         << "node:           " << printable_name(manifest.node.name) << '\n'

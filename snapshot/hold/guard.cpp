@@ -304,7 +304,7 @@ FileDescriptor inherited(const std::string& number) {
 }  // namespace
 
 int run_guard(const std::vector<std::string>& arguments) {
-    if (arguments.size() != 6) {
+    if (arguments.size() != kGuardArguments) {
         return static_cast<int>(ExitStatus::kUsage);
     }
     const std::string warning = take_precautions();

@@ -42,6 +42,7 @@ public:
     Hold(const Hold&) = delete;
     Hold& operator=(const Hold&) = delete;
 
+    const Intent& intent() const { return intent_; }  // what will be held, exactly; says nothing for Mode::kNone
     // What will be held ("unit qdbd.service", "cgroup /a"); "" for Mode::kNone.
     const std::string& what() const { return intent_.what; }
     bool already() const { return intent_.already; }  // it is frozen, or doesn't run, now: it stays so

@@ -14,11 +14,13 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "platform/interrupt.h"
 #include "platform/terminal.h"
 #include "snapshot/command/program.h"
+#include "snapshot/hold/guard.h"
 #include "tests/support/fault_hooks.h"
 
 namespace {
@@ -87,6 +89,12 @@ void arm(nodesnap::test::FaultHooks& hooks) {
 
 int main(int argc, char** argv) {
     using namespace nodesnap;
+    // As in the program itself, with the same hooks: no step is passed by both.
+    if (argc == 2 + static_cast<int>(hold::kGuardArguments) && std::string_view(argv[1]) == "guard") {
+        test::FaultHooks hooks;
+        arm(hooks);
+        return hold::run_guard({argv + 2, argv + argc});
+    }
     std::ios::sync_with_stdio(false);
     interrupt::install();
     test::FaultHooks hooks;

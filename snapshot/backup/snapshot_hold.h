@@ -1,0 +1,55 @@
+// SnapshotHold: keeps what writes to the node directory from writing while one snapshot is taken, and says what came of it.
+//
+//     SnapshotHold held(options, node_directory, excludes);     // refuses, or is ready
+//     const HeldSnapshot taken = held.take(backend, name, progress, report);
+//
+// That a daemon stands still proves nothing while something else writes to its directory. So this looks through all processes for who has
+// files open for writing there, too. See docs/design.md, "Holding the daemon, and the guard".
+//
+// Errors: Error::refused before anything is held, Error::failed afterwards; whatever is thrown, the daemon was let go first, or the message
+// says that it may still be held. Threads: one at a time. Privileges: root, as a rule; see hold/hold.h.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "io/progress.h"
+#include "snapshot/backend/backend.h"
+#include "snapshot/exclude.h"
+#include "snapshot/hold/hold.h"
+#include "snapshot/report.h"
+
+namespace nodesnap {
+
+struct HeldSnapshot {
+    std::unique_ptr<Snapshot> snapshot;
+    std::string what;                      // was held: "unit qdbd.service"
+    std::chrono::nanoseconds downtime{0};  // 0 if it stood still already
+    std::string doubt;                     // why the snapshot isn't a point in time; "" only if it is proved to be one
+};
+
+class SnapshotHold {
+public:
+    // `options` says more than to hold nothing. `excludes` must outlive it.
+    SnapshotHold(const hold::Options& options, const ExcludeRules& excludes);
+
+    // From the backend's prepare() until all runs again. What is to be told of it goes to `report` when it is over.
+    HeldSnapshot take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report);
+
+private:
+    void hold_and_create(SnapshotBackend& backend, const std::string& name, HeldSnapshot& taken, hold::Result& result);
+    bool is_frozen() const;
+    std::string look_while_held(bool atomic) const;
+    void look_afterwards(const hold::Result& result, std::string& doubt) const;
+
+    std::string node_directory_;
+    const ExcludeRules& excludes_;
+    std::unique_ptr<hold::Hold> hold_;
+};
+
+// All that SnapshotHold refuses as far as it can be seen without making anything: so that nothing was touched then. Not of what another
+// nodesnap has left behind held, which isn't seen through.
+void refuse_futile_hold(const hold::Options& options, const ExcludeRules& excludes);
+
+}  // namespace nodesnap

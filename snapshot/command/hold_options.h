@@ -1,0 +1,13 @@
+// The options that say what is held while a snapshot is taken, and how. Error::usage, with the remedy, for those that don't go together.
+#pragma once
+
+#include "snapshot/command/options.h"
+#include "snapshot/hold/options.h"
+
+namespace nodesnap::command {
+
+void declare_hold(OptionSet& options);
+// Without node_directory and state_directory.
+hold::Options hold_options(const Options& options);
+
+}  // namespace nodesnap::command
