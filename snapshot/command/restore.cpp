@@ -6,6 +6,7 @@
 #include "snapshot/command/profile.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/hold/release.h"
 
 namespace nodesnap::command {
 namespace {
@@ -28,6 +29,7 @@ void declare(OptionSet& options) {
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
     options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
     declare_io_uring(options);
+    options.value("state-dir", "DIR", "where this host remembers what is held for a backup (default: /var/lib/nodesnap)");
     options.flag("quiet", "no progress line and no summary");
     options.flag("json", "print the result as a JSON document");
 }
@@ -188,6 +190,7 @@ ExitStatus run(Call& call) {
     RestoreOptions options = options_of_call(call.options());
     options.destination = call.positional("DESTINATION");
     call.end_of_positionals();
+    hold::refuse_held(call.options().text("state-dir", "/var/lib/nodesnap"), options.destination);
     Repository repository = open_repository(call, place);
     const Manifest manifest = choice.find(repository);
     Progress progress;

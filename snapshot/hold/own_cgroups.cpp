@@ -21,8 +21,12 @@ std::string path_of(const char* prefix, const std::string& id) {
 
 std::optional<Cgroup> make_or_open(const std::string& path, std::string* why) noexcept {
     try {
-        auto there = Cgroup::open(path);
-        return there ? std::move(there) : Cgroup::make(path);
+        auto cgroup = Cgroup::open(path);
+        if (!cgroup) {
+            cgroup = Cgroup::make(path);
+        }
+        cgroup->try_lock(false);  // who is forked has it, too, until it has entered and executes its program: it isn't swept away before
+        return cgroup;
     } catch (const Error& error) {
         if (why != nullptr) {
             *why = error.message();
@@ -36,6 +40,14 @@ bool try_remove(const std::string& path) noexcept {
         return Cgroup::remove(path) || !Cgroup::open(path);
     } catch (const Error&) {
         return false;
+    }
+}
+
+// If nobody is just about to enter it.
+void sweep(const std::string& path) {
+    auto cgroup = Cgroup::open(path);
+    if (cgroup && cgroup->try_lock(true)) {
+        Cgroup::remove(path);
     }
 }
 
@@ -78,7 +90,7 @@ void sweep_own_cgroups(const std::function<bool(const std::string& id)>& in_use)
         for (const std::string& name : names) {
             for (const std::string prefix : {kGuard, kDaemon}) {
                 if (name.starts_with(prefix) && !in_use(name.substr(prefix.size()))) {
-                    try_remove("/" + name);
+                    sweep("/" + name);
                 }
             }
         }

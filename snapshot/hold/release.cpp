@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <optional>
 
@@ -35,6 +36,18 @@ std::vector<std::string> intent_names(const std::string& state_directory) {
     return names;
 }
 
+// None, for a user who may not look.
+std::vector<std::string> visible_intent_names(const std::string& state_directory) {
+    try {
+        return intent_names(state_directory);
+    } catch (const Error& error) {
+        if (error.error_number() != EACCES) {
+            throw;
+        }
+        return {};
+    }
+}
+
 std::vector<std::string> intent_ids(const std::string& state_directory) {
     std::vector<std::string> ids;
     for (const std::string& name : intent_names(state_directory)) {
@@ -43,6 +56,11 @@ std::vector<std::string> intent_ids(const std::string& state_directory) {
         }
     }
     return ids;
+}
+
+bool is_at_or_below(const std::string& path, const std::string& directory) {
+    return !directory.empty() && path.starts_with(directory) &&
+           (path.size() == directory.size() || directory.back() == '/' || path[directory.size()] == '/');
 }
 
 // The guard is found by its cgroup. One that somebody has stopped goes on, and sees what there is to do.
@@ -116,6 +134,21 @@ std::vector<Left> release_left(const std::string& state_directory, std::int64_t 
         return std::find(ids->begin(), ids->end(), id) != ids->end();
     });
     return all;
+}
+
+void refuse_held(const std::string& state_directory, const std::string& directory) {
+    if (!stat_path(directory)) {
+        return;
+    }
+    const std::string resolved = resolve_path(directory);
+    for (const std::string& name : visible_intent_names(state_directory)) {
+        const auto intent = peek(state_directory, name);
+        if (intent && (is_at_or_below(intent->node_directory, resolved) || is_at_or_below(resolved, intent->node_directory))) {
+            throw Error::refused(directory + " is held for a backup, by nodesnap, process " + std::to_string(intent->pid) + ": " +
+                                     intent->what + " would be let go meanwhile",
+                                 "wait until that is done; if that nodesnap was killed, run `nodesnap release` first");
+        }
+    }
 }
 
 std::optional<Intent> undo(IntentFile& file) {

@@ -34,6 +34,11 @@ std::vector<Left> undo_left(const std::string& state_directory, std::int64_t wai
 // And removes the empty cgroups that guards have left.
 std::vector<Left> release_left(const std::string& state_directory, std::int64_t wait_ns);
 
+// Error::refused, with the remedy, while `directory`, or what lies in or around it, is the node directory of a hold, of whomever: what was
+// stopped is started by its guard, whoever writes there then. Nothing is said of a directory that isn't there, or of holds that this user
+// may not see.
+void refuse_held(const std::string& state_directory, const std::string& directory);
+
 // Undoes one hold, as far as the file says that it was begun, and removes its intent, whose lock the caller has. Throws if it may still be
 // held. nullopt if there was nothing to undo.
 std::optional<Intent> undo(IntentFile& file);

@@ -100,6 +100,64 @@ TEST_F(Usage, WrongValuesAreToldAlsoWhereTheyAreNotNeeded) {
     }
 }
 
+TEST_F(Usage, WhatIsHeldIsSaidOnceAndCompletely) {
+    const std::vector<std::pair<std::vector<std::string>, std::string>> wrong = {
+        {{"--hold", "still"}, "freeze"},
+        {{"--unit", "qdbd"}, "--hold freeze or --hold stop"},
+        {{"--hold", "none", "--max-downtime", "1s"}, "--hold freeze or --hold stop or --hold hook"},
+        {{"--hold", "freeze"}, "--pid PID"},
+        {{"--hold", "freeze", "--unit", "qdbd", "--pid", "1"}, "--pid PID"},
+        {{"--hold", "freeze", "--pid", "0"}, "--pid"},
+        {{"--hold", "freeze", "--pid", "qdbd"}, "--pid"},
+        {{"--hold", "freeze", "--unit", "qdbd", "--stop-timeout", "1m"}, "--hold stop"},
+        {{"--hold", "freeze", "--unit", "qdbd", "--max-downtime", "0"}, "--max-downtime"},
+        {{"--hold", "freeze", "--unit", "qdbd", "--max-downtime", "soon"}, "--max-downtime"},
+        {{"--hold", "stop"}, "--start-command"},
+        {{"--hold", "stop", "--pid", "1"}, "--hold freeze"},
+        {{"--hold", "stop", "--stop-command", "a"}, "--start-command"},
+        {{"--hold", "stop", "--status-command", "a"}, "--stop-command"},
+        {{"--hold", "stop", "--unit", "qdbd", "--stop-command", "a", "--start-command", "b"}, "--unit"},
+        {{"--hold", "hook"}, "--before-command"},
+        {{"--hold", "hook", "--stop-command", "a"}, "--hold stop"},
+    };
+    for (const auto& [options, hint] : wrong) {
+        std::vector<std::string> arguments = {"backup", "a", "b"};
+        arguments.insert(arguments.end(), options.begin(), options.end());
+        const Outcome outcome = run(arguments);
+        EXPECT_EQ(outcome.status, 2) << options.back();
+        EXPECT_TRUE(has(outcome.err, hint)) << options.back() << ": " << outcome.err;
+    }
+}
+
+// One in the configuration file is meant for the calls that hold in that way; what the call says takes its place.
+TEST_F(Usage, WhatIsHeldMayStandInTheConfigurationFile) {
+    init();
+    system_configuration_ = scratch_ / "system.conf";
+    write("system.conf", "[backup]\nhold = freeze\nunit = qdbd\nmax-downtime = 1s\n");
+    EXPECT_EQ(backup({"--hold", "none"}).status, 0);
+    const Outcome refused = backup();
+    EXPECT_EQ(refused.status, 3) << "the directory itself is read, and there is nothing to hold for";
+    EXPECT_TRUE(has(refused.err, "leave --hold out")) << refused.err;
+    EXPECT_EQ(backup({"--pid", "1"}).status, 3) << "not both";
+    EXPECT_EQ(backup({"--unit", "a", "--pid", "1"}).status, 2);
+    EXPECT_EQ(backup({"--hold", "hook"}).status, 2) << "it lacks its commands";
+}
+
+TEST_F(Usage, TheGuardIsNoCommand) {
+    EXPECT_EQ(run({"guard"}).status, 2);
+    EXPECT_FALSE(has(run({"--help"}).out, "guard"));
+}
+
+TEST_F(Usage, ReleaseFindsNothingWhereNothingWasHeld) {
+    const std::string state = "--state-dir=" + (scratch_ / "state");
+    const Outcome outcome = run({"release", state});
+    EXPECT_EQ(outcome.status, 0);
+    EXPECT_EQ(outcome.out, "nothing is held\n");
+    EXPECT_TRUE(run({"release", state, "--json"}).json().at("holds").empty());
+    EXPECT_EQ(run({"release", "qdbd", state}).status, 2);
+    EXPECT_FALSE(std::filesystem::exists(scratch_ / "state"));
+}
+
 TEST_F(Usage, WrongArgumentsAreToldBeforeAnythingIsOpened) {
     const std::vector<std::vector<std::string>> wrong = {
         {"list"},

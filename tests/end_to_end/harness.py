@@ -1,7 +1,7 @@
 """What the end-to-end tests share: file systems on loop devices, running the program, RocksDB stores.
 
 Each test file is a program of its own that ctest runs; the programs to test come in the environment (NODESNAP, NODESNAP_FAULTS, ROCKSDB_WRITER,
-SYNTHETIC_MAP).
+SYNTHETIC_MAP, RECORD_WRITER).
 """
 
 import collections
@@ -25,6 +25,7 @@ PROGRAM = os.environ.get("NODESNAP", "nodesnap")
 FAULTS = os.environ.get("NODESNAP_FAULTS", "nodesnap_faults")
 SYNTHETIC_MAP = os.environ.get("SYNTHETIC_MAP", "synthetic_map")
 WRITER = os.environ.get("ROCKSDB_WRITER", "rocksdb_writer")
+RECORDS = os.environ.get("RECORD_WRITER", "record_writer")
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 
 DONE, FAILED, USAGE, REFUSED, WARNINGS, DAMAGED, LOCKED = range(7)

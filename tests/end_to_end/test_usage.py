@@ -6,13 +6,15 @@ import harness
 
 
 class Usage(harness.Case):
-    COMMANDS = ("init", "backup", "list", "show", "find", "diff", "dump", "restore", "verify", "repair", "forget", "prune", "pin", "unpin", "status", "unlock", "snapshot")
+    COMMANDS = ("init", "backup", "list", "show", "find", "diff", "dump", "restore", "verify", "repair", "forget", "prune", "pin", "unpin", "status", "unlock", "snapshot",
+                "release")
 
     def test_wrong_usage(self):
         for arguments in (("frobnicate",), ("backup",), ("backup", "a"), ("backup", "a", "b", "c"), ("list",), ("restore", "r"), ("restore", "r", "latest"),
                           ("init", "r"), ("backup", "a", "b", "--limit", "fast"), ("backup", "a", "b", "--no-such-option"), ("verify",), ("dump", "r", "latest"),
                           ("snapshot", "explode", "x"), ("backup", "a", "b", "--snapshot", "zfs"), ("restore", "r", "latest", "d", "--owner-map", "nonsense"),
-                          ("status", "r", "--max-age", "old"), ("forget", "r"), ("forget", "r", "--keep-daily", "x"), ("pin", "r"), ("list", "ssh://host/path")):
+                          ("status", "r", "--max-age", "old"), ("forget", "r"), ("forget", "r", "--keep-daily", "x"), ("pin", "r"), ("list", "ssh://host/path"), ("guard",),
+                          ("release", "r"), ("backup", "a", "b", "--hold", "freeze"), ("backup", "a", "b", "--unit", "u")):
             with self.subTest(arguments=arguments):
                 command = [harness.PROGRAM, *arguments]
                 result = self.run_plain(*arguments)
