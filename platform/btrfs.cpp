@@ -115,8 +115,12 @@ std::uint64_t subvolume_id(int fd) {
 }
 
 SubvolumeInfo subvolume_info(int fd) {
+    return subvolume_info(fd, 0);  // its own
+}
+
+SubvolumeInfo subvolume_info(int fd, std::uint64_t id) {
     struct btrfs_util_subvolume_info from {};
-    check(btrfs_util_subvolume_info_fd(fd, 0, &from), "read the subvolume's description of", fd_name(fd));
+    check(btrfs_util_subvolume_info_fd(fd, id, &from), "read the subvolume's description of", fd_name(fd));
     SubvolumeInfo info;
     info.id = from.id;
     info.parent_id = from.parent_id;
@@ -217,6 +221,19 @@ std::string subvolume_path(int fd, std::uint64_t id) {
     check(btrfs_util_subvolume_path_fd(fd, id, &path), "find the path of the subvolume", std::to_string(id));
     const std::unique_ptr<char, decltype(&std::free)> owned(path, &std::free);
     return path;
+}
+
+std::string path_from_top_level(const std::string& directory) {
+    const FileDescriptor fd = open_directory(directory);
+    const std::string subvolume = subvolume_path(fd.get(), subvolume_id(fd.get()));
+    const std::string inside = path_by_inode(directory);
+    return subvolume + (subvolume.empty() || inside.empty() ? "" : "/") + inside;
+}
+
+std::uint64_t default_subvolume(int fd) {
+    std::uint64_t id = 0;
+    check(btrfs_util_get_default_subvolume_fd(fd, &id), "find the default subvolume of the file system of", fd_name(fd));
+    return id;
 }
 
 std::optional<std::uint64_t> find_subvolume(int fd, const RawUuid& uuid) {

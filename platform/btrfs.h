@@ -34,6 +34,8 @@ std::string fs_uuid(int fd);         // "0a1b2c3d-..."
 bool is_subvolume(int fd);           // the directory is the root of one; false on other file systems
 std::uint64_t subvolume_id(int fd);  // of the subvolume that holds it
 SubvolumeInfo subvolume_info(int fd);
+// Of any subvolume of the file system, by its id; `fd` is any directory of it.
+SubvolumeInfo subvolume_info(int fd, std::uint64_t id);
 
 // Where a directory lies in its subvolume.
 struct Place {
@@ -66,6 +68,13 @@ std::string subvolume_path(int fd, std::uint64_t id);
 // The id of the subvolume with this UUID, wherever it lies; nullopt if there is none. `fd` is any directory of the file system. Needs
 // CAP_SYS_ADMIN.
 std::optional<std::uint64_t> find_subvolume(int fd, const RawUuid& uuid);
+// The path of a directory from the top level, without leading '/', wherever it is mounted.
+std::string path_from_top_level(const std::string& directory);
+// What a mount without subvol= and subvolid= shows.
+std::uint64_t default_subvolume(int fd);
+// A mount of the subvolume with this id of the file system that `path` lies on, with these attributes (MOUNT_ATTR_...), attached nowhere as
+// yet. As open_top_level() otherwise.
+FileDescriptor open_mount(const std::string& path, std::uint64_t subvolume_id, std::uint64_t attributes);
 // A mount point of the btrfs with this UUID, "" if none is visible.
 std::string find_mounted(const std::string& file_system_uuid);
 

@@ -56,7 +56,8 @@ std::vector<std::string> devices_of(const std::string& path, const Mount& mount)
 }
 
 // Returns the mount, or an empty descriptor with the reason.
-FileDescriptor mount_detached(const std::string& device, bool read_only, std::string& why) {
+FileDescriptor mount_detached(const std::string& device, const std::string& subvolume_id, bool read_only, std::uint64_t attributes,
+                              std::string& why) {
     const auto fail = [&why](const char* call, int context) {
         const int error = errno;
         const std::string message = context >= 0 ? kernel_message(context) : "";
@@ -68,31 +69,36 @@ FileDescriptor mount_detached(const std::string& device, bool read_only, std::st
         return fail("fsopen", -1);
     }
     if (::fsconfig(context.get(), FSCONFIG_SET_STRING, "source", device.c_str(), 0) != 0 ||
-        ::fsconfig(context.get(), FSCONFIG_SET_STRING, "subvolid", "5", 0) != 0 ||
+        ::fsconfig(context.get(), FSCONFIG_SET_STRING, "subvolid", subvolume_id.c_str(), 0) != 0 ||
         // A second mount must agree with the first one on being read-only as a whole.
         (read_only && ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0) != 0) ||
         ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
         return fail("fsconfig", context.get());
     }
-    constexpr unsigned kAttributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME;
-    FileDescriptor mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, kAttributes));
+    FileDescriptor mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes)));
     return mount ? std::move(mount) : fail("fsmount", context.get());
 }
 
 }  // namespace
 
-FileDescriptor open_top_level(const std::string& path) {
+FileDescriptor open_mount(const std::string& path, std::uint64_t subvolume_id, std::uint64_t attributes) {
     const Mount mount = mount_of(path);
     const bool read_only = ("," + mount.super_options + ",").find(",ro,") != std::string::npos;
+    const bool top = subvolume_id == kTopLevelId;
     std::string why = "no device of it is known";
     for (const std::string& device : devices_of(path, mount)) {
-        if (FileDescriptor top = mount_detached(device, read_only, why)) {
-            return top;
+        if (FileDescriptor mounted = mount_detached(device, std::to_string(subvolume_id), read_only, attributes, why)) {
+            return mounted;
         }
     }
-    throw Error::refused(
-        "cannot reach the top level of the btrfs that holds " + path + ": " + why,
-        "run as root (CAP_SYS_ADMIN, Linux 5.2 or later), or name a directory on the same file system with --snapshot-dir");
+    throw Error::refused(std::string("cannot reach the ") + (top ? "top level" : "subvolume " + std::to_string(subvolume_id)) +
+                             " of the btrfs that holds " + path + ": " + why,
+                         std::string("run as root (CAP_SYS_ADMIN, Linux 5.2 or later)") +
+                             (top ? ", or name a directory on the same file system with --snapshot-dir" : ""));
+}
+
+FileDescriptor open_top_level(const std::string& path) {
+    return open_mount(path, kTopLevelId, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOATIME);
 }
 
 }  // namespace nodesnap::btrfs

@@ -57,6 +57,7 @@ bool has_option(std::string_view options, std::string_view option) {
 // 36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda1 rw,errors=continue
 std::optional<Mount> parse_line(std::string_view line) {
     Mount mount;
+    std::uint64_t ignored = 0;
     mount.id = number(take_until(line, ' '));
     mount.parent_id = number(take_until(line, ' '));
     std::string_view device = take_until(line, ' ');
@@ -65,7 +66,9 @@ std::optional<Mount> parse_line(std::string_view line) {
     mount.root = unescape(take_until(line, ' '));
     mount.mount_point = unescape(take_until(line, ' '));
     mount.options = take_until(line, ' ');
-    while (!line.empty() && take_until(line, ' ') != "-") {
+    for (std::string_view field; !line.empty() && (field = take_until(line, ' ')) != "-";) {
+        const std::string_view kind = take_until(field, ':');
+        (kind == "shared" ? mount.shared : kind == "master" ? mount.master : ignored) = number(field);
     }
     mount.type = unescape(take_until(line, ' '));
     mount.source = unescape(take_until(line, ' '));

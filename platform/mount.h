@@ -19,6 +19,8 @@ struct Mount {
     std::string options;        // of the mount
     std::string super_options;  // of the file system
     bool read_only = false;     // of the mount or of the file system
+    std::uint64_t shared = 0;   // peer group that mounts below it are propagated in; 0: none
+    std::uint64_t master = 0;   // peer group that such come from; 0: none
 };
 
 std::vector<Mount> parse_mountinfo(std::string_view text);

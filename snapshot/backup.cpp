@@ -18,6 +18,7 @@
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
 #include "snapshot/repository/identity.h"
+#include "snapshot/rollback.h"
 #include "snapshot/scratch.h"
 
 namespace nodesnap {
@@ -490,6 +491,7 @@ private:
 }  // namespace
 
 BackupResult run_backup(Repository& repository, const BackupOptions& options, Progress& progress, Report& report) {
+    finish_rollback(options.node_directory, options.backend.snapshot_directory, report);
     return BackupRun(repository, options, progress, report).run();
 }
 

@@ -7,6 +7,7 @@
 #include "io/units.h"
 #include "platform/error.h"
 #include "platform/interrupt.h"
+#include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/parent.h"
 #include "snapshot/repository/resume_limit.h"
 
@@ -32,7 +33,7 @@ public:
 
     TrimResult run() {
         left_ = classify(backend_.list(), options_.known);
-        std::erase_if(left_, [](const ClassifiedSnapshot& snapshot) { return snapshot.role == SnapshotRole::kOperators; });
+        std::erase_if(left_, [](const ClassifiedSnapshot& snapshot) { return !snapshot.entry.temporary; });
         space_ = probe_();
         // The oldest first. What an unfinished backup may go on from, only when nothing else is left to drop.
         const auto rank = [](const ClassifiedSnapshot& snapshot) {
@@ -166,6 +167,8 @@ std::string to_string(SnapshotRole role) {
     switch (role) {
         case SnapshotRole::kOperators:
             return "operator's";
+        case SnapshotRole::kRolledBack:
+            return "before-rollback";
         case SnapshotRole::kParent:
             return "parent";
         case SnapshotRole::kUnfinished:
@@ -192,7 +195,7 @@ std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entri
     std::map<std::string, std::size_t> number_of;  // snapshots by repository
     std::vector<ClassifiedSnapshot> classified;
     for (const SnapshotEntry& entry : entries) {
-        ClassifiedSnapshot snapshot{entry, SnapshotRole::kOperators, ""};
+        ClassifiedSnapshot snapshot{entry, rolled_back_at(entry.name) ? SnapshotRole::kRolledBack : SnapshotRole::kOperators, ""};
         if (entry.temporary) {
             snapshot.repository = repository_of(entry.name);
             snapshot.role = snapshot.repository.empty() ? SnapshotRole::kUnknown : SnapshotRole::kParent;

@@ -20,11 +20,12 @@ namespace nodesnap {
 // What a snapshot is. The repository knows; where it isn't at hand, name and neighbours tell as much as they can.
 enum class SnapshotRole {
     kOperators,   // made by `snapshot create`, or kept with --keep-snapshot
+    kRolledBack,  // what was there before a rollback
     kParent,      // of the next backup into a repository
     kUnfinished,  // of a backup that was cut off and can be gone on with; unless `certain`: the newest of several of one repository
     kUnknown,     // a backup's by its name, which names no repository
 };
-std::string to_string(SnapshotRole role);  // "operator's", "parent", "unfinished", "unknown"
+std::string to_string(SnapshotRole role);  // "operator's", "before-rollback", "parent", "unfinished", "unknown"
 
 struct ClassifiedSnapshot {
     SnapshotEntry entry;

@@ -25,6 +25,8 @@
 namespace nodesnap {
 namespace {
 
+constexpr int kGenerations = 64;  // of clones of clones, that are gone through to find where a node directory comes from
+
 // The entry of a folder if it is a read-only subvolume; an empty descriptor for anything else.
 FileDescriptor open_snapshot(int folder, const std::string& name) {
     const int fd = try_open_long(folder, name, O_RDONLY | O_DIRECTORY);
@@ -259,10 +261,23 @@ public:
 
     bool precedes(const Snapshot& snapshot) const override {
         const btrfs::SubvolumeInfo earlier = static_cast<const BtrfsSnapshot&>(snapshot).info();
-        const btrfs::SubvolumeInfo now = btrfs::subvolume_info(place_->subvolume());
-        return now.uuid == earlier.parent_uuid                                                  // it was taken of what is there
-               || now.parent_uuid == earlier.uuid                                               // what is there is a clone of it
-               || (now.parent_uuid == earlier.parent_uuid && now.otransid > earlier.otransid);  // or a later clone of what it was taken of
+        btrfs::SubvolumeInfo now = btrfs::subvolume_info(place_->subvolume());
+        if (now.uuid == earlier.parent_uuid) {
+            return true;  // it was taken of what is there
+        }
+        // Or what is there is a clone of it, or a later clone of what it was taken of, or a clone of such a clone, and so on: each has
+        // the dates of what it was cloned from, and those of its own changes are later.
+        for (int generations = 0; generations < kGenerations && now.parent_uuid != btrfs::RawUuid{}; ++generations) {
+            if (now.parent_uuid == earlier.uuid || (now.parent_uuid == earlier.parent_uuid && now.otransid > earlier.otransid)) {
+                return true;
+            }
+            const auto above = btrfs::find_subvolume(place_->subvolume(), now.parent_uuid);
+            if (!above) {
+                return false;  // it has been removed, and what it was a clone of is forgotten
+            }
+            now = btrfs::subvolume_info(place_->subvolume(), *above);
+        }
+        return false;
     }
 
     std::vector<SnapshotEntry> list() override {
@@ -279,8 +294,10 @@ public:
                 continue;
             }
             if (const FileDescriptor snapshot = open_snapshot(folder.get(), found.name)) {
-                entries.push_back({name->given, place_->folder() + "/" + found.name, btrfs::subvolume_info(snapshot.get()).created_ns,
-                                   name->temporary, entry::lock_exclusive(snapshot.get()) == EWOULDBLOCK});
+                // What was replaced by a rollback is older than that.
+                const auto created_ns = rolled_back_at(name->given).value_or(btrfs::subvolume_info(snapshot.get()).created_ns);
+                entries.push_back({name->given, place_->folder() + "/" + found.name, created_ns, name->temporary,
+                                   entry::lock_exclusive(snapshot.get()) == EWOULDBLOCK});
             }
         }
         std::sort(entries.begin(), entries.end(), [](const SnapshotEntry& a, const SnapshotEntry& b) {

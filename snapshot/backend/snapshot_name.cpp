@@ -7,12 +7,14 @@
 #include <span>
 
 #include "io/checksum.h"
+#include "io/units.h"
 #include "platform/error.h"
 
 namespace nodesnap {
 namespace {
 
 constexpr std::string_view kTemporary = ".tmp";
+constexpr std::string_view kBeforeRollback = "before-rollback-";
 constexpr std::size_t kHashDigits = 8;
 constexpr std::size_t kLongestBase = 40;
 constexpr std::size_t kLongestGiven = 200;
@@ -58,6 +60,33 @@ std::optional<SnapshotName> SnapshotNaming::parse(std::string_view on_disk) cons
         return std::nullopt;
     }
     return SnapshotName{std::string(on_disk), temporary};
+}
+
+std::string before_rollback_name(std::int64_t utc_ns) {
+    std::string time = format_utc(utc_ns);
+    std::erase_if(time, [](char c) { return c == '-' || c == ':'; });
+    return std::string(kBeforeRollback) + time;
+}
+
+std::optional<std::int64_t> rolled_back_at(std::string_view given) {
+    constexpr std::string_view kPattern = "dddddddd.dddddd.";  // 20240531T143005Z; of several in one second the later ones have a number
+    if (!given.starts_with(kBeforeRollback) || given.size() < kBeforeRollback.size() + kPattern.size()) {
+        return std::nullopt;
+    }
+    const std::string_view time = given.substr(kBeforeRollback.size());
+    for (std::size_t i = 0; i < kPattern.size(); ++i) {
+        const bool digit = time[i] >= '0' && time[i] <= '9';
+        if (kPattern[i] == 'd' ? !digit : time[i] != (i == 8 ? 'T' : 'Z')) {
+            return std::nullopt;
+        }
+    }
+    const auto part = [time](std::size_t at, std::size_t length) { return std::string(time.substr(at, length)); };
+    try {
+        return parse_time(part(0, 4) + "-" + part(4, 2) + "-" + part(6, 2) + "T" + part(9, 2) + ":" + part(11, 2) + ":" + part(13, 2) +
+                          "Z");
+    } catch (const Error&) {
+        return std::nullopt;  // the 31st of February
+    }
 }
 
 bool is_snapshot_name(std::string_view on_disk) {

@@ -69,8 +69,8 @@ struct Command {
     ExitStatus (*run)(Call& call);
 };
 
-extern const Command kInit, kBackup, kList, kShow, kFind, kDiff, kDump, kRestore, kDrill, kVerify, kRepair, kForget, kPrune, kPin, kUnpin,
-    kStatus, kUnlock, kRelease, kSnapshot;
+extern const Command kInit, kBackup, kList, kShow, kFind, kDiff, kDump, kRestore, kRollback, kDrill, kVerify, kRepair, kForget, kPrune,
+    kPin, kUnpin, kStatus, kUnlock, kRelease, kSnapshot;
 const std::vector<const Command*>& all_commands();
 const Command* find_command(const std::string& name);  // nullptr if there is none
 

@@ -9,6 +9,7 @@
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 #include "snapshot/command/snapshot_trim.h"
+#include "snapshot/rollback.h"
 #include "snapshot/trim.h"
 
 namespace nodesnap::command {
@@ -154,6 +155,7 @@ ExitStatus run(Call& call) {
     options.preflight = action == "create";
     options.snapshot_directory = call.options().text("snapshot-dir");
     const ExcludeRules excludes(call.options().list("exclude"));
+    finish_rollback(directory, options.snapshot_directory, call.report());
     const auto backend = choose_backend(directory, excludes, options);
     if (action == "create") {
         return create(call, *backend, name);

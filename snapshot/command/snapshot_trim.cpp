@@ -193,6 +193,8 @@ std::string describe_role(const ClassifiedSnapshot& snapshot) {
     switch (snapshot.role) {
         case SnapshotRole::kOperators:
             return "operator's own";
+        case SnapshotRole::kRolledBack:
+            return "what was there before a rollback";
         case SnapshotRole::kParent:
             return "parent of the next backup into repository " + snapshot.repository;
         case SnapshotRole::kUnfinished:

@@ -20,8 +20,12 @@ TEST(Mountinfo, LineIsTakenApart) {
     const auto mounts = parse_mountinfo(
         "36 35 98:5 /mnt1 /mnt2 rw,noatime master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"
         "37 36 0:40 /a\\040b /with\\040space\\012newline\\134back\\011tab ro,relatime - fuse.x source\\040name rw\n"
-        "38 36 0:41 / /frozen rw - btrfs /dev/sda ro,space_cache\n");
-    ASSERT_EQ(mounts.size(), 3u);
+        "38 36 0:41 / /frozen rw - btrfs /dev/sda ro,space_cache\n"
+        "39 36 0:42 / /both rw shared:7 master:8 - btrfs /dev/sda rw\n");
+    ASSERT_EQ(mounts.size(), 4u);
+    EXPECT_EQ(std::pair(mounts[0].shared, mounts[0].master), std::pair(std::uint64_t{0}, std::uint64_t{1}));
+    EXPECT_EQ(std::pair(mounts[2].shared, mounts[2].master), std::pair(std::uint64_t{0}, std::uint64_t{0}));
+    EXPECT_EQ(std::pair(mounts[3].shared, mounts[3].master), std::pair(std::uint64_t{7}, std::uint64_t{8}));
     EXPECT_EQ(mounts[0].id, 36u);
     EXPECT_EQ(mounts[0].parent_id, 35u);
     EXPECT_EQ(mounts[0].device, makedev(98, 5));

@@ -1,0 +1,170 @@
+// nodesnap rollback: puts a snapshot on the node's own storage in the place of the node directory.
+#include "snapshot/rollback.h"
+
+#include <chrono>
+
+#include "io/human_time.h"
+#include "io/units.h"
+#include "snapshot/command/command.h"
+#include "snapshot/command/printable.h"
+#include "snapshot/shell_word.h"
+
+namespace nodesnap::command {
+namespace {
+
+constexpr std::chrono::minutes kMaxDowntime(5);
+
+void declare(OptionSet& options) {
+    options.value("snapshot-dir", "DIR", "where the snapshots are kept (default: as nodesnap snapshot)");
+    options.flag("dry-run", "change nothing; tell what would be done, and refuse what would be refused");
+    options.flag("allow-in-use", "although processes have something of it open: they go on with what was there, which becomes read-only");
+    options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown, read-only");
+    options.value("hold", "HOW", "stop: the daemon is stopped before and started afterwards; none (default)");
+    options.value("unit", "UNIT", "with --hold stop: the daemon's systemd unit");
+    options.value("stop-command", "COMMAND", "with --hold stop, in the place of --unit: stops the daemon");
+    options.value("start-command", "COMMAND", "starts it");
+    options.value("status-command", "COMMAND", "ends with 0 if it runs (default: it is taken to run)");
+    options.value("stop-timeout", "TIME", "how long stopping may take (default: as long as it takes)");
+    options.value("max-downtime", "TIME", "the daemon is started after so long, whatever happens (default: 5m)");
+    options.value("state-dir", "DIR", "where a hold is noted (default: /var/lib/nodesnap)");
+    options.flag("quiet", "no summary");
+    options.flag("json", "print the result as a JSON document");
+}
+
+hold::Options hold_of(const Options& options, const std::string& node_directory) {
+    hold::Options result;
+    const std::string mode = options.text("hold", "none");
+    if (mode != "none" && mode != "stop") {
+        throw Error::usage("--hold: \"" + printable_name(mode) + "\" is not a way to roll back",
+                           "stop, or none: a daemon must not run meanwhile");
+    }
+    result.mode = mode == "stop" ? hold::Mode::kStop : hold::Mode::kNone;
+    result.unit = options.text("unit");
+    result.before_command = options.text("stop-command");
+    result.after_command = options.text("start-command");
+    result.status_command = options.text("status-command");
+    result.stop_timeout = options.duration("stop-timeout").value_or(std::chrono::nanoseconds(0));
+    result.max_downtime = options.duration("max-downtime").value_or(kMaxDowntime);
+    result.state_directory = options.text("state-dir", result.state_directory);
+    result.node_directory = node_directory;
+    if (result.mode == hold::Mode::kNone) {
+        for (const char* name : {"unit", "stop-command", "start-command", "status-command", "stop-timeout", "max-downtime"}) {
+            if (options.given_in_call(name)) {
+                throw Error::usage("--" + std::string(name) + " is an option of --hold stop");
+            }
+        }
+        return result;
+    }
+    const bool commands = !result.before_command.empty() && !result.after_command.empty();
+    const bool any_command = !result.before_command.empty() || !result.after_command.empty() || !result.status_command.empty();
+    if (result.unit.empty() ? !commands : any_command) {
+        throw Error::usage("--hold stop needs --unit, or both --stop-command and --start-command");
+    }
+    return result;
+}
+
+double milliseconds(std::chrono::nanoseconds time) {
+    return static_cast<double>(time.count()) / 1e6;
+}
+
+std::string undo_command(const RollbackOptions& options, const RollbackResult& result) {
+    return "nodesnap rollback " + shell_word(options.node_directory) + " " + result.kept_as +
+           (options.snapshot_directory.empty() ? "" : " --snapshot-dir " + shell_word(options.snapshot_directory));
+}
+
+void write_result(JsonWriter& document, const RollbackOptions& options, const RollbackResult& result) {
+    document.name("node_directory", options.node_directory);
+    document.member("dry_run", options.dry_run);
+    document.member("snapshot", result.snapshot.name);
+    document.name("snapshot_path", result.snapshot.path);
+    document.member("snapshot_time", format_utc(result.snapshot.created_ns));
+    document.member("layout", to_string(result.layout));
+    document.member("kept_as", result.kept_as);
+    document.name("kept_path", result.kept_path);
+    document.member("replaced_subvolume", result.replaced_subvolume);
+    document.member("subvolume", result.subvolume);
+    document.begin_array("stale_mounts");
+    for (const std::string& mount : result.stale_mounts) {
+        document.element(mount);
+    }
+    document.end();
+    document.member("exchange_ms", milliseconds(result.exchange_time));
+    document.member("total_ms", milliseconds(result.total_time));
+    if (result.downtime) {
+        document.member("downtime_ms", milliseconds(*result.downtime));
+    } else {
+        document.null("downtime_ms");
+    }
+}
+
+void print_plan(std::ostream& out, const RollbackOptions& options, const RollbackResult& result) {
+    out << "would roll back " << printable_name(options.node_directory) << " (" << to_string(result.layout) << ") to the snapshot "
+        << printable_name(result.snapshot.name) << " of " << human_time(result.snapshot.created_ns) << " UTC\n"
+        << "  what is there now would be kept as a snapshot, before-rollback-...\n";
+    for (const std::string& mount : result.stale_mounts) {
+        out << "  " << printable_text(mount) << " would go on showing it\n";
+    }
+}
+
+void print_summary(std::ostream& out, const RollbackOptions& options, const RollbackResult& result) {
+    out << "rolled back " << printable_name(options.node_directory) << " to the snapshot " << printable_name(result.snapshot.name) << " of "
+        << human_time(result.snapshot.created_ns) << " UTC; it shows subvolume " << result.subvolume << ", as it should\n"
+        << "  exchanged in " << human_duration(result.exchange_time) << ", all in " << human_duration(result.total_time);
+    if (result.downtime) {
+        out << "; the daemon was down for " << human_duration(*result.downtime);
+    }
+    out << "\n  what was there before is the snapshot " << printable_name(result.kept_as) << "; to undo:\n"
+        << "    " << printable_text(undo_command(options, result)) << '\n';
+}
+
+ExitStatus run(Call& call) {
+    RollbackOptions options;
+    options.node_directory = call.positional("NODE_DIR");
+    options.snapshot = call.positional("SNAPSHOT");
+    call.end_of_positionals();
+    options.snapshot_directory = call.options().text("snapshot-dir");
+    options.dry_run = call.options().flag("dry-run");
+    options.allow_in_use = call.options().flag("allow-in-use");
+    options.allow_stale_mounts = call.options().flag("allow-stale-mounts");
+    options.hold = hold_of(call.options(), options.node_directory);
+    const RollbackResult result = run_rollback(options, call.report());
+    if (!options.dry_run) {
+        call.done("the node directory is rolled back to " + result.snapshot.name);
+    }
+    if (call.json()) {
+        write_result(call.document(), options, result);
+    } else if (options.dry_run) {
+        print_plan(call.out(), options, result);
+    } else if (!call.options().flag("quiet")) {
+        print_summary(call.out(), options, result);
+    }
+    return ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kRollback = {
+    "rollback",
+    "put a snapshot on the node's own storage in the place of the node directory",
+    "nodesnap rollback NODE_DIR SNAPSHOT [OPTION]...\n",
+    "SNAPSHOT is a name that nodesnap snapshot list shows, also of one that a backup keeps, or \"latest\": the newest that isn't what an\n"
+    "earlier rollback has replaced. A writable clone of it takes the place of the node directory in one step; what was there becomes\n"
+    "a read-only snapshot, before-rollback-TIME, and rolling back to that undoes it. It takes milliseconds, whatever the size. When it\n"
+    "is cut off, the directory is either as it was or that of the snapshot; the next rollback, snapshot list or backup says which, and\n"
+    "clears up. Needs btrfs, and a node directory that is a subvolume or a mounted one. The daemon must be stopped: do it yourself, or\n"
+    "let --hold stop do it. A mounted subvolume is mounted anew; other mounts of it, also in other mount namespaces, are refused, since\n"
+    "they would go on showing what was there. The next backup goes on from the one before where the snapshot is not older than that.\n",
+    "nodesnap rollback /var/lib/qdb/db before-upgrade --dry-run\n"
+    "nodesnap rollback /var/lib/qdb/db before-upgrade --hold stop --unit qdbd\n"
+    "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n",
+    "0  rolled back\n"
+    "1  failed: the directory is as it was, unless the message says otherwise\n"
+    "2  wrong usage\n"
+    "3  refused, nothing was touched: no such snapshot, the directory is in use, mounted elsewhere, a folder of a larger subvolume, the\n"
+    "   file system's top level, or holds subvolumes, mounts or an unfinished restore\n"
+    "4  rolled back, with warnings: something still shows or uses what was there before, or an earlier rollback had been cut off\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

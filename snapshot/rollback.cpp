@@ -1,0 +1,271 @@
+#include "snapshot/rollback.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "io/units.h"
+#include "platform/btrfs.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/file.h"
+#include "platform/interrupt.h"
+#include "platform/processes.h"
+#include "snapshot/backend/btrfs_rollback.h"
+#include "snapshot/backend/snapshot_name.h"
+#include "snapshot/hold/hold.h"
+#include "snapshot/restore/place.h"
+#include "snapshot/shell_word.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr const char* kLatest = "latest";
+constexpr std::size_t kNamed = 5;  // processes, mounts in one message
+
+// Who would go on with what was there, in words; empty if nobody.
+std::string users_of(const std::string& directory) {
+    std::size_t hidden = 0;
+    const auto users = users_of_directory(directory, kNamed, &hidden);
+    std::string text;
+    for (const DirectoryUser& user : users) {
+        text += (text.empty() ? "" : ", ") + std::string("process ") + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
+                user.what + (user.relative.empty() ? "" : " " + user.relative);
+    }
+    if (text.empty() && hidden != 0) {
+        text = "it can't be told of " + std::to_string(hidden) + " processes whether they use it";
+    }
+    return text;
+}
+
+class RollbackRun {
+public:
+    RollbackRun(const RollbackOptions& options, Report& report) : options_(options), report_(report) {}
+
+    RollbackResult run() {
+        if (!options_.dry_run) {
+            finish_rollback(options_.node_directory, options_.snapshot_directory, report_);
+        }
+        look();
+        BtrfsRollback rollback(directory_, options_.snapshot_directory, options_.fstab);
+        choose();
+        result_.layout = rollback.layout();
+        result_.replaced_subvolume = rollback.subvolume_id();
+        refuse_unfinished(directory_);
+        const bool holds = options_.hold.mode != hold::Mode::kNone;
+        if (!holds) {
+            look_for_users(rollback);
+        }
+        look_for_mounts(rollback);
+        if (options_.dry_run) {
+            return std::move(result_);
+        }
+        throw_if_interrupted();
+        const std::int64_t begun_ns = monotonic_ns();
+        rollback.prepare(result_.snapshot, result_.kept_as);
+        std::int64_t held_ns = monotonic_ns();
+        result_.total_time = std::chrono::nanoseconds(held_ns - begun_ns);
+        // What is held is let go by its destructor, however this ends.
+        std::unique_ptr<hold::Hold> held;
+        if (holds) {
+            held = hold();
+            held_ns = monotonic_ns();
+        }
+        exchange(rollback);
+        result_.total_time += std::chrono::nanoseconds(monotonic_ns() - held_ns);
+        if (held) {
+            release(*held);
+        }
+        return std::move(result_);
+    }
+
+private:
+    // What it opens is closed again: a mount that is exchanged must not be in use.
+    void look() {
+        BackendOptions backend_options;
+        backend_options.must_snapshot = true;
+        backend_options.preflight = false;
+        backend_options.snapshot_directory = options_.snapshot_directory;
+        const auto backend = choose_backend(options_.node_directory, ExcludeRules(), backend_options);
+        if (backend->name() != "btrfs") {
+            throw Error::refused("the node directory " + options_.node_directory + " can't be rolled back on this storage",
+                                 "restore a backup with nodesnap restore --delta");
+        }
+        directory_ = resolve_path(options_.node_directory);
+        snapshots_ = backend->list();
+        location_ = backend->describe_location();
+    }
+
+    void choose() {
+        result_.snapshot = find();
+        const auto taken = [this](const std::string& name) {
+            return std::any_of(snapshots_.begin(), snapshots_.end(), [&](const SnapshotEntry& entry) { return entry.name == name; });
+        };
+        const std::string name = before_rollback_name(utc_now());
+        result_.kept_as = name;
+        for (int number = 2; taken(result_.kept_as); ++number) {
+            result_.kept_as = name + "-" + std::to_string(number);
+        }
+    }
+
+    SnapshotEntry find() const {
+        const auto named = std::find_if(snapshots_.begin(), snapshots_.end(),
+                                        [this](const SnapshotEntry& entry) { return entry.name == options_.snapshot; });
+        if (named != snapshots_.end()) {
+            return *named;
+        }
+        // The newest that isn't what an earlier rollback has replaced: twice `latest` mustn't be there and back again.
+        const auto newest =
+            std::find_if(snapshots_.rbegin(), snapshots_.rend(), [](const SnapshotEntry& entry) { return !rolled_back_at(entry.name); });
+        if (options_.snapshot == kLatest && newest != snapshots_.rend()) {
+            return *newest;
+        }
+        throw Error::refused("there is no snapshot " + (options_.snapshot == kLatest ? "" : "named \"" + options_.snapshot + "\" ") +
+                                 "of " + options_.node_directory + " in " + location_,
+                             "see nodesnap snapshot list; what is in a repository only, nodesnap restore brings back");
+    }
+
+    std::string in_use(const BtrfsRollback& rollback) const {
+        std::string users = users_of(directory_);
+        if (users.empty() && rollback.mount_is_used()) {
+            users = "the kernel has something on its mount in use (an NFS export, a loop device, a mount below)";
+        }
+        return users;
+    }
+
+    void look_for_users(const BtrfsRollback& rollback) {
+        const std::string users = in_use(rollback);
+        if (users.empty()) {
+            return;
+        }
+        if (!options_.allow_in_use) {
+            throw Error::refused(
+                "the node directory " + directory_ + " is in use: " + users,
+                "stop the daemon first (a shell: cd elsewhere), or let --hold stop do that; with --allow-in-use those go on with "
+                "what was there, which becomes read-only");
+        }
+        report_.warn("the node directory " + directory_ + " is rolled back although it is in use: " + users);
+    }
+
+    void look_for_mounts(const BtrfsRollback& rollback) {
+        const std::vector<StaleMount> stale = rollback.stale_mounts();
+        std::string shown, commands;
+        for (std::size_t i = 0; i < stale.size(); ++i) {
+            result_.stale_mounts.push_back(stale[i].shown);
+            if (i < kNamed) {
+                shown += (i == 0 ? "" : ", ") + stale[i].shown;
+                commands += (i == 0 ? "" : "; ") + stale[i].unmount;
+            }
+        }
+        if (stale.empty() || options_.allow_stale_mounts) {
+            return;
+        }
+        throw Error::refused("the node directory " + directory_ +
+                                 " is also mounted elsewhere, where what is there now would go on being shown: " + shown +
+                                 (stale.size() > kNamed ? " and " + std::to_string(stale.size() - kNamed) + " more" : ""),
+                             "unmount it there first (" + commands +
+                                 "), and mount it again afterwards; --allow-stale-mounts leaves it so, "
+                                 "read-only");
+    }
+
+    std::unique_ptr<hold::Hold> hold() {
+        auto held = std::make_unique<hold::Hold>(options_.hold);
+        for (const std::string& warning : held->warnings()) {
+            report_.warn(warning);
+        }
+        held->hold();
+        return held;
+    }
+
+    void release(hold::Hold& held) {
+        try {
+            const hold::Result released = held.release();
+            result_.downtime = released.downtime;
+            if (!released.broken.empty()) {
+                report_.warn("the daemon may have run while the node directory was rolled back: " + released.broken);
+            }
+        } catch (const Error& error) {
+            throw Error::failed(told("but " + error.message()), error.hint());
+        }
+    }
+
+    // It may be a while since that was looked at; or the daemon was only stopped now, and what it had open is let go soon after its end.
+    void require_unused(const BtrfsRollback& rollback) const {
+        constexpr std::chrono::milliseconds kBetween(10);
+        std::string users = in_use(rollback);
+        for (int attempts = 100; !users.empty() && !options_.allow_in_use; --attempts) {
+            if (attempts == 0) {
+                throw Error::failed("the node directory " + directory_ + " is in use, and was not rolled back: " + users,
+                                    "stop that, and try again");
+            }
+            std::this_thread::sleep_for(kBetween);
+            users = in_use(rollback);
+        }
+    }
+
+    void exchange(BtrfsRollback& rollback) {
+        require_unused(rollback);
+        const std::int64_t begun_ns = monotonic_ns();
+        try {
+            rollback.exchange();
+        } catch (const Error& error) {
+            if (!rollback.exchanged()) {
+                throw;
+            }
+            throw Error::failed(told("but " + error.message()), "nodesnap snapshot list ends it, and says what the directory is" +
+                                                                    (error.hint().empty() ? "" : "; " + error.hint()));
+        }
+        result_.exchange_time = std::chrono::nanoseconds(monotonic_ns() - begun_ns);
+        result_.subvolume = rollback.subvolume_id();
+        try {
+            result_.kept_path = rollback.keep();
+        } catch (const Error& error) {
+            report_.warn(told("but " + error.message() + "; the next nodesnap snapshot list or backup tries again to keep it as " +
+                              result_.kept_as));
+        }
+        try {
+            rollback.require_shown();
+        } catch (const Error& error) {
+            throw Error::failed(told("but " + error.message()), error.hint());
+        }
+        result_.stale_mounts.clear();
+        for (const StaleMount& stale : rollback.stale_mounts()) {
+            result_.stale_mounts.push_back(stale.shown);
+            report_.warn(stale.shown + " still shows what was there before, read-only now: " + stale.unmount + ", and mount it again");
+        }
+    }
+
+    std::string told(const std::string& what) const { return "the node directory " + directory_ + " was rolled back, " + what; }
+
+    const RollbackOptions& options_;
+    Report& report_;
+    std::string directory_;
+    std::vector<SnapshotEntry> snapshots_;
+    std::string location_;
+    RollbackResult result_;
+};
+
+}  // namespace
+
+RollbackResult run_rollback(const RollbackOptions& options, Report& report) {
+    return RollbackRun(options, report).run();
+}
+
+void finish_rollback(const std::string& node_directory, const std::string& snapshot_directory, Report& report) {
+    const auto status = node_directory.empty() ? std::nullopt : stat_path(node_directory);
+    if (!status || !S_ISDIR(status->stx_mode) || !btrfs::is_btrfs(node_directory)) {
+        return;  // whoever wants to do something with it says so
+    }
+    try {
+        if (const std::string told = finish_btrfs_rollback(resolve_path(node_directory), snapshot_directory); !told.empty()) {
+            report.warn(told);
+        }
+    } catch (const Error& error) {
+        throw_if_interrupted();
+        report.warn("a rollback of " + node_directory + " that was cut off could not be ended: " + error.message());
+    }
+}
+
+}  // namespace nodesnap
