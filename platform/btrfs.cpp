@@ -223,6 +223,41 @@ std::string subvolume_path(int fd, std::uint64_t id) {
     return path;
 }
 
+namespace {
+
+struct Ancestor {
+    RawUuid uuid;
+    std::uint64_t until = 0;  // the transaction of the clone
+};
+
+// A subvolume, what it was cloned from, and so on, as far as they are still there; and the last one's parent, which isn't.
+std::vector<Ancestor> ancestors_of(int fd, SubvolumeInfo subvolume) {
+    constexpr std::size_t kGenerations = 100;
+    std::vector<Ancestor> line{{subvolume.uuid, UINT64_MAX}};
+    while (subvolume.parent_uuid != RawUuid{} && line.size() < kGenerations) {
+        line.push_back({subvolume.parent_uuid, subvolume.otransid});
+        const auto id = find_subvolume(fd, subvolume.parent_uuid);
+        if (!id) {
+            break;
+        }
+        subvolume = subvolume_info(fd, *id);
+    }
+    return line;
+}
+
+}  // namespace
+
+std::uint64_t common_transaction(int fd, const SubvolumeInfo& one, const SubvolumeInfo& other) {
+    const std::vector<Ancestor> others = ancestors_of(fd, other);
+    for (const Ancestor& mine : ancestors_of(fd, one)) {
+        const auto found = std::find_if(others.begin(), others.end(), [&](const Ancestor& theirs) { return theirs.uuid == mine.uuid; });
+        if (found != others.end()) {
+            return std::min(mine.until, found->until);
+        }
+    }
+    return 0;
+}
+
 std::string path_from_top_level(const std::string& directory) {
     const FileDescriptor fd = open_directory(directory);
     const std::string subvolume = subvolume_path(fd.get(), subvolume_id(fd.get()));

@@ -68,6 +68,10 @@ std::string subvolume_path(int fd, std::uint64_t id);
 // The id of the subvolume with this UUID, wherever it lies; nullopt if there is none. `fd` is any directory of the file system. Needs
 // CAP_SYS_ADMIN.
 std::optional<std::uint64_t> find_subvolume(int fd, const RawUuid& uuid);
+// The last transaction up to which two subvolumes have the same history: of one from which both were cloned, or that was cloned from the
+// other, directly or by way of others that are still there. What was changed in either since has a later number. For a read-only snapshot
+// and what came from it that is at least the snapshot's otransid. 0 if there is no such thing, or it can't be told.
+std::uint64_t common_transaction(int fd, const SubvolumeInfo& one, const SubvolumeInfo& other);
 // The path of a directory from the top level, without leading '/', wherever it is mounted.
 std::string path_from_top_level(const std::string& directory);
 // What a mount without subvol= and subvolid= shows.

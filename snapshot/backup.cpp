@@ -255,7 +255,7 @@ private:
     }
 
     bool drain_changes(DrainOptions& drain_options) {
-        if (!drain_with(DrainParent{*parent_.changed_since, parent_.snapshot->root(), {}}, drain_options)) {
+        if (!drain_with(parent_.changes(), drain_options)) {
             return false;
         }
         if (!drained_.lie.empty()) {

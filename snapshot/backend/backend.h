@@ -53,6 +53,13 @@ struct HeldSpace {
     bool frees_nothing_alone() const { return alone_bytes == 0 && !shares_within; }
 };
 
+struct Descent {
+    bool known = false;  // otherwise the dates of what lies there tell nothing
+    // Both come from one that was changed last by this transaction, and whatever of either was changed since has a later date. 0: the one
+    // comes from the other.
+    std::uint64_t forked_at = 0;
+};
+
 class SnapshotBackend {
 public:
     virtual ~SnapshotBackend() = default;
@@ -88,6 +95,9 @@ public:
     virtual void wait_for_space() = 0;
     // Of a dead backup, if there is one. May be called again, also to make an earlier removal durable.
     virtual void remove_temporary(const std::string& name) = 0;
+    // How the node directory, or what `of` shows of it if that is given, came from what `earlier` shows; as precedes() does, but knows of
+    // forks too.
+    virtual Descent descent(const Snapshot& earlier, [[maybe_unused]] const Snapshot* of) const { return {precedes(earlier)}; }
 };
 
 struct BackendOptions {

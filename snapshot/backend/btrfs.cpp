@@ -25,8 +25,6 @@
 namespace nodesnap {
 namespace {
 
-constexpr int kGenerations = 64;  // of clones of clones, that are gone through to find where a node directory comes from
-
 // The entry of a folder if it is a read-only subvolume; an empty descriptor for anything else.
 FileDescriptor open_snapshot(int folder, const std::string& name) {
     const int fd = try_open_long(folder, name, O_RDONLY | O_DIRECTORY);
@@ -260,24 +258,16 @@ public:
     std::string path_of(const std::string& name) const override { return place_->folder() + "/" + naming_.on_disk(name, true); }
 
     bool precedes(const Snapshot& snapshot) const override {
-        const btrfs::SubvolumeInfo earlier = static_cast<const BtrfsSnapshot&>(snapshot).info();
-        btrfs::SubvolumeInfo now = btrfs::subvolume_info(place_->subvolume());
-        if (now.uuid == earlier.parent_uuid) {
-            return true;  // it was taken of what is there
-        }
-        // Or what is there is a clone of it, or a later clone of what it was taken of, or a clone of such a clone, and so on: each has
-        // the dates of what it was cloned from, and those of its own changes are later.
-        for (int generations = 0; generations < kGenerations && now.parent_uuid != btrfs::RawUuid{}; ++generations) {
-            if (now.parent_uuid == earlier.uuid || (now.parent_uuid == earlier.parent_uuid && now.otransid > earlier.otransid)) {
-                return true;
-            }
-            const auto above = btrfs::find_subvolume(place_->subvolume(), now.parent_uuid);
-            if (!above) {
-                return false;  // it has been removed, and what it was a clone of is forgotten
-            }
-            now = btrfs::subvolume_info(place_->subvolume(), *above);
-        }
-        return false;
+        const Descent found = descent(snapshot, nullptr);
+        return found.known && found.forked_at == 0;
+    }
+
+    Descent descent(const Snapshot& earlier, const Snapshot* of) const override {
+        const btrfs::SubvolumeInfo from = static_cast<const BtrfsSnapshot&>(earlier).info();
+        const btrfs::SubvolumeInfo now =
+            of != nullptr ? static_cast<const BtrfsSnapshot*>(of)->info() : btrfs::subvolume_info(place_->subvolume());
+        const std::uint64_t common = btrfs::common_transaction(place_->subvolume(), from, now);
+        return {common != 0, common < from.otransid ? common : 0};
     }
 
     std::vector<SnapshotEntry> list() override {

@@ -75,7 +75,7 @@ BackupParent no_parent() {
     return none;
 }
 
-BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only) {
+BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only, const Snapshot* of) {
     BackupParent parent;
     const std::string file_system = backend.file_system_uuid();
     bool replaced = false;
@@ -101,10 +101,12 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         if (!snapshot || stat_fd(snapshot->root()).stx_ino != entry.manifest->root_ino) {
             return true;
         }
-        if (!backend.precedes(*snapshot)) {
+        const Descent descent = backend.descent(*snapshot, of);
+        if (!descent.known) {
             replaced = true;
             return true;
         }
+        parent.forked_at = descent.forked_at;
         parent.changed_since = *entry.manifest;
         parent.snapshot = std::move(snapshot);
         return false;

@@ -19,6 +19,7 @@ std::string snapshot_name(const Repository& repository, const SessionId& session
 struct BackupParent {
     std::optional<Manifest> changed_since;  // whose snapshot tells what has changed
     std::unique_ptr<Snapshot> snapshot;     // that one
+    std::uint64_t forked_at = 0;            // Descent: of it and the node directory
     std::optional<Manifest> compared;       // without one: whose contents are compared
     bool same_file_system = false;          // as that backup's
     std::string missing;                    // why there is no changed_since
@@ -29,13 +30,15 @@ struct BackupParent {
         missing = why;
     }
     // Not without `compared`. Both must outlive it.
+    DrainParent changes() const { return {*changed_since, snapshot->root(), {}, true, forked_at}; }  // not without `changed_since`
     DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };
 // Of a backup that the operator wants to build on nothing.
 BackupParent no_parent();
 // The newest backup whose snapshot is there and proves itself, and the newest of all to compare with; or the one that is named, with its
-// snapshot or without. Not one that is incomplete.
-BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only = {});
+// snapshot or without. Not one that is incomplete. Of the node directory, or of what `of`, a snapshot of it, shows.
+BackupParent find_parent(const Repository& repository, SnapshotBackend& backend, const std::optional<SessionId>& only = {},
+                         const Snapshot* of = nullptr);
 
 }  // namespace nodesnap

@@ -46,7 +46,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     drain_options.scratch_directory = scratch_directory_or_default(options.scratch_directory);
     std::optional<DrainParent> builds_on;
     if (parent.changed_since) {
-        builds_on.emplace(DrainParent{*parent.changed_since, parent.snapshot->root(), {}});
+        builds_on.emplace(parent.changes());
     }  // contents aren't compared here
     const DrainPlan drain =
         plan_drain(source.get(), repository, excludes, builds_on ? &*builds_on : nullptr, drain_options, progress, report);

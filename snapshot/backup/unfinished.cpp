@@ -30,7 +30,7 @@ std::string open(UnfinishedBackup& unfinished, const Repository& repository, Sna
         return flaw_of_logs(repository, session);
     }
     if (draft.parent) {
-        parent = find_parent(repository, backend, draft.parent);
+        parent = find_parent(repository, backend, draft.parent, unfinished.snapshot.get());
     }
     if (!parent.compared) {
         return "the backup that it builds on is gone";

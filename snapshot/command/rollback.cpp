@@ -153,7 +153,7 @@ const Command kRollback = {
     "is cut off, the directory is either as it was or that of the snapshot; the next rollback, snapshot list or backup says which, and\n"
     "clears up. Needs btrfs, and a node directory that is a subvolume or a mounted one. The daemon must be stopped: do it yourself, or\n"
     "let --hold stop do it. A mounted subvolume is mounted anew; other mounts of it, also in other mount namespaces, are refused, since\n"
-    "they would go on showing what was there. The next backup goes on from the one before where the snapshot is not older than that.\n",
+    "they would go on showing what was there. The next backup reads only what differs from the last one.\n",
     "nodesnap rollback /var/lib/qdb/db before-upgrade --dry-run\n"
     "nodesnap rollback /var/lib/qdb/db before-upgrade --hold stop --unit qdbd\n"
     "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n",

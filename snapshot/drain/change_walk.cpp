@@ -35,15 +35,16 @@ std::string name_in(std::string_view list_key) {
 
 }  // namespace
 
-ChangeWalk::ChangeWalk(int source, bool is_live, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes,
+ChangeWalk::ChangeWalk(int source, bool is_live, const Repository& repository, const DrainParent& parent, const ExcludeRules& excludes,
                        Catalog& catalog, SourceSink& sink, const std::string& scratch_directory)
     : source_(source),
       is_live_(is_live),
       subvolume_(btrfs::subvolume_id(source)),
       root_ino_(stat_fd(source).stx_ino),
-      since_(parent.proof.otransid),
+      parent_source_(parent.forked_at == 0 ? -1 : parent.source),
+      since_(parent.forked_at == 0 ? parent.backup.proof.otransid : parent.forked_at),
       repository_(repository),
-      parent_(parent),
+      parent_(parent.backup),
       excludes_(excludes),
       catalog_(catalog),
       sink_(sink),
@@ -61,8 +62,25 @@ void ChangeWalk::run() {
         interrupt::throw_if_interrupted();
         take_touched(inode);
     }
+    if (parent_source_ >= 0) {
+        take_touched_in_parent();
+    }
     compare_lists();
     flush();
+}
+
+// Where the two have parted, what the parent backup has of this was changed there and not here.
+void ChangeWalk::take_touched_in_parent() {
+    btrfs::ChangedInodes touched(parent_source_, since_, "the snapshot of the last backup");
+    for (btrfs::InodeItem theirs; !sink_.stopped() && touched.next(theirs);) {
+        interrupt::throw_if_interrupted();
+        const auto inode = btrfs::find_inode(source_, theirs.ino);
+        if (!inode) {
+            drop(theirs.ino);
+        } else if (inode->transid <= since_) {  // others have been taken
+            take_touched(*inode);
+        }
+    }
 }
 
 void ChangeWalk::take_touched(const btrfs::InodeItem& inode) {

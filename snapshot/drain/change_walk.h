@@ -19,6 +19,7 @@
 
 #include "platform/btrfs_tree.h"
 #include "snapshot/drain/catalog.h"
+#include "snapshot/drain/drain.h"
 #include "snapshot/drain/source_walk.h"
 #include "snapshot/exclude.h"
 #include "snapshot/repository/repository.h"
@@ -27,9 +28,9 @@ namespace nodesnap {
 
 class ChangeWalk {
 public:
-    // `source` is the node directory in a snapshot of the subvolume that `parent`'s snapshot is of too; or itself, `is_live`: then what
-    // goes meanwhile is left out.
-    ChangeWalk(int source, bool is_live, const Repository& repository, const Manifest& parent, const ExcludeRules& excludes,
+    // `source` is the node directory in a snapshot of the subvolume that `parent`'s snapshot is of too, or of a clone; or itself,
+    // `is_live`: then what goes meanwhile is left out.
+    ChangeWalk(int source, bool is_live, const Repository& repository, const DrainParent& parent, const ExcludeRules& excludes,
                Catalog& catalog, SourceSink& sink, const std::string& scratch_directory);
 
     // Until the sink was told everything, or is stopped. Throws what the sink throws, and Error::failed when it is interrupted.
@@ -49,6 +50,7 @@ private:
     using TakeEntry = std::function<void(const std::string& name, const Dirent& dirent)>;
 
     void take_touched(const btrfs::InodeItem& inode);
+    void take_touched_in_parent();
     void take(const btrfs::InodeItem& inode, const Name& name, bool incomplete = false);
     void flush();
 
@@ -73,7 +75,8 @@ private:
     const bool is_live_;
     const std::uint64_t subvolume_;
     const std::uint64_t root_ino_;
-    const std::uint64_t since_;  // the transaction that made the parent's snapshot
+    const int parent_source_;    // -1: what the source comes from
+    const std::uint64_t since_;  // the transaction that made the parent's snapshot, or the last one before the two parted
     const Repository& repository_;
     const Manifest& parent_;
     const ExcludeRules& excludes_;

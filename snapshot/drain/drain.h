@@ -54,12 +54,14 @@ struct DrainOptions {
 // The backup that a drain builds on: what both have in common is referred to.
 struct DrainParent {
     const Manifest& backup;  // whole: not `damaged`
-    // The node directory in its snapshot: then only what differs is read. Both snapshots must be of one btrfs subvolume, and proved to be
-    // what the backups say; the node directory must be the same inode in both. -1 where there is none: all is read, and contents are
-    // compared.
+    // The node directory in its snapshot: then only what differs is read. Both snapshots must be of one btrfs subvolume, or of clones of
+    // one, and proved to be what the backups say; the node directory must be the same inode in both. -1 where there is none: all is read,
+    // and contents are compared.
     int source;
     std::span<const PackId> distrusted;  // ascending: where contents are compared, what lies in these packs counts as changed
     bool same_file_system = true;        // as the source's: inode numbers mean the same. Always with a source
+    // With a source: the node directory doesn't come from it, but both come from what this transaction was the last to change. 0: it does.
+    std::uint64_t forked_at = 0;
     bool tells_changes() const { return source >= 0; }
 };
 

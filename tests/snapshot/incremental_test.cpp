@@ -284,7 +284,7 @@ TEST_F(IncrementalTest, WhatHasTheNumberOfAFormerDirectoryHasNoneOfItsEntries) {
 }
 
 // What was written before the last backup's snapshot bears no later transaction than that.
-TEST_F(IncrementalTest, ANodeThatIsPutBackToAnEarlierSnapshotIsComparedUnlessThatIsItsParent) {
+TEST_F(IncrementalTest, ANodeThatIsPutBackToAnEarlierSnapshotIsComparedUnlessItsLineCanBeFollowed) {
     fs::remove_all(node());
     test::run({"btrfs", "subvolume", "create", node()});
     const auto put_back_to = [this](const std::string& snapshot) {
@@ -296,7 +296,10 @@ TEST_F(IncrementalTest, ANodeThatIsPutBackToAnEarlierSnapshotIsComparedUnlessTha
     test::run({"btrfs", "subvolume", "snapshot", "-r", node(), *mount_ / "earlier"});
     write("large", 8 << 20, 'b');
     backup();
-    put_back_to(*mount_ / "earlier");
+    // Of the snapshot of a snapshot nothing tells where it comes from, once that is gone.
+    test::run({"btrfs", "subvolume", "snapshot", "-r", *mount_ / "earlier", *mount_ / "again"});
+    test::run({"btrfs", "subvolume", "delete", *mount_ / "earlier"});
+    put_back_to(*mount_ / "again");
     const BackupResult compared = backup();
     EXPECT_NE(compared.parent_missing.find("replaced"), std::string::npos) << compared.parent_missing;
     EXPECT_EQ(compared.manifest.totals.read_bytes, 8U << 20);
@@ -310,6 +313,47 @@ TEST_F(IncrementalTest, ANodeThatIsPutBackToAnEarlierSnapshotIsComparedUnlessTha
     EXPECT_EQ(cloned.parent_missing, "");
     EXPECT_EQ(content_of(cloned.manifest, "large"), std::string(8 << 20, 'a'));
     EXPECT_EQ(report_.count(), 0U);
+}
+
+// The last backup holds what was done after the snapshot, and what the node is now was changed after it too.
+TEST_F(IncrementalTest, ANodeThatIsPutBackToWhatIsOlderThanItsParentIsComparedByWhatBothHaveChanged) {
+    fs::remove_all(node());
+    test::run({"btrfs", "subvolume", "create", node()});
+    write("large", 8 << 20, 'a');
+    write("untouched", 4 << 20, 'u');
+    write("removed there", 5000, 'r');
+    write("renamed there", 5000, 'n');
+    fs::create_directories(node() + "/directory removed there/below");
+    write("directory removed there/below/file", 5000, 'd');
+    test::run({"btrfs", "subvolume", "snapshot", "-r", node(), *mount_ / "earlier"});
+    overwrite("large", 1 << 20, "there");
+    fs::remove(node() + "/removed there");
+    fs::rename(node() + "/renamed there", node() + "/new name");
+    fs::remove_all(node() + "/directory removed there");
+    write("made there", 5000, 'm');
+    fs::create_directories(node() + "/made there too");
+    write("made there too/file", 5000, 'm');
+    backup();
+    test::run({"btrfs", "subvolume", "snapshot", *mount_ / "earlier", *mount_ / "clone"});
+    fs::rename(node(), *mount_ / "replaced");
+    fs::rename(*mount_ / "clone", node());
+    overwrite("large", 3 << 20, "here");
+    write("made here", 6000, 'h');
+    BackupOptions all;
+    all.audit = true;
+    const BackupResult second = backup(all);
+    EXPECT_EQ(second.parent_missing, "");
+    EXPECT_EQ(report_.count(), 0U);
+    EXPECT_LT(second.manifest.totals.read_bytes, 1U << 20);
+    std::string large(8 << 20, 'a');
+    large.replace(3 << 20, 4, "here");
+    EXPECT_EQ(content_of(second.manifest, "large"), large);
+    EXPECT_EQ(content_of(second.manifest, "removed there"), std::string(5000, 'r'));
+    EXPECT_EQ(content_of(second.manifest, "renamed there"), std::string(5000, 'n'));
+    EXPECT_EQ(content_of(second.manifest, "directory removed there/below/file"), std::string(5000, 'd'));
+    EXPECT_EQ(content_of(second.manifest, "made here"), std::string(6000, 'h'));
+    EXPECT_EQ(second.manifest.totals.files, 6U);
+    EXPECT_EQ(second.manifest.totals.directories, 3U);
 }
 
 }  // namespace
