@@ -11,11 +11,10 @@
 
 #include "platform/file_descriptor.h"
 #include "snapshot/backend/backend.h"
+#include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/exclude.h"
 
 namespace nodesnap {
-
-inline constexpr const char* kSnapshotFolder = ".nodesnap";
 
 class BtrfsPlace {
 public:

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -12,32 +11,12 @@
 #include "platform/file.h"
 #include "platform/file_system.h"
 #include "platform/mount.h"
-#include "platform/processes.h"
 #include "snapshot/backend/preflight.h"
 
 namespace nodesnap {
 namespace {
 
-// What keeps the directory from being read as one state; "" if nothing does.
-struct Obstacle {
-    std::string message;
-    std::string hint;
-};
-
-std::optional<Obstacle> find_obstacle(const std::string& node_directory, const ExcludeRules& excludes) {
-    std::size_t hidden = 0;
-    const auto writers = writers_of(node_directory, excludes, &hidden);
-    if (!writers.empty()) {
-        return Obstacle{
-            "the node directory " + node_directory + " is in use: " + describe_writer(writers.front()),
-            "stop the daemon, or keep the node on btrfs, where a snapshot is taken; --accept-inconsistent backs it up as it is"};
-    }
-    if (hidden != 0) {
-        return Obstacle{"cannot tell whether the node directory " + node_directory + " is in use: other users' processes are out of sight",
-                        "run as root; --accept-inconsistent backs it up as it is"};
-    }
-    return std::nullopt;
-}
+constexpr const char* kRemedy = "stop the daemon, or keep the node on btrfs, where a snapshot is taken";
 
 class LiveDirectory : public Snapshot {
 public:
@@ -47,7 +26,7 @@ public:
           accept_inconsistent_(accept_inconsistent),
           entry_(std::move(entry)),
           root_(open_path(node_directory_, O_RDONLY | O_DIRECTORY)) {
-        used_at_first_ = find_obstacle(node_directory_, excludes_).has_value();
+        used_at_first_ = find_obstacle(node_directory_, excludes_, kRemedy).has_value();
         consistency();
         sync_file_system(root_.get(), node_directory_);
         entry_.created_ns = utc_now_ns();
@@ -62,7 +41,7 @@ public:
     std::int64_t duration_ns() const override { return 0; }
 
     Consistency consistency() const override {
-        const auto obstacle = find_obstacle(node_directory_, excludes_);
+        const auto obstacle = find_obstacle(node_directory_, excludes_, kRemedy);
         if (!obstacle && !used_at_first_) {
             return Consistency::kPointInTime;
         }
@@ -137,7 +116,7 @@ private:
 std::unique_ptr<SnapshotBackend> make_none_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                    const BackendOptions& options, std::string reason) {
     if (options.preflight && !options.accept_inconsistent) {
-        if (const auto obstacle = find_obstacle(node_directory, excludes)) {
+        if (const auto obstacle = find_obstacle(node_directory, excludes, kRemedy)) {
             throw Error::refused(obstacle->message, obstacle->hint);
         }
     }

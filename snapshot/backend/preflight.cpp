@@ -109,6 +109,20 @@ void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& 
     }
 }
 
+std::optional<Obstacle> find_obstacle(const std::string& node_directory, const ExcludeRules& excludes, const std::string& remedy) {
+    const std::string accepted = "; --accept-inconsistent backs it up as it is";
+    std::size_t hidden = 0;
+    const auto writers = writers_of(node_directory, excludes, &hidden);
+    if (!writers.empty()) {
+        return Obstacle{"the node directory " + node_directory + " is in use: " + describe_writer(writers.front()), remedy + accepted};
+    }
+    if (hidden != 0) {
+        return Obstacle{"cannot tell whether the node directory " + node_directory + " is in use: other users' processes are out of sight",
+                        "run as root" + accepted};
+    }
+    return std::nullopt;
+}
+
 std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden,
                                       const std::function<bool(pid_t)>& left_out) {
     constexpr std::size_t kLooked = 4096;  // more than one daemon has files open for writing that are excluded

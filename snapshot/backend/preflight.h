@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,14 @@ void refuse_nested(const std::string& node_directory, const ExcludeRules& exclud
 // Error::refused if the node directory holds something, and the rules leave nothing of it: what would come of it is a good backup of
 // nothing, which takes the place of those that hold something.
 void refuse_nothing_left(const std::string& node_directory, const ExcludeRules& excludes);
+
+// What keeps a directory from being read, or cloned, as one state.
+struct Obstacle {
+    std::string message;
+    std::string hint;
+};
+// Somebody who writes to it, or perhaps does; nullopt if nobody can. `remedy`: what the operator can do about a writer.
+std::optional<Obstacle> find_obstacle(const std::string& node_directory, const ExcludeRules& excludes, const std::string& remedy);
 
 // Who writes, or could, to what isn't excluded; not the processes for which `left_out` is true. `hidden`: how many can't be told of.
 std::vector<DirectoryUser> writers_of(const std::string& node_directory, const ExcludeRules& excludes, std::size_t* hidden,
