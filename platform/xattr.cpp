@@ -132,8 +132,10 @@ std::vector<std::string> list_at(int directory, const std::string& file) {
     return list_o_path(open_entry(directory, file).get(), file);
 }
 
+// Without opening it, since whole trees are asked so.
 std::optional<Value> get_at(int directory, const std::string& file, const std::string& name) {
-    return get_o_path(open_entry(directory, file).get(), name, file);
+    const std::string path = directory == AT_FDCWD || file.starts_with('/') ? file : proc_path(directory) + "/" + file;
+    return get_with([&](void* buffer, std::size_t room) { return ::lgetxattr(path.c_str(), name.c_str(), buffer, room); }, name, file);
 }
 
 void set_at(int directory, const std::string& file, const std::string& name, std::span<const std::byte> value) {

@@ -171,9 +171,10 @@ private:
         } else {
             snapshot_ = backend_->create(snapshot_name(session_.id), true);
         }
+        snapshot_->settle();
         fault::step("backup.snapshot-taken");
         session_.snapshot_path = snapshot_->entry().path;
-        if (parent_.changed_since && stat_fd(snapshot_->root()).stx_ino != parent_.changed_since->root_ino) {
+        if (parent_.changed_since && snapshot_->root_ino() != parent_.changed_since->root_ino) {
             parent_.compare_only("the node directory is another one than at the last backup");
         }
         session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();
@@ -189,6 +190,7 @@ private:
         drain_options.audits_everything = options_.audit;
         drain_options.skip_unreadable = options_.skip_unreadable;
         drain_options.source_is_live = backend_->name() == "none";
+        drain_options.clones = snapshot_->clones();
         drain_options.tolerate_changes = options_.backend.accept_inconsistent;
         drain_options.still_ours = [this] { lease_.check(); };
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
@@ -305,7 +307,7 @@ private:
         manifest.node = info.node;
         manifest.hash_seed = info.hash_seed;
         manifest.repository_created_ns = info.created_ns;
-        manifest.root_ino = stat_fd(snapshot_->root()).stx_ino;
+        manifest.root_ino = snapshot_->root_ino();
         return manifest;
     }
 

@@ -3,6 +3,10 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <optional>
+#include <utility>
+
 #include "platform/btrfs.h"
 #include "platform/error.h"
 #include "platform/file.h"
@@ -10,6 +14,8 @@
 #include "snapshot/backend/btrfs.h"
 #include "snapshot/backend/none.h"
 #include "snapshot/backend/preflight.h"
+#include "snapshot/backend/reflink.h"
+#include "snapshot/backend/reflink_place.h"
 
 namespace nodesnap {
 namespace {
@@ -23,6 +29,28 @@ std::string resolve_node_directory(const std::string& node_directory) {
         throw Error::refused("the node directory " + node_directory + " is not a directory");
     }
     return resolve_path(node_directory);
+}
+
+// None where files of it can't be cloned, or the clones have no place: `why` tells. Throws what is wrong with a place that was asked for.
+std::optional<ReflinkPlace> place_of_clones(const std::string& directory, const ExcludeRules& excludes, const BackendOptions& options,
+                                            std::string& why) {
+    const std::string on = "the node directory " + directory + " is on " + file_system_of(directory).type;
+    std::optional<ReflinkPlace> place;
+    try {
+        place.emplace(directory, options.snapshot_directory, options.preflight ? &excludes : nullptr);
+        // To list, and to remove, on a file system that is full, too.
+        why = !options.preflight && stat_path(place->folder()) ? "" : place->why_not();
+    } catch (const Error& error) {
+        if (options.kind == "reflink") {
+            throw;
+        }
+        why = error.message() + (error.hint().empty() ? "" : " (" + error.hint() + ")");
+    }
+    if (!why.empty()) {
+        why = on + ", which has no snapshots: " + why;
+        place.reset();
+    }
+    return place;
 }
 
 }  // namespace
@@ -39,38 +67,58 @@ std::string to_string(Layout layout) {
     return "unknown";
 }
 
+std::uint64_t Snapshot::root_ino() const {
+    return stat_fd(root()).stx_ino;
+}
+
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options) {
-    if (options.kind != "auto" && options.kind != "btrfs" && options.kind != "none") {
-        throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs or none");
+    const std::vector<std::string> kinds = {"auto", "btrfs", "reflink", "none"};
+    if (std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end()) {
+        throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs, reflink or none");
     }
     const std::string directory = resolve_node_directory(node_directory);
     const bool on_btrfs = btrfs::is_btrfs(directory);
     const std::string type = file_system_of(directory).type;
-    if (!on_btrfs && options.must_snapshot) {
-        throw Error::refused("the node directory " + directory + " is on " + type + ", which has no snapshots",
-                             "snapshots need a node directory on btrfs");
-    }
     if (!on_btrfs && options.kind == "btrfs") {
         throw Error::refused("the node directory " + directory + " is on " + type + ", not on btrfs",
                              "move it to btrfs, or stop the daemon and use --snapshot none");
+    }
+    std::string without;  // why there is no snapshot
+    std::optional<ReflinkPlace> place;
+    if (options.kind == "reflink" || (options.kind == "auto" && !on_btrfs)) {
+        place = place_of_clones(directory, excludes, options, without);
+    }
+    if (!place && (options.kind == "reflink" || (!on_btrfs && options.must_snapshot))) {
+        throw Error::refused(without,
+                             "snapshots need a node directory on btrfs, or on a file system that clones files, such as XFS "
+                             "made with -m reflink=1");
     }
     if (options.preflight) {
         refuse_nested(directory, excludes);
     }
     const bool chosen = options.kind == "auto";
-    if (on_btrfs && options.kind != "none") {
+    if (on_btrfs && (chosen || options.kind == "btrfs")) {
         return make_btrfs_backend(directory, excludes, options, chosen ? "the node directory is on btrfs" : "asked for");
     }
-    return make_none_backend(directory, excludes, options,
-                             chosen ? "the node directory is on " + type + ", which has no snapshots" : "asked for");
+    if (place) {
+        return make_reflink_backend(std::move(*place), excludes, options,
+                                    chosen ? "the node directory is on " + type + ", which clones files" : "asked for");
+    }
+    return make_none_backend(directory, excludes, options, chosen ? without : "asked for");
 }
 
 bool remove_left_snapshot(const std::string& backend, const std::string& path) {
+    if (backend == "reflink") {
+        return remove_left_reflink_snapshot(path);
+    }
     return backend != "btrfs" || remove_left_btrfs_snapshot(path);
 }
 
 std::string remove_snapshot_elsewhere(const SnapshotProof& proof) {
+    if (proof.backend == "reflink") {
+        return remove_reflink_snapshot_elsewhere(proof);
+    }
     return proof.backend == "btrfs" ? remove_btrfs_snapshot_elsewhere(proof) : "";
 }
 

@@ -15,6 +15,8 @@
 
 namespace nodesnap {
 
+class CloneIndex;
+
 enum class Layout { kFolder, kSubvolume, kMountRoot };  // what the node directory is
 std::string to_string(Layout layout);                   // "folder", "subvolume", "mounted subvolume"
 
@@ -31,7 +33,9 @@ struct SnapshotEntry {
 class Snapshot {
 public:
     virtual ~Snapshot() = default;
-    virtual int root() const = 0;  // descriptor of the node directory as it was, O_RDONLY | O_DIRECTORY
+    virtual int root() const = 0;                                 // descriptor of the node directory as it was, O_RDONLY | O_DIRECTORY
+    virtual std::uint64_t root_ino() const;                       // the node directory's number
+    virtual const CloneIndex* clones() const { return nullptr; }  // of one that is a tree of clones
     virtual const SnapshotEntry& entry() const = 0;
     virtual SnapshotProof proof() const = 0;
     virtual std::int64_t taken_ns() const = 0;     // UTC
@@ -39,6 +43,9 @@ public:
     // As far as is known by now: `none` looks again whether the directory is in use, and throws Error::failed if it came to be while it was
     // read.
     virtual Consistency consistency() const = 0;
+    // Ends what need not be done while the daemon is held, and makes the snapshot durable: before it is recorded anywhere. Not needed
+    // unless BackendOptions::held; may be called again.
+    virtual void settle() {}
     virtual void keep() noexcept = 0;
     // As keep(), and it is one of `snapshot create`'s from now on: no backup removes it.
     virtual void keep_for_operator() = 0;
@@ -63,7 +70,7 @@ struct Descent {
 class SnapshotBackend {
 public:
     virtual ~SnapshotBackend() = default;
-    virtual std::string name() const = 0;    // "btrfs", "none"
+    virtual std::string name() const = 0;    // "btrfs", "reflink", "none"
     virtual std::string reason() const = 0;  // why it was chosen, for the summary
     virtual Layout layout() const = 0;
     virtual std::string file_system_uuid() const = 0;
@@ -74,6 +81,8 @@ public:
     // All that can be done before create(), so that this is as short as it can be: it looks again at what the preflight found, and flushes.
     // It may take long. create() does it itself where it wasn't done since the last one.
     virtual void prepare() = 0;
+    // Whether what has changed can be told from two snapshots.
+    virtual bool tells_changes() const { return true; }
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
@@ -101,20 +110,21 @@ public:
 };
 
 struct BackendOptions {
-    std::string kind = "auto";         // auto, btrfs, none
+    std::string kind = "auto";         // auto, btrfs, reflink, none
     std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
     bool must_snapshot = false;        // refuse storage without snapshots, also where `auto` would read the directory itself
-    bool accept_inconsistent = false;  // with none: a directory that is in use
+    bool accept_inconsistent = false;  // with none and reflink: a directory that is in use
     // Somebody keeps the writers from writing while create() runs, so that a backend whose create() takes longer than an instant need not
     // refuse a directory that is in use. Whether it was so is for that somebody to find out: consistency() doesn't tell.
     bool held = false;
+    unsigned workers = 0;   // that clone; 0: one per CPU, up to four
     bool preflight = true;  // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options);
 // Removes a snapshot that a dead backup left, by the path in its session record; as durably as the rest. False if it is out of reach: its
 // file system isn't mounted. Nothing is done if it isn't one of ours any more: only read-only subvolumes with the name of a snapshot of
-// nodesnap's are ever removed.
+// nodesnap's, and trees of clones that have its record, are ever removed.
 bool remove_left_snapshot(const std::string& backend, const std::string& path);
 // Removes, durably, the snapshot that a backup proves, wherever on its file system it lies by now: that of a node directory that was moved
 // isn't where its backend looks. Empty if it has gone, or is an operator's; otherwise why it stays, in a few words.

@@ -79,6 +79,7 @@ public:
     std::string file_system_uuid() const override { return file_system_uuid_of(node_directory_); }
     std::string describe_location() const override { return "nowhere: the node directory itself is read"; }
     bool atomic() const override { return false; }
+    bool tells_changes() const override { return false; }
 
     Layout layout() const override {
         if (is_mount_root(node_directory_)) {

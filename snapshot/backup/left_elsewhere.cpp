@@ -39,7 +39,7 @@ bool has_moved(const Manifest& before, const Repository& repository, const Snaps
     if (backend.name() == "none") {
         return !(before.node == repository.info().node);
     }
-    return before.proof.path != backend.path_of(snapshot_name(repository, before.id));
+    return before.proof.backend != backend.name() || before.proof.path != backend.path_of(snapshot_name(repository, before.id));
 }
 
 std::string why_it_stays(const Manifest& before, const NodeIdentity& now) {
@@ -67,10 +67,11 @@ void remove_parent_elsewhere(const Repository& repository, SnapshotBackend& back
     if (!why.empty()) {
         const std::string& path = before->proof.path;
         const bool in_top_level = !path.starts_with('/');
+        const std::string removes = before->proof.backend == "reflink" ? "rm -r" : "btrfs subvolume delete";
         report.warn("the snapshot that backup " + before->id.hex() + " has left at " + path + " on host " + before->host_name +
                     " stays, and holds space, since " + why + ": no later backup looks there; " +
                     (in_top_level ? "mount that file system's top level (subvolid=5) and remove it with `btrfs subvolume delete`"
-                                  : "remove it with `btrfs subvolume delete " + shell_word(path) + "`"));
+                                  : "remove it with `" + removes + " " + shell_word(path) + "`"));
     }
 }
 

@@ -5,7 +5,6 @@
 #include <set>
 #include <vector>
 
-#include "platform/file.h"
 #include "snapshot/backend/snapshot_name.h"
 
 namespace nodesnap {
@@ -44,6 +43,9 @@ std::string why_not_since(const Manifest& last, const Repository& repository, Sn
     }
     if (last.proof.backend == "none") {
         return "the last backup was made without a snapshot";
+    }
+    if (last.proof.backend != backend.name()) {
+        return "the last backup's snapshot is of another kind (" + last.proof.backend + ")";
     }
     if (last.proof.path.empty()) {
         return "the last backup kept no snapshot (--drop-snapshot)";
@@ -91,14 +93,14 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
             parent.compared = *entry.manifest;
             parent.same_file_system = entry.manifest->proof.file_system_uuid == file_system;
         }
-        if (backend.name() == "none") {
+        if (!backend.tells_changes()) {
             return !parent.compared;
         }
         if (entry.manifest->proof.path.empty()) {
             return true;
         }
         auto snapshot = backend.find(snapshot_name(repository, entry.manifest->id), entry.manifest->proof);
-        if (!snapshot || stat_fd(snapshot->root()).stx_ino != entry.manifest->root_ino) {
+        if (!snapshot || snapshot->root_ino() != entry.manifest->root_ino) {
             return true;
         }
         const Descent descent = backend.descent(*snapshot, of);

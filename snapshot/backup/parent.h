@@ -29,8 +29,12 @@ struct BackupParent {
         changed_since.reset();
         missing = why;
     }
+    // Not without `changed_since`, which must outlive it, as `snapshot` must.
+    DrainParent changes() const {
+        const CloneIndex* const clones = snapshot->clones();
+        return {*changed_since, clones != nullptr ? -1 : snapshot->root(), {}, true, forked_at, clones};
+    }
     // Not without `compared`. Both must outlive it.
-    DrainParent changes() const { return {*changed_since, snapshot->root(), {}, true, forked_at}; }  // not without `changed_since`
     DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };

@@ -3,7 +3,6 @@
 #include <set>
 #include <vector>
 
-#include "platform/file.h"
 #include "platform/host.h"
 #include "snapshot/drain/earlier_drain.h"
 
@@ -22,7 +21,7 @@ std::string open(UnfinishedBackup& unfinished, const Repository& repository, Sna
         return "other names are excluded now";
     }
     unfinished.snapshot = backend.find(snapshot_name(repository, session.id), draft.proof);
-    if (!unfinished.snapshot || stat_fd(unfinished.snapshot->root()).stx_ino != draft.root_ino) {
+    if (!unfinished.snapshot || unfinished.snapshot->root_ino() != draft.root_ino) {
         return "its snapshot is gone, or is not what it was";
     }
     if (session.mode == DrainMode::kWhole) {

@@ -18,8 +18,10 @@ namespace {
 void declare(OptionSet& options) {
     options.value(
         "snapshot", "KIND",
-        "btrfs; none: read the directory itself, of a stopped daemon; auto: btrfs where the node is on it, otherwise none (default: auto)");
-    options.value("snapshot-dir", "DIR", "where the snapshot is made (default: a place beside the node's subvolume, see the guide)");
+        "btrfs; reflink: clone all files (XFS), while nobody writes to them; none: read the directory itself, of a stopped daemon; "
+        "auto: the first of these that can be had (default: auto)");
+    options.value("snapshot-dir", "DIR",
+                  "where the snapshot is made (default: a place beside the node's directory or subvolume, see the guide)");
     declare_hold(options);
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
@@ -28,7 +30,7 @@ void declare(OptionSet& options) {
     options.flag("skip-unreadable", "go on when parts of a file can't be read; the backup is marked incomplete");
     options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
     options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
-    options.flag("accept-inconsistent", "without a snapshot: back up a directory that is in use, and say so in the backup");
+    options.flag("accept-inconsistent", "without a snapshot, or with clones: back up a directory that is in use, and say so in the backup");
     options.flag("audit", "read everything, and tell each range that differs although the file system's change list called it unchanged");
     options.flag("dry-run", "tell what would be read and stored; nothing is written, and no snapshot taken");
     options.flag("full", "read and store everything anew, also what earlier backups hold: heals what is damaged of these");
@@ -110,9 +112,9 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     BackupOptions result;
     result.node_directory = node_directory;
     result.backend.kind = options.text("snapshot", "auto");
-    const std::vector<std::string> kinds = {"auto", "btrfs", "none"};
+    const std::vector<std::string> kinds = {"auto", "btrfs", "reflink", "none"};
     if (std::find(kinds.begin(), kinds.end(), result.backend.kind) == kinds.end()) {
-        throw Error::usage("--snapshot: \"" + result.backend.kind + "\" is not a kind of snapshot", "auto, btrfs and none are");
+        throw Error::usage("--snapshot: \"" + result.backend.kind + "\" is not a kind of snapshot", "auto, btrfs, reflink and none are");
     }
     result.backend.snapshot_directory = options.text("snapshot-dir");
     result.backend.accept_inconsistent = options.flag("accept-inconsistent");
@@ -136,6 +138,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.force_blocking = options.flag("no-io-uring");
     result.workers = options.count("workers", 1, kMaximumWorkers, 0);
     result.state_directory = options.text("state-dir", result.state_directory);
+    result.backend.workers = result.workers;
     result.scratch_directory = options.scratch_directory();
     result.lease = lease_options(options, "backup");
     return result;
@@ -338,9 +341,10 @@ const Command kBackup = {
     "--accept-inconsistent. With --hold the daemon writes nothing while the snapshot is taken, for milliseconds where it is frozen:\n"
     "all that it had written is there, in order. It comes back whatever happens, also if nodesnap is killed; see \"nodesnap help\n"
     "release\". A hold is refused where something else has files of the node open for writing.\n"
-    "Snapshots are btrfs's. On any other file system the directory itself is read, and the daemon must be stopped: the backup is\n"
-    "refused while a file is open for writing, and fails if one is changed meanwhile. The summary says which it was;\n"
-    "--snapshot btrfs refuses to go without a snapshot.\n"
+    "On XFS with reflink the snapshot is a tree of clones beside the node directory. That isn't made at one instant: without --hold the\n"
+    "backup is refused while a file is open for writing, and fails if one is changed while it is cloned; afterwards the daemon may run.\n"
+    "On any other file system the directory itself is read, and the daemon must be stopped until that is done. The summary says\n"
+    "which it was; --snapshot btrfs and --snapshot reflink refuse to go without a snapshot.\n"
     "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
     "'*' and '?' fit within a name, \"**\" across directories.\n",
     "nodesnap backup /var/lib/qdb/db /backup/node1\n"

@@ -16,9 +16,12 @@ namespace nodesnap::command {
 namespace {
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "what takes it: auto or btrfs (default: auto)");
-    options.value("snapshot-dir", "DIR", "where snapshots are kept (default: a place beside the node's subvolume, see the guide)");
-    options.list("exclude", "PATTERN", "with create: a nested subvolume or mount that may be missing in the snapshot (may be repeated)");
+    options.value("snapshot", "KIND", "what takes it: auto, btrfs or reflink (default: auto)");
+    options.value("snapshot-dir", "DIR",
+                  "where snapshots are kept (default: a place beside the node's directory or subvolume, see the guide)");
+    options.list(
+        "exclude", "PATTERN",
+        "with create: a nested subvolume or mount that may be missing in the snapshot, or what needn't be cloned (may be repeated)");
     declare_trim(options);
     options.flag("json", "print a JSON document");
 }
@@ -148,8 +151,8 @@ ExitStatus run(Call& call) {
     }
     BackendOptions options;
     options.kind = call.options().text("snapshot", "auto");
-    if (options.kind != "auto" && options.kind != "btrfs") {
-        throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots", "auto and btrfs can");
+    if (options.kind != "auto" && options.kind != "btrfs" && options.kind != "reflink") {
+        throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots", "auto, btrfs and reflink can");
     }
     options.must_snapshot = true;
     options.preflight = action == "create";
@@ -178,8 +181,9 @@ const Command kSnapshot = {
     "nodesnap snapshot remove NODE_DIR NAME [OPTION]...\n"
     "nodesnap snapshot trim NODE_DIR [--min-free SIZE|PERCENT] [--max-age AGE] [--max-count N] [OPTION]...\n",
     "Such a snapshot is taken in milliseconds and takes no space at first, but it lies on the node's own disk and is lost with it:\n"
-    "it is no backup. A NAME is made from the time if none is given. Those that backups make for themselves are listed too; what a\n"
-    "dead backup left is removed by the next one. list tells what each one is, how old, and about how much would come free without it.\n"
+    "it is no backup. On XFS with reflink it is a tree of clones, which is only taken while nobody has a file open for writing.\n"
+    "A NAME is made from the time if none is given. Those that backups make for themselves are listed too; what a dead backup left is\n"
+    "removed by the next one. list tells what each one is, how old, and about how much would come free without it.\n"
     "trim is made for a timer: it drops parents, the snapshots that backups keep to tell the next ones what has changed, the oldest\n"
     "first, until the bounds are kept, and says what each costs: the next backup reads the whole node, and stores what differs. What\n"
     "an operator made or kept is never dropped, nor what a running backup uses. What an unfinished backup left, from which the next could\n"
@@ -190,8 +194,8 @@ const Command kSnapshot = {
     "0  done\n"
     "1  failed\n"
     "2  wrong usage\n"
-    "3  refused: the storage has no snapshots, the directory holds a nested subvolume or mount, a snapshot of that name is there\n"
-    "   already (create), none is, or a backup uses it (remove)\n"
+    "3  refused: the storage has no snapshots, or clones its files while one is open for writing, the directory holds a nested\n"
+    "   subvolume or mount, a snapshot of that name is there already (create), none is, or a backup uses it (remove)\n"
     "4  trim: done, but --min-free could not be reached, the snapshot of an unfinished backup was dropped, or a --repository can't be "
     "read\n",
     declare,

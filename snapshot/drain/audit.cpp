@@ -17,6 +17,7 @@
 #include "platform/file_descriptor.h"
 #include "platform/interrupt.h"
 #include "platform/random.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/drain/stored_comparison.h"
 #include "snapshot/run_reader.h"
 
@@ -30,13 +31,16 @@ constexpr int kFailuresAllowed = 256;  // picks of nothing that could be compare
 // Compares ranges of files in the snapshot with what the tree refers to.
 class RangeAudit {
 public:
-    RangeAudit(int source, const Repository& repository)
-        : source_(source), subvolume_(btrfs::subvolume_id(source)), repository_(repository) {}
+    RangeAudit(const AuditedSource& source, const Repository& repository)
+        : source_(source), subvolume_(source.clones == nullptr ? btrfs::subvolume_id(source.directory) : 0), repository_(repository) {}
 
     // Empty if it can't be opened: that proves nothing.
     FileDescriptor open(std::uint64_t ino, const Inode& inode) const {
-        return FileDescriptor(
-            std::max(btrfs::try_open_inode(source_, subvolume_, ino, inode.generation, O_RDONLY | O_NOATIME | O_NOFOLLOW), -1));
+        if (source_.clones != nullptr) {
+            return source_.clones->open(ino, inode.generation);
+        }
+        constexpr int kFlags = O_RDONLY | O_NOATIME | O_NOFOLLOW;
+        return FileDescriptor(std::max(btrfs::try_open_inode(source_.directory, subvolume_, ino, inode.generation, kFlags), -1));
     }
 
     enum class Outcome {
@@ -70,7 +74,7 @@ private:
         }
     }
 
-    const int source_;
+    const AuditedSource source_;
     const std::uint64_t subvolume_;
     const Repository& repository_;
 };
@@ -81,7 +85,7 @@ std::string range_text(std::uint64_t ino, std::uint64_t offset, std::uint64_t le
 
 class Sampler {
 public:
-    Sampler(int source, const Repository& repository, const TreeRoot& tree, const std::vector<std::uint64_t>& edited)
+    Sampler(const AuditedSource& source, const Repository& repository, const TreeRoot& tree, const std::vector<std::uint64_t>& edited)
         : ranges_(source, repository),
           repository_(repository),
           tree_(tree),
@@ -185,7 +189,7 @@ private:
 // Goes through all files, in pieces that hold data in the snapshot or in the tree.
 class WholeAudit {
 public:
-    WholeAudit(int source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report)
+    WholeAudit(const AuditedSource& source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report)
         : ranges_(source, repository), repository_(repository), tree_(tree), progress_(progress), report_(report), data_(kPiece) {}
 
     AuditResult run() {
@@ -277,11 +281,12 @@ private:
 
 }  // namespace
 
-AuditResult audit_everything(int source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report) {
+AuditResult audit_everything(const AuditedSource& source, const Repository& repository, const TreeRoot& tree, Progress& progress,
+                             Report& report) {
     return tree.node ? WholeAudit(source, repository, tree, progress, report).run() : AuditResult{};
 }
 
-AuditResult audit(int source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
+AuditResult audit(const AuditedSource& source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
                   const std::vector<std::uint64_t>& edited, const AuditLimits& limits) {
     if (!tree.node) {
         return {};

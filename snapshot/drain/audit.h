@@ -15,6 +15,8 @@
 
 namespace nodesnap {
 
+class CloneIndex;
+
 struct AuditLimits {
     std::uint64_t least_bytes = std::uint64_t{1} << 20;  // read whatever time it takes, if the tree has as much
     std::uint64_t most_bytes = std::uint64_t{64} << 20;
@@ -28,12 +30,20 @@ struct AuditResult {
     std::string lost;  // where what the tree refers to can't be read, and why; empty: nowhere
 };
 
-// `source` is a directory in the snapshot, `tree` the backup's, whose nodes and packs are all there; `edited`: inodes that the change list
+// A directory in the snapshot; and, where that is a tree of clones, where these are.
+struct AuditedSource {
+    AuditedSource(int directory_, const CloneIndex* clones_ = nullptr) : directory(directory_), clones(clones_) {}  // from one alone, too
+    int directory;
+    const CloneIndex* clones;
+};
+
+// `tree` is the backup's, whose nodes and packs are all there; `edited`: inodes that the change list
 // spoke of. One thread. Needs CAP_DAC_READ_SEARCH.
-AuditResult audit(int source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
+AuditResult audit(const AuditedSource& source, const Repository& repository, const TreeRoot& tree, std::uint64_t data_bytes,
                   const std::vector<std::uint64_t>& edited, const AuditLimits& limits = {});
 
 // Every range of every file of the tree that holds data, in the snapshot or in the tree. `lie` tells of all: the first, and how many more.
-AuditResult audit_everything(int source, const Repository& repository, const TreeRoot& tree, Progress& progress, Report& report);
+AuditResult audit_everything(const AuditedSource& source, const Repository& repository, const TreeRoot& tree, Progress& progress,
+                             Report& report);
 
 }  // namespace nodesnap

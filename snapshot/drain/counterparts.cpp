@@ -14,11 +14,9 @@ bool is_same_inode(const Inode& before, const Inode& now) {
     return told && same_file(before, now);
 }
 
-bool is_same_inode(const Inode& before, int directory) {
+bool is_same_inode(const Inode& before, int directory, bool cloned) {
     try {
-        Inode now = inode_of(stat_fd(directory));
-        add_flags(now, directory, "");
-        return is_same_inode(before, now);
+        return is_same_inode(before, read_source_inode(directory, true, cloned, "").inode);
     } catch (const Error&) {
         return false;  // whoever drains it tells what is the matter
     }
@@ -38,7 +36,7 @@ std::optional<std::uint64_t> Counterparts::directory(const SourceDirectory& dire
         return by_path;
     }
     const auto before = numbered(directory.ino);
-    const bool renamed = before && before->type == FileType::kDirectory && is_same_inode(*before, directory.fd.get());
+    const bool renamed = before && before->type == FileType::kDirectory && is_same_inode(*before, directory.fd.get(), cloned_);
     return renamed ? directory.ino : by_path;
 }
 

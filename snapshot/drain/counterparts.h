@@ -18,8 +18,9 @@ namespace nodesnap {
 
 class Counterparts {
 public:
-    // Both must outlive this.
-    Counterparts(const Repository& repository, const DrainParent& parent) : repository_(repository), parent_(parent) {}
+    // Both must outlive this. `cloned`: the source is a tree of clones.
+    Counterparts(const Repository& repository, const DrainParent& parent, bool cloned)
+        : repository_(repository), parent_(parent), cloned_(cloned) {}
 
     // The parent backup's number of the node directory.
     std::uint64_t root() const { return parent_.backup.root_ino; }
@@ -35,6 +36,7 @@ private:
 
     const Repository& repository_;
     const DrainParent& parent_;
+    const bool cloned_;
 };
 
 }  // namespace nodesnap

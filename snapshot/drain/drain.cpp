@@ -8,6 +8,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/backend/clone_origin.h"
 #include "snapshot/drain/audit.h"
 #include "snapshot/drain/change_scan.h"
 #include "snapshot/drain/drain_state.h"
@@ -110,7 +111,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     DrainState state(source, repository, session, parent, options, progress, report);
     DrainResult result;
     const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
-    result.root_ino = stat_fd(source).stx_ino;
+    result.root_ino = options.clones != nullptr ? read_clone_origin(source, false, ".").ino : stat_fd(source).stx_ino;
     if (options.resumed != nullptr) {
         progress.phase = "reading what is stored already";
         state.earlier = std::make_unique<EarlierDrain>(repository, *options.resumed, options.scratch_directory, state.catalog,
@@ -142,11 +143,12 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     Catalog::Result built = state.catalog.build(repository, parent != nullptr ? &parent->backup : nullptr, edits, nodes);
     nodes.finish();
     fault::step("drain.metadata-durable");
-    if (edits) {
+    if (parent != nullptr && !parent->is_compared()) {
         progress.phase = "auditing";
+        const AuditedSource audited_source{source, options.clones};
         const AuditResult audited = options.audits_everything
-                                        ? audit_everything(source, repository, built.tree, progress, report)
-                                        : audit(source, repository, built.tree, built.totals.data_bytes, state.edited());
+                                        ? audit_everything(audited_source, repository, built.tree, progress, report)
+                                        : audit(audited_source, repository, built.tree, built.totals.data_bytes, state.edited());
         result.audited_bytes = audited.bytes;
         result.lie = audited.lie;
         if (!audited.lost.empty()) {

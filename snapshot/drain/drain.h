@@ -23,6 +23,8 @@
 
 namespace nodesnap {
 
+class CloneIndex;
+
 inline constexpr unsigned kDefaultWorkers = 4;
 inline constexpr unsigned kMaximumWorkers = 8;  // of four buffers each
 
@@ -38,6 +40,8 @@ struct DrainOptions {
     bool skip_unreadable = false;
     bool source_is_live = false;    // not a snapshot: whatever changes while it is read is an error
     bool tolerate_changes = false;  // but one that the operator has accepted
+    // A tree of clones, each with its CloneOrigin, and where they are: what they are clones of is drained. nullptr: it is no such.
+    const CloneIndex* clones = nullptr;
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
     DrainSizes sizes;
@@ -62,7 +66,10 @@ struct DrainParent {
     bool same_file_system = true;        // as the source's: inode numbers mean the same. Always with a source
     // With a source: the node directory doesn't come from it, but both come from what this transaction was the last to change. 0: it does.
     std::uint64_t forked_at = 0;
+    // Of its snapshot, if that is a tree of clones, proved to be what the backup says: then data that lies where it did isn't read.
+    const CloneIndex* clones = nullptr;
     bool tells_changes() const { return source >= 0; }
+    bool is_compared() const { return source < 0 && clones == nullptr; }
 };
 
 struct DrainResult {

@@ -11,6 +11,7 @@
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/inode_reader.h"
+#include "snapshot/drain/taken_over.h"
 #include "snapshot/drain/walk.h"
 
 namespace nodesnap {
@@ -43,13 +44,14 @@ private:
         const FileDescriptor file(fd);
         const std::string path = directory.place.path_of(entry.name);
         try {
-            Inode inode = inode_of(stat_fd(fd, path));
-            if (inode.type != FileType::kRegular || (inode.links > 1 && !state_.claim_linked(entry.ino))) {
+            const SourceInode source = read_source_inode(fd, true, false, path);
+            if (source.inode.type != FileType::kRegular || (source.inode.links > 1 && !state_.claim_linked(entry.ino))) {
                 return;
             }
-            add_flags(inode, fd, path);
-            plan_.files += 1;
-            plan_.bytes += bytes_of(fd, entry.ino, inode, path);
+            const std::uint64_t bytes = bytes_of(fd, entry.ino, source, path);
+            const bool all_are_found = state_.parent != nullptr && state_.parent->clones != nullptr;  // not only what has changed
+            plan_.files += !all_are_found || bytes != 0 ? 1 : 0;
+            plan_.bytes += bytes;
             state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
         } catch (const Error& error) {
             if (error.error_number() == 0) {
@@ -59,12 +61,14 @@ private:
         }
     }
 
-    std::uint64_t bytes_of(int fd, std::uint64_t ino, const Inode& inode, const std::string& path) {
+    std::uint64_t bytes_of(int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
+        const Inode& inode = source.inode;
         const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(fd, path).stx_blocks) * 512;
         if (content_of(inode.size, allocated) != Content::kRanges) {
-            return inode.size;
+            Inode taken_over = inode;
+            return take_over_small(state_, fd, ino, taken_over, path) ? 0 : inode.size;
         }
-        const FileExtents extents = extents_to_read(state_, fd, ino, inode, path);
+        const FileExtents extents = extents_to_read(state_, fd, ino, source, path);
         std::uint64_t bytes = 0;
         for (Extent extent; extents.next(extent);) {
             if (!extent.unwritten() && extent.logical < inode.size) {

@@ -18,8 +18,9 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       session(session_),
       parent(parent_),
       subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(source_) : 0),
-      counterparts(parent_ != nullptr && !parent_->tells_changes() ? std::optional<Counterparts>(std::in_place, repository_, *parent_)
-                                                                   : std::nullopt),
+      counterparts(parent_ != nullptr && !parent_->tells_changes()
+                       ? std::optional<Counterparts>(std::in_place, repository_, *parent_, options_.clones != nullptr)
+                       : std::nullopt),
       options(options_),
       progress(progress_),
       report(report_),

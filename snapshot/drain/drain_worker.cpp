@@ -15,6 +15,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/source_walk.h"
+#include "snapshot/drain/taken_over.h"
 
 namespace nodesnap {
 
@@ -143,6 +144,8 @@ bool DrainWorker::take_item(bool wait) {
 std::vector<FileRange> DrainWorker::next_ranges(LargeFile& file) {
     try {
         return file.next_chunk();
+    } catch (const StoredMapError&) {
+        throw;
     } catch (const Error& error) {
         state_.unreadable(file.path(), error);
         file.read_without_map([this, &file](LargeFile::NextExtent rest) { return not_stored_yet(state_, file.ino(), std::move(rest)); });
@@ -223,7 +226,8 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
         throw SourceError(Error::system("open", path, static_cast<int>(-fd)));
     }
     FileDescriptor file(static_cast<int>(fd));
-    Inode inode = read_inode(file.get(), entry, true, path);
+    SourceInode source = read_inode(file.get(), entry, true, path);
+    Inode& inode = source.inode;
     auto xattrs = read_source([&] { return read_xattrs(file.get(), false, path); });
     if (inode.links > 1 && !state_.claim_linked(entry.ino)) {
         co_return;
@@ -233,7 +237,7 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
     if (!xattrs.empty()) {
         records = co_await drain_xattrs(entry.ino, std::move(xattrs));
     }
-    co_await drain_content(std::move(file), directory, entry, std::move(inode), std::move(records), std::move(path));
+    co_await drain_content(std::move(file), directory, entry, std::move(source), std::move(records), std::move(path));
 }
 
 // An earlier drain of the same snapshot has stored it.
@@ -251,14 +255,21 @@ void DrainWorker::add_whole_file(std::uint64_t ino, const Inode& inode, Records 
     }
 }
 
-Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, Inode inode,
+Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, SourceInode source,
                                       Records records, std::string path) {
+    Inode& inode = source.inode;
     state_.note_owner(inode.uid, inode.gid);
     const std::uint64_t size = inode.size;
     const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
     state_.progress.bytes_total.fetch_add(std::min(size, std::max(allocated, std::min(size, kPlainSmallFile))), std::memory_order_relaxed);
-    const Content content = content_of(size, allocated);
+    const Content content = content_of(size, allocated, !source.unwritten.empty());
+    if ((content == Content::kWhole || content == Content::kInline) && take_over_small(state_, file.get(), entry.ino, inode, path)) {
+        add_whole_file(entry.ino, inode, std::move(records));
+        state_.progress.bytes_done.fetch_add(size, std::memory_order_relaxed);
+        state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
+        co_return;
+    }
     const bool compares = state_.counterparts && (content == Content::kWhole || content == Content::kRanges);
     auto stored = compares ? state_.counterparts->file(directory, entry, inode) : std::nullopt;
     switch (content) {
@@ -272,16 +283,16 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory
             co_await drain_one_segment(file.get(), entry.ino, std::move(inode), std::move(stored), std::move(records), std::move(path));
             break;
         case Content::kRanges:
-            push_large(std::move(file), entry.ino, std::move(inode), std::move(stored), std::move(path));
+            push_large(std::move(file), entry.ino, std::move(source), std::move(stored), std::move(path));
             break;
     }
     state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
 }
 
-void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::optional<Inode> stored, std::string path) {
-    const std::uint64_t size = inode.size;
-    FileExtents extents = extents_to_read(state_, file.get(), ino, inode, path);
-    state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(inode), state_.catalog,
+void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, SourceInode source, std::optional<Inode> stored, std::string path) {
+    const std::uint64_t size = source.inode.size;
+    FileExtents extents = extents_to_read(state_, file.get(), ino, source, path);
+    state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(source.inode), state_.catalog,
                                                   std::move(extents.next), extents.edits, std::move(stored)),
                       size);
 }
@@ -350,7 +361,7 @@ Task<void> DrainWorker::drain_other(const SourceDirectory& directory, const Sour
     }
     const int fd = static_cast<int>(opened);
     const FileDescriptor owned(itself ? -1 : fd);
-    Inode inode = read_inode(fd, entry, readable, path);
+    Inode inode = read_inode(fd, entry, readable, path).inode;
     if (inode.type == FileType::kSymlink) {
         const std::string target = read_source([&] { return read_link(fd, "", path); });
         inode.content.resize(target.size());
@@ -393,17 +404,14 @@ Task<DrainWorker::Records> DrainWorker::drain_xattrs(std::uint64_t ino, std::vec
     co_return records;
 }
 
-Inode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path) {
+SourceInode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path) {
     return read_source([&] {
-        const FileStatus status = stat_fd(fd, path);
-        Inode inode = inode_of(status);
-        if (inode.type != file_type_of(entry.d_type) || (state_.options.source_is_live && status.stx_ino != entry.ino)) {
+        SourceInode source = read_source_inode(fd, has_flags, state_.options.clones != nullptr, path);
+        const bool numbered = state_.options.source_is_live || state_.options.clones != nullptr;
+        if (source.inode.type != file_type_of(entry.d_type) || (numbered && source.ino != entry.ino)) {
             throw Error::system("read", path, ESTALE, "it was replaced while it was read: stop the daemon first");
         }
-        if (has_flags) {
-            add_flags(inode, fd, path);
-        }
-        return inode;
+        return source;
     });
 }
 

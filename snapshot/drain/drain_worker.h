@@ -40,9 +40,9 @@ private:
 
     Task<void> drain_entry(std::shared_ptr<BatchInProgress> batch, std::size_t index);
     Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
-    Task<void> drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, Inode inode, Records records,
-                             std::string path);
-    void push_large(FileDescriptor file, std::uint64_t ino, Inode inode, std::optional<Inode> stored, std::string path);
+    Task<void> drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, SourceInode source,
+                             Records records, std::string path);
+    void push_large(FileDescriptor file, std::uint64_t ino, SourceInode source, std::optional<Inode> stored, std::string path);
     void skip_file();
     void add_whole_file(std::uint64_t ino, const Inode& inode, Records records);
     Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, Records records, std::string path);
@@ -55,7 +55,7 @@ private:
 
     template <typename Read>
     static auto read_source(Read read);
-    Inode read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path);
+    SourceInode read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path);
     void add_placeholder(const SourceEntry& entry, const std::string& path, const Error& error);
 
     DrainState& state_;

@@ -6,6 +6,7 @@
 
 #include "platform/btrfs_changes.h"
 #include "platform/extent_map.h"
+#include "snapshot/drain/taken_over.h"
 #include "snapshot/repository/pack.h"
 
 namespace nodesnap {
@@ -71,19 +72,21 @@ std::optional<Inode> record_to_edit(const DrainState& state, std::uint64_t ino, 
 
 }  // namespace
 
-Content content_of(std::uint64_t size, std::uint64_t allocated) {
+Content content_of(std::uint64_t size, std::uint64_t allocated, bool has_unwritten) {
     constexpr std::uint64_t kSlack = 8U << 10;  // the last block's, and one of attributes; more lies beyond the end of the file
     if (size == 0) {
-        return allocated == 0 ? Content::kNone : Content::kRanges;
+        return allocated == 0 && !has_unwritten ? Content::kNone : Content::kRanges;
     }
     if (size <= kInlineContentLimit) {
         return Content::kInline;
     }
-    return size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack ? Content::kWhole : Content::kRanges;
+    return !has_unwritten && size <= kPlainSmallFile && allocated >= size && allocated <= size + kSlack ? Content::kWhole
+                                                                                                        : Content::kRanges;
 }
 
-FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path) {
+FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
     FileExtents result;
+    const Inode& inode = source.inode;
     if (const auto before = record_to_edit(state, ino, inode)) {
         result.edits = true;
         const std::uint64_t size = inode.size;
@@ -95,9 +98,12 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
             return next_change(*changes, ino, size, catalog, extent);
         };
         state.note_edited(ino);
+    } else if (auto earlier = earlier_clone(state, ino, inode)) {
+        result.next = not_taken_over(state, fd, ino, source, std::move(*earlier), path);
+        state.note_edited(ino);
     } else {
         auto reader = std::make_shared<ExtentReader>(fd, path);
-        result.next = [reader](Extent& extent) { return reader->next(extent); };
+        result.next = with_unwritten([reader](Extent& extent) { return reader->next(extent); }, source.unwritten);
     }
     result.next = not_stored_yet(state, ino, std::move(result.next));
     return result;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "snapshot/drain/drain_state.h"
+#include "snapshot/drain/inode_reader.h"
 #include "snapshot/drain/large_file.h"
 
 namespace nodesnap {
@@ -18,14 +19,15 @@ enum class Content {
     kRanges,  // what its extents tell; they may have holes or be unwritten, also beyond the end of the file
 };
 inline constexpr std::uint64_t kPlainSmallFile = 16U << 10;  // what is larger may be worth asking for its extents
-Content content_of(std::uint64_t size, std::uint64_t allocated);
+// `has_unwritten`: there is more to be told of it than what is allocated.
+Content content_of(std::uint64_t size, std::uint64_t allocated, bool has_unwritten = false);
 
 struct FileExtents {
     LargeFile::NextExtent next;  // what has gone is told to the state's catalog meanwhile
     bool edits = false;          // they are what differs from the parent backup's map
 };
 // `fd` must stay open while extents are asked for.
-FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const Inode& inode, const std::string& path);
+FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, const std::string& path);
 
 // The parts of the extents that an earlier drain of the same snapshot hasn't stored.
 LargeFile::NextExtent not_stored_yet(const DrainState& state, std::uint64_t ino, LargeFile::NextExtent extents);

@@ -47,9 +47,28 @@ void add_flags(Inode& inode, int fd, const std::string& path) {
     inode.generation = inode_generation(fd);
 }
 
+SourceInode read_source_inode(int fd, bool readable, bool cloned, const std::string& path) {
+    const FileStatus status = stat_fd(fd, path);
+    SourceInode source;
+    source.ino = status.stx_ino;
+    source.inode = inode_of(status);
+    if (cloned) {
+        CloneOrigin origin = read_clone_origin(fd, !readable, path);
+        source.ino = origin.ino;
+        apply(origin, source.inode);
+        source.unwritten = std::move(origin.unwritten);
+    } else if (readable) {
+        add_flags(source.inode, fd, path);
+    }
+    return source;
+}
+
 std::vector<SourceXattr> read_xattrs(int fd, bool o_path, const std::string& path) {
     std::vector<SourceXattr> result;
     for (std::string& name : o_path ? xattr::list_o_path(fd, path) : xattr::list(fd, path)) {
+        if (name == kCloneOriginAttribute) {
+            continue;
+        }
         auto value = o_path ? xattr::get_o_path(fd, name, path) : xattr::get(fd, name, path);
         if (value) {
             result.push_back({std::move(name), std::move(*value)});

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "platform/file.h"
+#include "snapshot/backend/clone_origin.h"
 #include "snapshot/repository/records.h"
 
 namespace nodesnap {
@@ -16,11 +17,20 @@ Inode inode_of(const FileStatus& status);
 // FS_*_FL flags that a restore can set again, and the generation; `fd` is a regular file or directory open for reading.
 void add_flags(Inode& inode, int fd, const std::string& path);
 
+struct SourceInode {
+    std::uint64_t ino = 0;
+    Inode inode;
+    std::vector<UnwrittenRange> unwritten;  // besides what its extents tell
+};
+// All of the above. `readable`: a regular file or directory that is open for reading; otherwise `fd` was opened with O_PATH. `cloned`: of
+// what it is a clone of.
+SourceInode read_source_inode(int fd, bool readable, bool cloned, const std::string& path);
+
 struct SourceXattr {
     std::string name;
     Bytes value;
 };
-// `o_path`: the descriptor was opened with O_PATH (symlinks, special files).
+// `o_path`: the descriptor was opened with O_PATH (symlinks, special files). Without what nodesnap itself gives to clones.
 std::vector<SourceXattr> read_xattrs(int fd, bool o_path, const std::string& path);
 
 }  // namespace nodesnap

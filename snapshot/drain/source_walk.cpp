@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <cerrno>
+
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
+#include "snapshot/backend/clone_origin.h"
 #include "snapshot/drain/counterparts.h"
 
 namespace nodesnap {
@@ -20,6 +23,18 @@ std::uint8_t type_of_mode(std::uint16_t mode) {
 
 SourceDirectory without_descriptor(const SourceDirectory& directory) {
     return {FileDescriptor(), directory.ino, directory.place, directory.counterpart};
+}
+
+// To be listed, without a trace where that is allowed.
+FileDescriptor open_listing(int directory, const std::string& path) {
+    int fd = try_open_long(directory, "", kOpenDirectory | O_NOATIME);
+    if (fd == -EPERM) {  // not the owner
+        fd = try_open_long(directory, "", kOpenDirectory);
+    }
+    if (fd < 0) {
+        throw Error::system("open", path, -fd);
+    }
+    return FileDescriptor(fd);
 }
 
 std::string child_path(const std::string& directory, const std::string& name) {
@@ -47,8 +62,9 @@ FileType file_type_of(std::uint8_t d_type) {
     }
 }
 
-SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink, const Counterparts* counterparts)
-    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink), counterparts_(counterparts) {}
+SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink, const Counterparts* counterparts,
+                       bool cloned)
+    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink), counterparts_(counterparts), cloned_(cloned) {}
 
 void SourceWalk::run() {
     enter("", root_ino_, open_long(root_, "", kOpenDirectory));
@@ -83,7 +99,7 @@ void SourceWalk::enter(const std::string& name, std::uint64_t ino, FileDescripto
     if (!levels_.empty()) {
         level.directory->place = DirectoryPlace(levels_.back().directory->place, name);
     }
-    level.stream.emplace(open_long(fd.get(), "", kOpenDirectory), name);
+    level.stream.emplace(open_listing(fd.get(), name), name);
     level.directory->fd = std::move(fd);
     level.path_length = path_.size();
     if (!name.empty()) {
@@ -121,11 +137,15 @@ void SourceWalk::leave() {
     }
 }
 
+std::uint64_t SourceWalk::number_of(int directory) const {
+    return cloned_ ? read_clone_origin(directory, false, path_).ino : stat_fd(directory).stx_ino;
+}
+
 // From below, so that a deep tree doesn't cost a walk from its root for each level; from the root if that isn't where it was any more.
 FileDescriptor SourceWalk::open_parent(const SourceDirectory& child, std::uint64_t ino) const {
     if (child.fd) {
         FileDescriptor parent(::openat(child.fd.get(), "..", kOpenDirectory));
-        if (parent && stat_fd(parent.get()).stx_ino == ino) {
+        if (parent && number_of(parent.get()) == ino) {
             return parent;
         }
     }
@@ -136,7 +156,7 @@ void SourceWalk::reopen(Level& level, const SourceDirectory& child) {
     try {
         auto directory = std::make_shared<SourceDirectory>(without_descriptor(*level.directory));
         directory->fd = open_parent(child, directory->ino);
-        level.stream.emplace(open_long(directory->fd.get(), "", kOpenDirectory), path_);
+        level.stream.emplace(open_listing(directory->fd.get(), path_), path_);
         level.stream->seek(level.cookie);
         level.directory = std::move(directory);
     } catch (const Error& error) {
@@ -165,7 +185,20 @@ bool SourceWalk::read_entry(Level& level) {
     return true;
 }
 
-void SourceWalk::take_entry(Level& level, const DirectoryEntry& entry) {
+// Of what the clone is of. False if that can't be told: without a number nothing can be said of it.
+bool SourceWalk::find_number(Level& level, DirectoryEntry& entry) const {
+    const std::string path = child_path(path_, entry.name);
+    try {
+        entry.ino = read_clone_origin_at(level.directory->fd.get(), entry.name, path).ino;
+        return true;
+    } catch (const Error& error) {
+        sink_.unreadable(path, error);
+        level.incomplete = true;
+        return false;
+    }
+}
+
+void SourceWalk::take_entry(Level& level, DirectoryEntry& entry) {
     std::uint8_t type = entry.d_type;
     if (type == DT_UNKNOWN) {
         const auto status = stat_at(level.directory->fd.get(), entry.name);
@@ -175,6 +208,9 @@ void SourceWalk::take_entry(Level& level, const DirectoryEntry& entry) {
         type = type_of_mode(status->stx_mode);
     }
     if (!excludes_.empty() && excludes_.matches(child_path(path_, entry.name), type == DT_DIR)) {
+        return;
+    }
+    if (cloned_ && !find_number(level, entry)) {
         return;
     }
     sink_.found(level.directory->ino, entry.name, Dirent{entry.ino, file_type_of(type)});

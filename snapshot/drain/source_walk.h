@@ -37,9 +37,10 @@ public:
 
 class SourceWalk {
 public:
-    // `counterparts`: of which each directory is to have its own; or nullptr.
-    SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink,
-               const Counterparts* counterparts = nullptr);
+    // `counterparts`: of which each directory is to have its own; or nullptr. `cloned`: what is below `root` are clones, and goes by the
+    // numbers of what they are clones of; so does `root_ino`.
+    SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink, const Counterparts* counterparts = nullptr,
+               bool cloned = false);
 
     // Until the sink was told everything, or is stopped. Throws what the sink throws, and Error::failed when it is interrupted.
     void run();
@@ -61,9 +62,11 @@ private:
     void find_counterpart(const std::string& name);
     void leave();
     void reopen(Level& level, const SourceDirectory& child);
+    std::uint64_t number_of(int directory) const;
+    bool find_number(Level& level, DirectoryEntry& entry) const;
     FileDescriptor open_parent(const SourceDirectory& child, std::uint64_t ino) const;
     bool read_entry(Level& level);
-    void take_entry(Level& level, const DirectoryEntry& entry);
+    void take_entry(Level& level, DirectoryEntry& entry);
     void take_directory(Level& level, const DirectoryEntry& entry);
     void add_to_batch(Level& level, SourceEntry entry);
     void flush(Level& level);
@@ -73,6 +76,7 @@ private:
     const ExcludeRules& excludes_;
     SourceSink& sink_;
     const Counterparts* counterparts_;
+    const bool cloned_;
     std::vector<Level> levels_;
     std::string path_;  // of the directory that is being read
 };

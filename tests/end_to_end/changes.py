@@ -15,7 +15,9 @@ FIDEDUPERANGE = 0xC0189436
 RENAME_EXCHANGE = 2
 KEEP_SIZE = 1
 PUNCH_HOLE = 2
+COLLAPSE_RANGE = 8
 ZERO_RANGE = 16
+INSERT_RANGE = 32
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -166,6 +168,13 @@ class Changes:
     def do_zero(self):
         return self.fallocate(ZERO_RANGE)
 
+    def do_collapse(self):
+        """What lies behind moves, its blocks don't; where the file system can do that (XFS, ext4)."""
+        return self.fallocate(COLLAPSE_RANGE)
+
+    def do_insert(self):
+        return self.fallocate(INSERT_RANGE)
+
     def do_clone_range(self):
         source, target = self.file(4096), self.file(4096)
         length = self.random.choice((4096, 65536))
@@ -215,6 +224,7 @@ class Changes:
 
     def do_defragment(self):
         path = self.random.choice([self.file(), *self.directories()])
+        self.quietly("xfs_fsr", path)
         how = self.random.choice(([], ["-czstd"], ["-clzo"]))
         return f"{path} {how} {self.quietly('btrfs', 'filesystem', 'defragment', '-r', '-f', *how, path)}"
 

@@ -1,0 +1,179 @@
+#include "snapshot/backend/clone_index.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "platform/error.h"
+#include "platform/file.h"
+#include "snapshot/backend/clone_origin.h"
+#include "snapshot/drain/source_walk.h"
+#include "snapshot/repository/external_sorter.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr const char* kFile = "index";
+constexpr std::size_t kSortMemory = 8U << 20;
+constexpr std::size_t kWriteBytes = 64U << 10;
+
+using Key = std::array<std::byte, 16>;  // number and generation, most significant byte first: as they are sorted
+
+Key key_of(std::uint64_t ino, std::uint64_t generation) {
+    Key key{};
+    for (std::size_t i = 0; i < 8; ++i) {
+        key[i] = static_cast<std::byte>(ino >> (56 - 8 * i));
+        key[8 + i] = static_cast<std::byte>(generation >> (56 - 8 * i));
+    }
+    return key;
+}
+
+template <typename T>
+std::string_view view_of(const T& value) {
+    return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
+}  // namespace
+
+// As it lies in the file. Read on the host that wrote it only, so in its own byte order.
+struct CloneIndex::Record {
+    Key key{};
+    std::int64_t changed_seconds = 0;  // of the clone itself
+    std::uint32_t changed_nanoseconds = 0;
+    std::int32_t handle_type = 0;
+    std::array<std::byte, FileHandle::kBytes> handle{};
+    std::uint8_t handle_length = 0;
+    std::array<std::uint8_t, 7> reserved{};
+
+    FileHandle file_handle() const { return {handle_type, handle_length, handle}; }
+    void set(const FileStatus& status, const FileHandle& of) {
+        changed_seconds = status.stx_ctime.tv_sec;
+        changed_nanoseconds = status.stx_ctime.tv_nsec;
+        handle_type = of.type;
+        handle_length = of.length;
+        handle = of.bytes;
+    }
+    bool unchanged(const FileStatus& status) const {
+        return status.stx_ctime.tv_sec == changed_seconds && status.stx_ctime.tv_nsec == changed_nanoseconds;
+    }
+
+    class Gather;
+};
+
+// Takes all regular files of the tree.
+class CloneIndex::Record::Gather : public SourceSink {
+public:
+    explicit Gather(ExternalSorter& sorter) : sorter_(sorter) {}
+
+    void found(std::uint64_t, const std::string&, const Dirent&) override {}
+    void take(std::unique_ptr<Batch> batch) override {
+        for (const SourceEntry& entry : batch->entries) {
+            if (entry.d_type == DT_REG) {
+                add(*batch->directory, entry.name);
+            }
+        }
+    }
+    void unreadable(const std::string&, const Error& error) override { throw error; }
+    void lost(std::uint64_t) override {}
+    bool stopped() const override { return false; }
+
+private:
+    void add(const SourceDirectory& directory, const std::string& name) {
+        const std::string path = directory.place.path_of(name);
+        const FileDescriptor file = open_at(directory.fd.get(), name, O_PATH | O_NOFOLLOW);
+        const CloneOrigin origin = read_clone_origin(file.get(), true, path);
+        if (const auto handle = handle_of(file.get(), path)) {
+            Record record;
+            record.key = key_of(origin.ino, origin.generation);
+            record.set(stat_fd(file.get(), path), *handle);
+            sorter_.add(view_of(record.key), view_of(record));
+        }
+    }
+
+    ExternalSorter& sorter_;
+};
+
+void CloneIndex::build(int tree, int directory, const std::string& path) {
+    ExternalSorter sorter("/proc/self/fd/" + std::to_string(directory), kSortMemory);
+    Record::Gather gather(sorter);
+    SourceWalk(tree, stat_fd(tree).stx_ino, ExcludeRules(), gather).run();
+    const FileDescriptor file = open_at(directory, kFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    std::string pending;
+    std::string last;
+    const auto flush = [&] {
+        write_all(file.get(), std::as_bytes(std::span(pending)), path);
+        pending.clear();
+    };
+    for (std::string_view key, value; sorter.next(key, value);) {
+        if (key == last) {
+            continue;  // another name of the same
+        }
+        last = key;
+        pending += value;
+        if (pending.size() >= kWriteBytes) {
+            flush();
+        }
+    }
+    flush();
+}
+
+CloneIndex::CloneIndex(int directory) : directory_(open_at(directory, ".", O_RDONLY | O_DIRECTORY)) {
+    static_assert(sizeof(Record) == 80);
+    const int fd = try_open_long(directory, kFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0) {
+        file_.reset(fd);
+        records_ = stat_fd(fd, kFile).stx_size / sizeof(Record);
+    }
+}
+
+std::optional<CloneIndex::Record> CloneIndex::find(std::uint64_t ino, std::uint64_t generation) const {
+    const Key wanted = key_of(ino, generation);
+    for (std::uint64_t low = 0, high = records_; low < high;) {
+        const std::uint64_t middle = low + (high - low) / 2;
+        Record record;
+        const auto bytes = std::as_writable_bytes(std::span(&record, 1));
+        if (pread_some(file_.get(), bytes, middle * sizeof(Record), kFile) != sizeof(Record)) {
+            return std::nullopt;
+        }
+        const int order = std::memcmp(record.key.data(), wanted.data(), wanted.size());
+        if (order == 0) {
+            return record;
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return std::nullopt;
+}
+
+FileDescriptor CloneIndex::open(std::uint64_t ino, std::uint64_t generation) const {
+    try {
+        const auto record = find(ino, generation);
+        if (!record) {
+            return {};
+        }
+        FileDescriptor file(try_open_handle(directory_.get(), record->file_handle(), O_RDONLY | O_NOFOLLOW | O_NOATIME | O_NONBLOCK));
+        if (!file) {
+            return {};
+        }
+        const FileStatus status = stat_fd(file.get(), kFile);
+        if (!S_ISREG(status.stx_mode) || !record->unchanged(status)) {
+            return {};
+        }
+        const CloneOrigin origin = read_clone_origin(file.get(), false, kFile);
+        return origin.ino == ino && origin.generation == generation ? std::move(file) : FileDescriptor();
+    } catch (const Error&) {
+        return {};  // announced in the header
+    }
+}
+
+}  // namespace nodesnap

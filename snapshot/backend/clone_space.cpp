@@ -1,0 +1,57 @@
+#include "snapshot/backend/clone_space.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "platform/error.h"
+#include "platform/extent_map.h"
+#include "platform/file.h"
+#include "snapshot/drain/source_walk.h"
+
+namespace nodesnap {
+namespace {
+
+class SpaceSink : public SourceSink {
+public:
+    void found(std::uint64_t, const std::string&, const Dirent&) override {}
+    void take(std::unique_ptr<Batch> batch) override {
+        for (const SourceEntry& entry : batch->entries) {
+            if (entry.d_type == DT_REG) {
+                add(*batch->directory, entry.name);
+            }
+        }
+    }
+    void unreadable(const std::string&, const Error& error) override { throw error; }
+    void lost(std::uint64_t) override {}
+    bool stopped() const override { return false; }
+
+    HeldSpace held;
+
+private:
+    void add(const SourceDirectory& directory, const std::string& name) {
+        const FileDescriptor file = open_at(directory.fd.get(), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME);
+        // One of several names is as good as any other: each counts its part.
+        const std::uint64_t names = std::max<std::uint64_t>(1, stat_fd(file.get(), name).stx_nlink);
+        ExtentReader extents(file.get(), directory.place.path_of(name));
+        for (Extent extent; extents.next(extent);) {
+            if (!extents.exact()) {
+                throw Error::failed("the file system doesn't tell which extents of a file are shared");
+            }
+            ((extent.flags & Extent::kShared) != 0 ? held.shared_bytes : held.alone_bytes) += extent.length / names;
+        }
+    }
+};
+
+}  // namespace
+
+HeldSpace clone_space(int tree) {
+    SpaceSink sink;
+    SourceWalk(tree, stat_fd(tree).stx_ino, ExcludeRules(), sink).run();
+    return sink.held;
+}
+
+}  // namespace nodesnap

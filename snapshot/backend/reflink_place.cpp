@@ -1,0 +1,90 @@
+#include "snapshot/backend/reflink_place.h"
+
+#include <fcntl.h>
+
+#include <array>
+#include <cstring>
+
+#include "platform/btrfs.h"
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/file_system.h"
+#include "platform/mount.h"
+#include "snapshot/backend/clone_origin.h"
+#include "snapshot/backend/snapshot_folder.h"
+#include "snapshot/shell_word.h"
+
+namespace nodesnap {
+namespace {
+
+Layout layout_of(const std::string& node_directory) {
+    if (is_mount_root(node_directory)) {
+        return Layout::kMountRoot;
+    }
+    return btrfs::is_subvolume(open_path(node_directory, O_RDONLY | O_DIRECTORY).get()) ? Layout::kSubvolume : Layout::kFolder;
+}
+
+}  // namespace
+
+ReflinkPlace::ReflinkPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes)
+    : node_directory_(node_directory), layout_(layout_of(node_directory)), file_system_uuid_(file_system_uuid_of(node_directory)) {
+    if (snapshot_directory.empty()) {
+        if (layout_ == Layout::kMountRoot) {
+            throw Error::refused(
+                "the node directory " + node_directory_ + " is the root of a mount: clones of its files could only be kept inside it",
+                "move the node into a directory of that file system, or name a directory inside that is excluded: "
+                "--snapshot-dir " +
+                    shell_word(join_path(node_directory_, kSnapshotFolder)) + " " + exclude_option_of(kSnapshotFolder));
+        }
+        folder_ = join_path(parent_of_path(node_directory_), kSnapshotFolder);
+        return;
+    }
+    named_by_operator_ = true;
+    const NamedFolder named = named_folder(snapshot_directory);
+    folder_ = named.path;
+    if (file_system_uuid_of(named.existing) != file_system_uuid_) {
+        throw Error::refused("the snapshot directory " + folder_ + " is not on the file system of the node directory " + node_directory_,
+                             "name a directory on that file system with --snapshot-dir, or leave the option out");
+    }
+    if (excludes != nullptr) {
+        refuse_folder_inside(folder_, node_directory_, *excludes);
+    }
+}
+
+FileDescriptor ReflinkPlace::open_folder(bool make) const {
+    if (!named_by_operator_) {
+        return open_own_folder(open_path(parent_of_path(folder_), O_PATH | O_DIRECTORY).get(), kSnapshotFolder, folder_, make);
+    }
+    if (!stat_path(folder_)) {
+        if (!make) {
+            return {};
+        }
+        make_directories(folder_, 0700);
+    }
+    return open_path(folder_, O_RDONLY | O_DIRECTORY);
+}
+
+std::string ReflinkPlace::why_not() const {
+    constexpr std::size_t kProbeBytes = 4096;
+    const std::string beside = stat_path(folder_) ? folder_ : parent_of_path(folder_);
+    const auto open_nameless = [&] { return try_open_long(open_path(beside, O_RDONLY | O_DIRECTORY).get(), "", O_RDWR | O_TMPFILE, 0600); };
+    const FileDescriptor from(open_nameless());
+    const FileDescriptor to(open_nameless());
+    if (!from || !to) {
+        return "no file can be made in " + beside + ": " + std::strerror(from ? -to.get() : -from.get());
+    }
+    const std::array<std::byte, kProbeBytes> content{std::byte{1}};
+    try {
+        pwrite_all(from.get(), content, 0, beside);
+        if (const int failed = entry::clone_file(from.get(), to.get()); failed != 0) {
+            return "files there cannot be cloned (" + std::string(std::strerror(failed)) + ")";
+        }
+        write_clone_origin(to.get(), false, CloneOrigin{}, beside);  // a clone has to say what it is of
+    } catch (const Error& error) {
+        return error.message();
+    }
+    return "";
+}
+
+}  // namespace nodesnap

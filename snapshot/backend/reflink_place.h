@@ -1,0 +1,41 @@
+// ReflinkPlace: where a node directory lies on a file system that can clone files, and where its snapshots are kept:
+//
+//   folder, subvolume    <parent directory>/.nodesnap
+//   root of a mount      there is no beside; only in a directory inside that the operator names, and excludes
+//
+// or in a directory of the same file system that the operator names. Nothing is made before open_folder(true).
+#pragma once
+
+#include <string>
+
+#include "platform/file_descriptor.h"
+#include "snapshot/backend/backend.h"
+#include "snapshot/exclude.h"
+
+namespace nodesnap {
+
+class ReflinkPlace {
+public:
+    // `node_directory` is absolute, without symlinks. Error::refused where no snapshots can be kept. Without `excludes` the place is only
+    // looked for: it may lie inside the node directory.
+    ReflinkPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes);
+
+    Layout layout() const { return layout_; }
+    const std::string& node_directory() const { return node_directory_; }
+    const std::string& file_system_uuid() const { return file_system_uuid_; }
+    const std::string& folder() const { return folder_; }
+    // The folder of the snapshots; an empty descriptor if there is none yet and `make` is false.
+    FileDescriptor open_folder(bool make) const;
+
+    // Why files of the node's file system can't be cloned to there; empty if they can. Clones a small file that has no name.
+    std::string why_not() const;
+
+private:
+    std::string node_directory_;
+    Layout layout_ = Layout::kFolder;
+    std::string file_system_uuid_;
+    bool named_by_operator_ = false;
+    std::string folder_;
+};
+
+}  // namespace nodesnap

@@ -1,0 +1,258 @@
+#include "snapshot/backend/reflink_store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "platform/btrfs.h"
+#include "platform/directory_stream.h"
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/file.h"
+#include "platform/inode_flags.h"
+#include "platform/xattr.h"
+#include "snapshot/backend/clone_index.h"
+#include "snapshot/backend/snapshot_folder.h"
+#include "snapshot/backend/snapshot_name.h"
+#include "snapshot/repository/json_object.h"
+#include "snapshot/restore/remove_tree.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr const char* kUnfinished = ".unfinished";
+constexpr const char* kRecord = "snapshot.json";
+constexpr const char* kKind = "reflink-snapshot";
+constexpr const char* kTree = "tree";
+constexpr const char* kLinks = "links";
+constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+
+Bytes encode(const ReflinkRecord& record) {
+    JsonObject object;
+    object.kind = kKind;
+    auto& out = object.members;
+    out["id"] = record.id.text();
+    out["name"] = member::from_path(record.name);
+    out["node_directory"] = member::from_path(record.node_directory);
+    out["file_system_uuid"] = record.file_system_uuid;
+    out["root_ino"] = member::to_hex64(record.root_ino);
+    out["tree_ino"] = member::to_hex64(record.tree_ino);
+    out["tree_generation"] = member::to_hex64(record.tree_generation);
+    out["taken_ns"] = record.taken_ns;
+    return encode_json_object(object);
+}
+
+ReflinkRecord decode(std::span<const std::byte> bytes, const std::string& name) {
+    const JsonObject object = decode_json_object(bytes, kKind, name);
+    const auto& in = object.members;
+    ReflinkRecord record;
+    record.id = member::uuid(in, "id", name);
+    record.name = member::path(in, "name", name);
+    record.node_directory = member::path(in, "node_directory", name);
+    record.file_system_uuid = member::text(in, "file_system_uuid", name);
+    record.root_ino = member::hex64(in, "root_ino", name);
+    record.tree_ino = member::hex64(in, "tree_ino", name);
+    record.tree_generation = member::hex64(in, "tree_generation", name);
+    record.taken_ns = member::integer(in, "taken_ns", name);
+    return record;
+}
+
+// nullopt where there is none that can be read: then there is no snapshot.
+std::optional<ReflinkRecord> load_record(int directory, const std::string& shown) {
+    const int fd = try_open_long(directory, kRecord, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    if (fd == -ENOENT || fd == -ELOOP) {
+        return std::nullopt;
+    }
+    if (fd < 0) {
+        throw Error::system("open", shown + "/" + kRecord, -fd);
+    }
+    const FileDescriptor file(fd);
+    Bytes bytes(kJsonObjectLimit + 1);
+    bytes.resize(pread_some(fd, bytes, 0, shown));
+    try {
+        return decode(bytes, shown + "/" + kRecord);
+    } catch (const Error& error) {
+        if (error.error_number() != 0) {
+            throw;
+        }
+        return std::nullopt;
+    }
+}
+
+bool is_ours(const FileStatus& status) {
+    return S_ISDIR(status.stx_mode) && status.stx_uid == ::geteuid();
+}
+
+// What the folder's own parent hands down (its group, ACLs, compression, no copy-on-write) isn't to come into the clones.
+void inherit_nothing(int directory, const std::string& shown) {
+    for (const char* attribute : {"system.posix_acl_default", "system.posix_acl_access", "btrfs.compression"}) {
+        xattr::remove(directory, attribute, shown);
+    }
+    if (inode_flags(directory, shown).value_or(0) != 0) {
+        set_inode_flags(directory, 0, shown);
+    }
+    if (const int failed = entry::set_owner(directory, ::geteuid(), ::getegid()); failed != 0) {
+        throw Error::system("set the owner of", shown, failed);
+    }
+    if (const int failed = entry::set_mode(directory, 0700); failed != 0) {
+        throw Error::system("set the mode of", shown, failed);
+    }
+}
+
+}  // namespace
+
+ReflinkStore::ReflinkStore(FileDescriptor folder, std::string shown) : folder_(std::move(folder)), shown_(std::move(shown)) {}
+
+FileDescriptor ReflinkStore::unfinished(bool make) const {
+    return open_own_folder(folder_.get(), kUnfinished, shown_ + "/" + kUnfinished, make);
+}
+
+// Names that were given and taken, in both directories. On btrfs fsync of one may not take the other along.
+void ReflinkStore::make_names_durable() const {
+    if (btrfs::is_btrfs(folder_.get())) {
+        btrfs::commit(folder_.get(), shown_);
+        return;
+    }
+    sync_directory(unfinished(true).get(), shown_ + "/" + kUnfinished);
+    sync_directory(folder_.get(), shown_);
+}
+
+FileDescriptor ReflinkStore::begin(const std::string& name) {
+    const std::string shown = shown_ + "/" + kUnfinished + "/" + name;
+    const FileDescriptor above = unfinished(true);
+    const int failed = entry::make_directory(above.get(), name, 0700);
+    if (failed == EEXIST) {
+        throw Error::refused("a snapshot is being made, or removed, at " + shown, "wait until that has ended");
+    }
+    if (failed != 0) {
+        throw Error::system("create directory", shown, failed);
+    }
+    FileDescriptor directory = open_at(above.get(), name, kDirectory);
+    const auto there = stat_at(above.get(), name);
+    if (entry::lock_shared(directory.get()) != 0 || !there || there->stx_ino != stat_fd(directory.get()).stx_ino) {
+        throw Error::failed("the unfinished snapshot " + shown + " was removed by another program as soon as it was begun", "try again");
+    }
+    inherit_nothing(directory.get(), shown);
+    for (const char* part : {kTree, kLinks}) {
+        if (const int made = entry::make_directory(directory.get(), part, 0700); made != 0) {
+            throw Error::system("create directory", shown + "/" + part, made);
+        }
+    }
+    return directory;
+}
+
+void ReflinkStore::finish(const std::string& name, int directory, const ReflinkRecord& record) {
+    const std::string shown = shown_ + "/" + name;
+    remove_tree(directory, kLinks, shown);
+    CloneIndex::build(open_at(directory, kTree, kDirectory).get(), directory, shown);
+    sync_file_system(directory, shown);
+    fault::step("snapshot.tree-durable");
+    const Bytes bytes = encode(record);
+    const FileDescriptor file = open_at(directory, kRecord, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    pwrite_all(file.get(), bytes, 0, shown);
+    sync_file(file.get(), shown);
+    sync_directory(directory, shown);
+    fault::step("snapshot.record-durable");
+    if (!rename_no_replace(unfinished(true).get(), name, folder_.get(), name)) {
+        throw Error::failed("cannot keep the snapshot " + shown + ": there is something of its name already");
+    }
+    make_names_durable();
+}
+
+void ReflinkStore::remove(const std::string& name, FileDescriptor locked) {
+    const std::string shown = shown_ + "/" + name;
+    if (open(name)) {
+        const FileDescriptor above = unfinished(true);
+        remove_tree(above.get(), name, shown);  // what an earlier removal left
+        if (!rename_no_replace(folder_.get(), name, above.get(), name)) {
+            throw Error::failed("cannot remove the snapshot " + shown + ": another program is doing so");
+        }
+        make_names_durable();
+        fault::step("snapshot.removed");
+    }
+    locked.reset();
+    if (const FileDescriptor above = unfinished(false)) {
+        remove_tree(above.get(), name, shown);
+    }
+}
+
+void ReflinkStore::rename(const std::string& from, const std::string& to) {
+    if (!rename_no_replace(folder_.get(), from, folder_.get(), to)) {
+        throw Error::failed("cannot keep the snapshot " + shown_ + "/" + from + ": there is one of its name already");
+    }
+}
+
+std::optional<StoredReflink> ReflinkStore::open(const std::string& name) const {
+    const std::string shown = shown_ + "/" + name;
+    const int fd = try_open_long(folder_.get(), name, kDirectory);
+    if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
+        return std::nullopt;
+    }
+    if (fd < 0) {
+        throw Error::system("open the snapshot", shown, -fd);
+    }
+    StoredReflink found;
+    found.directory.reset(fd);
+    if (!is_ours(stat_fd(fd, shown))) {
+        return std::nullopt;
+    }
+    auto record = load_record(fd, shown);
+    if (!record || record->name != without_temporary(name)) {
+        return std::nullopt;
+    }
+    found.record = std::move(*record);
+    return found;
+}
+
+bool ReflinkStore::exists(const std::string& name) const {
+    return stat_at(folder_.get(), name).has_value();
+}
+
+bool ReflinkStore::is_still_there(const std::string& name, int directory) const {
+    const auto status = stat_at(folder_.get(), name);
+    const FileStatus opened = stat_fd(directory, name);
+    return status && status->stx_ino == opened.stx_ino && device_of(*status) == device_of(opened);
+}
+
+void ReflinkStore::for_each(const std::function<void(const std::string& name, StoredReflink found)>& visit) const {
+    DirectoryStream stream(open_at(folder_.get(), ".", O_RDONLY | O_DIRECTORY), shown_);
+    DirectoryEntry found;
+    while (stream.next(found)) {
+        if (!is_snapshot_name(found.name)) {
+            continue;
+        }
+        if (auto stored = open(found.name)) {
+            visit(found.name, std::move(*stored));
+        }
+    }
+}
+
+void ReflinkStore::clear_up(const std::function<bool(const std::string& name)>& fits) {
+    const FileDescriptor above = unfinished(false);
+    if (!above) {
+        return;
+    }
+    std::vector<std::string> left;
+    DirectoryStream stream(open_at(above.get(), ".", O_RDONLY | O_DIRECTORY), shown_);
+    DirectoryEntry found;
+    while (stream.next(found)) {
+        if (fits(found.name)) {
+            left.push_back(found.name);
+        }
+    }
+    for (const std::string& name : left) {
+        const FileDescriptor directory(try_open_long(above.get(), name, kDirectory));
+        if (directory && entry::lock_exclusive(directory.get()) == 0) {
+            remove_tree(above.get(), name, shown_ + "/" + kUnfinished + "/" + name);
+        }
+    }
+}
+
+}  // namespace nodesnap

@@ -1,0 +1,242 @@
+#include "snapshot/drain/taken_over.h"
+
+#include <algorithm>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "platform/extent_map.h"
+#include "snapshot/backend/clone_index.h"
+#include "snapshot/drain/clone_changes.h"
+#include "snapshot/repository/pack.h"
+#include "snapshot/repository/run_cut.h"
+#include "snapshot/repository/tree.h"
+
+namespace nodesnap {
+namespace {
+
+bool is_same(const Extent& extent) {
+    return (extent.flags & CloneChanges::kSame) != 0;
+}
+
+// Goes through a file's extents, in order: hands out those that are to be read, and takes the runs of the others over.
+class TakeOver {
+public:
+    TakeOver(DrainState& state, std::uint64_t ino, std::uint64_t size, Inode record, LargeFile::NextExtent extents)
+        : state_(state),
+          ino_(ino),
+          size_(size),
+          // The page in which the shorter of the two ends is another one, whatever the extents say.
+          same_until_(record.size == size ? size : std::min(record.size, size) / kPackAlignment * kPackAlignment),
+          record_(std::move(record)),
+          map_(state.repository.nodes(), record_),
+          extents_(std::move(extents)) {}
+
+    bool next(Extent& extent) {
+        if (failure_) {
+            std::rethrow_exception(failure_);  // what it has lost doesn't come again
+        }
+        try {
+            while (to_read_.empty() && advance()) {
+            }
+        } catch (const Error& error) {
+            failure_ = std::make_exception_ptr(StoredMapError(error));
+            std::rethrow_exception(failure_);
+        }
+        if (to_read_.empty()) {
+            return false;
+        }
+        extent = to_read_.front();
+        to_read_.pop_front();
+        return true;
+    }
+
+private:
+    // False at the end.
+    bool advance() {
+        if (!have_ahead_ && !extents_(ahead_)) {
+            return false;
+        }
+        have_ahead_ = false;
+        if (!is_same(ahead_)) {
+            to_read_.push_back(ahead_);
+            return true;
+        }
+        Extent same = ahead_;
+        while (extents_(ahead_)) {
+            have_ahead_ = !is_same(ahead_) || ahead_.logical != same.end();
+            if (have_ahead_) {
+                break;
+            }
+            same.length += ahead_.length;
+        }
+        take(same);
+        return true;
+    }
+
+    // Whole pages, since what is read beside them comes in pages.
+    void take(const Extent& same) {
+        const std::uint64_t begin = (same.logical + kPackAlignment - 1) / kPackAlignment * kPackAlignment;
+        const std::uint64_t last = std::min(same.end(), same_until_);
+        const std::uint64_t end = last == size_ ? last : last / kPackAlignment * kPackAlignment;
+        if (begin >= end) {
+            read(same.logical, same.end());
+            return;
+        }
+        read(same.logical, begin);
+        for (std::uint64_t at = begin; at < end;) {
+            const auto stored = state_.earlier ? state_.earlier->next_range(ino_, at) : std::nullopt;
+            if (stored && stored->offset <= at) {
+                at = std::min(stored->end, end);  // an earlier drain of this snapshot has read it all the same
+                continue;
+            }
+            const std::uint64_t stop = stored ? std::min(stored->offset, end) : end;
+            take_runs(at, stop);
+            at = stop;
+        }
+        read(end, same.end());
+    }
+
+    void take_runs(std::uint64_t begin, std::uint64_t end) {
+        while (begin < end) {
+            while (!ended_ && run_.end() <= begin) {
+                ended_ = !map_.next(run_);
+            }
+            if (ended_ || run_.offset >= end) {
+                read(begin, end);  // data that the parent backup has no run of
+                return;
+            }
+            if (run_.offset > begin) {
+                read(begin, run_.offset);
+                begin = run_.offset;
+            }
+            const std::uint64_t stop = std::min(run_.end(), end);
+            if (run_.flags == Run::kNone) {
+                state_.catalog.add_run(ino_, part_of(run_, begin - run_.offset, stop - begin, state_.repository.packs()));
+                state_.progress.bytes_done.fetch_add(stop - begin, std::memory_order_relaxed);
+            } else {
+                read(begin, stop);
+            }
+            begin = stop;
+        }
+    }
+
+    void read(std::uint64_t begin, std::uint64_t end) {
+        if (begin < end) {
+            to_read_.push_back({begin, 0, end - begin, 0});
+        }
+    }
+
+    DrainState& state_;
+    const std::uint64_t ino_;
+    const std::uint64_t size_;
+    const std::uint64_t same_until_;
+    const Inode record_;
+    MapCursor map_;
+    LargeFile::NextExtent extents_;
+    Extent ahead_{};
+    bool have_ahead_ = false;
+    Run run_;
+    bool ended_ = false;
+    std::deque<Extent> to_read_;
+    std::exception_ptr failure_;
+};
+
+// Whether all of a file's data lies where that of the earlier clone does.
+bool is_all_same(int before, int now, std::uint64_t size, const std::string& path) {
+    CloneChanges changes(before, now, path);
+    std::uint64_t end = 0;
+    for (Extent extent; end < size && changes.next(extent); end = extent.end()) {
+        if (!is_same(extent) || extent.logical != end) {
+            return false;
+        }
+    }
+    return end >= size;
+}
+
+bool covers(const std::vector<Run>& runs, std::uint64_t size) {
+    std::uint64_t end = 0;
+    for (const Run& run : runs) {
+        if (run.flags != Run::kNone || run.offset != end) {
+            return false;
+        }
+        end = run.end();
+    }
+    return end == size;
+}
+
+}  // namespace
+
+std::optional<EarlierClone> earlier_clone(const DrainState& state, std::uint64_t ino, const Inode& now) {
+    if (state.parent == nullptr || state.parent->clones == nullptr || now.generation == 0) {
+        return std::nullopt;
+    }
+    const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
+    if (!value) {
+        return std::nullopt;
+    }
+    EarlierClone earlier;
+    earlier.record = decode_inode(*value);
+    const Inode& before = earlier.record;
+    if (before.type != FileType::kRegular || before.generation != now.generation || before.damaged) {
+        return std::nullopt;
+    }
+    earlier.file = state.parent->clones->open(ino, now.generation);
+    return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
+}
+
+LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, EarlierClone earlier,
+                                     const std::string& path) {
+    const auto before = std::make_shared<const FileDescriptor>(std::move(earlier.file));
+    const auto changes = std::make_shared<CloneChanges>(before->get(), fd, path);
+    auto extents = with_unwritten([before, changes](Extent& extent) { return changes->next(extent); }, source.unwritten);
+    const auto taken = std::make_shared<TakeOver>(state, ino, source.inode.size, std::move(earlier.record), std::move(extents));
+    return [taken](Extent& extent) { return taken->next(extent); };
+}
+
+bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
+    auto earlier = earlier_clone(state, ino, inode);
+    if (!earlier || earlier->record.size != inode.size || inode.size == 0) {
+        return false;
+    }
+    Inode& record = earlier->record;
+    const bool is_inline = record.run_count == 0 && record.content.size() == inode.size;
+    const bool has_runs = record.run_count != 0 && record.runs.size() == record.run_count && covers(record.runs, inode.size);
+    if ((!is_inline && !has_runs) || !is_all_same(earlier->file.get(), fd, inode.size, path)) {
+        return false;
+    }
+    inode.content = std::move(record.content);
+    inode.runs = std::move(record.runs);
+    inode.run_count = record.run_count;
+    return true;
+}
+
+LargeFile::NextExtent with_unwritten(LargeFile::NextExtent extents, std::vector<UnwrittenRange> ranges) {
+    if (ranges.empty()) {
+        return extents;
+    }
+    return [extents = std::move(extents), ranges = std::move(ranges), number = std::size_t{0}, done = std::uint64_t{0}, ahead = Extent{},
+            have = false, ended = false](Extent& extent) mutable {
+        if (!have && !ended) {
+            have = extents(ahead);
+            ended = !have;
+        }
+        while (number < ranges.size() && ranges[number].offset + ranges[number].length <= done) {
+            ++number;
+        }
+        const std::uint64_t begin = number < ranges.size() ? std::max(ranges[number].offset, done) : 0;
+        if (number == ranges.size() || (have && ahead.logical <= begin)) {
+            extent = ahead;
+            done = extent.end();
+            return std::exchange(have, false);
+        }
+        const std::uint64_t end = ranges[number].offset + ranges[number].length;
+        extent = {begin, 0, (have ? std::min(end, ahead.logical) : end) - begin, Extent::kUnwritten};
+        done = extent.end();
+        return true;
+    };
+}
+
+}  // namespace nodesnap
