@@ -94,7 +94,7 @@ void read_freeze(const Options& options, hold::Options& result) {
 }
 
 void read_stop(const Options& options, hold::Options& result) {
-    const char* const kHint = "give --unit NAME, or --stop-command and --start-command, with --status-command if there is one";
+    constexpr const char* kHint = "give --unit NAME, or --stop-command and --start-command, with --status-command if there is one";
     if (counts(options, "unit", {"stop-command", "start-command", "status-command"})) {
         result.unit = options.text("unit");
     }
