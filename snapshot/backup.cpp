@@ -171,7 +171,6 @@ private:
         } else {
             snapshot_ = backend_->create(snapshot_name(session_.id), true);
         }
-        snapshot_->settle();
         fault::step("backup.snapshot-taken");
         session_.snapshot_path = snapshot_->entry().path;
         if (parent_.changed_since && snapshot_->root_ino() != parent_.changed_since->root_ino) {

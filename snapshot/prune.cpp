@@ -99,6 +99,7 @@ public:
             } else if (unfinished_.contains(pack.id.session())) {
                 result_.unfinished_packs += pack.generations.size();
             } else if (!pack.ambiguous) {
+                require_a_backup();
                 result_.removed_packs += pack.generations.size();
                 result_.removed_bytes += pack.bytes;
                 for (const std::uint32_t generation : pack.generations) {
@@ -150,6 +151,15 @@ public:
     PruneResult& result() { return result_; }
 
 private:
+    // forget leaves the newest good backup, and what an unfinished one stored is known as that: so manifests have gone otherwise.
+    void require_a_backup() const {
+        if (result_.backups == 0 && options_.without.empty()) {
+            throw Error::damaged(repository_.target().describe("backups/"), "there are packs, but no backup: the manifests are gone",
+                                 "nothing is removed; put them back from a copy of the repository. If they are lost for good, the prune "
+                                 "after the next backup removes what that doesn't need");
+        }
+    }
+
     void keep(const PackState& pack) {
         if (pack.generations.empty()) {
             missing_.insert(pack.id);  // `verify` tells what needs it

@@ -35,9 +35,12 @@ public:
         left_ = classify(backend_.list(), options_.known);
         std::erase_if(left_, [](const ClassifiedSnapshot& snapshot) { return !snapshot.entry.temporary; });
         space_ = probe_();
-        // The oldest first. What an unfinished backup may go on from, only when nothing else is left to drop.
+        // What is of no use, then the oldest. What an unfinished backup may go on from, only when nothing else is left to drop.
         const auto rank = [](const ClassifiedSnapshot& snapshot) {
-            return snapshot.role == SnapshotRole::kUnfinished ? 2 : snapshot.may_be_unfinished ? 1 : 0;
+            return snapshot.role == SnapshotRole::kUnfinished ? 3
+                   : snapshot.may_be_unfinished               ? 2
+                   : snapshot.role == SnapshotRole::kLeft     ? 0
+                                                              : 1;
         };
         std::stable_sort(left_.begin(), left_.end(),
                          [&](const ClassifiedSnapshot& a, const ClassifiedSnapshot& b) { return rank(a) < rank(b); });
@@ -173,6 +176,8 @@ std::string to_string(SnapshotRole role) {
             return "parent";
         case SnapshotRole::kUnfinished:
             return "unfinished";
+        case SnapshotRole::kLeft:
+            return "left";
         case SnapshotRole::kUnknown:
             break;
     }
@@ -187,6 +192,17 @@ KnownRepository known_repository(const Repository& repository) {
         if (unfinished.contains(session.id) && repository.can_be_resumed(session)) {
             known.unfinished.insert(snapshot_name(repository, session.id));
         }
+    }
+    std::set<std::string> parents;
+    bool all_read = true;
+    repository.for_each_backup([&](const BackupEntry& entry) {
+        all_read &= entry.manifest.has_value();
+        if (entry.manifest) {
+            parents.insert(snapshot_name(repository, entry.manifest->id));
+        }
+    });
+    if (all_read) {
+        known.parents = std::move(parents);
     }
     return known;
 }
@@ -205,7 +221,10 @@ std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entri
             if (entry.temporary && repository.digits == snapshot.repository) {
                 snapshot.certain = true;
                 snapshot.may_be_unfinished |= repository.unfinished.contains(entry.name);
-                snapshot.role = snapshot.may_be_unfinished ? SnapshotRole::kUnfinished : SnapshotRole::kParent;
+                const bool is_left = repository.parents && !repository.parents->contains(entry.name);
+                snapshot.role = snapshot.may_be_unfinished ? SnapshotRole::kUnfinished
+                                : is_left                  ? SnapshotRole::kLeft
+                                                           : SnapshotRole::kParent;
             }
         }
         classified.push_back(std::move(snapshot));
@@ -230,6 +249,11 @@ TrimResult trim_snapshots(SnapshotBackend& backend, const TrimOptions& options, 
 std::string describe(const DroppedSnapshot& dropped, std::uint64_t used_bytes, bool dry_run) {
     const ClassifiedSnapshot& snapshot = dropped.snapshot;
     const bool unfinished = snapshot.role == SnapshotRole::kUnfinished;
+    const std::string held = std::string(dry_run ? "holds" : "held") + " about " + human_bytes(dropped.held_bytes);
+    if (snapshot.role == SnapshotRole::kLeft) {
+        return (dry_run ? "would drop" : "dropped") + std::string(" the snapshot of a backup into repository ") + snapshot.repository +
+               " that was cut off and can't be gone on with, " + human_duration(dropped.age) + " old, which " + held + ": it costs nothing";
+    }
     const std::string of = snapshot.repository.empty() ? "the snapshot " + snapshot.entry.name + " of a backup"
                            : !unfinished               ? "the parent snapshot of repository " + snapshot.repository
                            : snapshot.certain          ? "the snapshot of an unfinished backup into repository " + snapshot.repository
@@ -237,9 +261,8 @@ std::string describe(const DroppedSnapshot& dropped, std::uint64_t used_bytes, b
     const std::string anew = "can't be gone on with, and what it has read is read again";
     const std::string cost =
         unfinished && snapshot.certain ? "that backup " + anew + "; the next one " : "the next backup into that repository ";
-    return (dry_run ? "would drop " : "dropped ") + of + ", " + human_duration(dropped.age) + " old, which " +
-           (dry_run ? "holds" : "held") + " about " + human_bytes(dropped.held_bytes) + ": " + cost + "reads the whole node (up to about " +
-           human_bytes(used_bytes) + " of data) and compares, and stores only what differs" +
+    return (dry_run ? "would drop " : "dropped ") + of + ", " + human_duration(dropped.age) + " old, which " + held + ": " + cost +
+           "reads the whole node (up to about " + human_bytes(used_bytes) + " of data) and compares, and stores only what differs" +
            (snapshot.may_be_unfinished && !snapshot.certain ? "; an unfinished backup, if it is one's, " + anew : "");
 }
 

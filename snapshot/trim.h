@@ -23,9 +23,10 @@ enum class SnapshotRole {
     kRolledBack,  // what was there before a rollback
     kParent,      // of the next backup into a repository
     kUnfinished,  // of a backup that was cut off and can be gone on with; unless `certain`: the newest of several of one repository
+    kLeft,        // of a backup that was cut off and can't be gone on with: the next one removes it
     kUnknown,     // a backup's by its name, which names no repository
 };
-std::string to_string(SnapshotRole role);  // "operator's", "before-rollback", "parent", "unfinished", "unknown"
+std::string to_string(SnapshotRole role);  // "operator's", "before-rollback", "parent", "unfinished", "left", "unknown"
 
 struct ClassifiedSnapshot {
     SnapshotEntry entry;
@@ -39,6 +40,8 @@ struct ClassifiedSnapshot {
 struct KnownRepository {
     std::string digits;                // the first ones of its UUID
     std::set<std::string> unfinished;  // names of snapshots from which a backup can go on
+    // Names that the snapshots of its backups have; nullopt if not all of them can be read.
+    std::optional<std::set<std::string>> parents = std::nullopt;
 };
 KnownRepository known_repository(const Repository& repository);
 

@@ -251,8 +251,11 @@ private:
         progress_.totals_final = all_data;
         CheckPlan plan(repository_, options_, findings_, progress_, meanwhile_);
         try {
-            PackCheck(repository_, nodes_, plan, meanwhile_, repository_.unfinished_sessions(), result_, findings_, progress_)
-                .run(ledger_, all_backups());
+            PackCheck check(repository_, nodes_, plan, meanwhile_, repository_.unfinished_sessions(), result_, findings_, progress_);
+            check.run(ledger_, all_backups());
+            if (manifests_.empty() && check.unneeded() != 0) {
+                findings_.add({"backups/", "there are packs, but no backup: the manifests are gone", false});
+            }
             plan.finish();
         } catch (...) {
             plan.stop();  // a run that is interrupted keeps what it has checked

@@ -89,10 +89,10 @@ private:
         const std::string path = directory.place.path_of(name);
         const FileDescriptor file = open_at(directory.fd.get(), name, O_PATH | O_NOFOLLOW);
         const CloneOrigin origin = read_clone_origin(file.get(), true, path);
-        if (const auto handle = handle_of(file.get(), path)) {
+        if (const auto found = handle_of(file.get(), path)) {
             Record record;
             record.key = key_of(origin.ino, origin.generation);
-            record.set(stat_fd(file.get(), path), *handle);
+            record.set(stat_fd(file.get(), path), *found);
             sorter_.add(view_of(record.key), view_of(record));
         }
     }

@@ -46,12 +46,13 @@ HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& nam
     tell();
     taken.downtime = hold_->already() ? std::chrono::nanoseconds(0) : result.downtime;
     look_afterwards(result, taken.doubt);
-    if (taken.doubt.empty()) {
-        return taken;
-    }
-    if (!backend.atomic()) {
+    if (!taken.doubt.empty() && !backend.atomic()) {
         taken.snapshot->remove();
         throw Error::failed("the snapshot shows no single instant, and was removed: " + taken.doubt, "run the backup again");
+    }
+    taken.snapshot->settle();
+    if (taken.doubt.empty()) {
+        return taken;
     }
     // Of a hook that leaves the daemon's files open for writing nothing else was to be expected.
     if (hold_->intent().mode != hold::Mode::kHook || !result.point_in_time) {

@@ -146,7 +146,8 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
 
 double rate_of(const BackupResult& result) {
     const double seconds = std::chrono::duration<double>(result.drain_time).count();
-    return seconds > 0 ? static_cast<double>(result.manifest.totals.read_bytes) / seconds : 0;
+    const std::uint64_t read = result.manifest.totals.read_bytes;
+    return seconds > 0 ? static_cast<double>(read - std::min(read, result.resumed_bytes)) / seconds : 0;  // by this run
 }
 
 std::string how_it_was_taken(const BackupResult& result) {

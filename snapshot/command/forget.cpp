@@ -67,7 +67,9 @@ RetentionRules rules_of(const Options& options, bool named) {
     rules.weekly = options.count("keep-weekly", 0, kMost, 0);
     rules.monthly = options.count("keep-monthly", 0, kMost, 0);
     rules.yearly = options.count("keep-yearly", 0, kMost, 0);
-    rules.within = options.duration("keep-within");
+    if (const auto within = options.duration("keep-within"); within && within->count() != 0) {
+        rules.within = within;
+    }
     rules.tags = tag_lists(options);
     return rules;
 }

@@ -199,6 +199,8 @@ std::string describe_role(const ClassifiedSnapshot& snapshot) {
             return "parent of the next backup into repository " + snapshot.repository;
         case SnapshotRole::kUnfinished:
             return "left by an unfinished backup into repository " + snapshot.repository + (snapshot.certain ? "" : ", or its next parent");
+        case SnapshotRole::kLeft:
+            return "left by a backup into repository " + snapshot.repository + " that can't be gone on with";
         case SnapshotRole::kUnknown:
             break;
     }

@@ -69,6 +69,8 @@ bool AttributeWriter::unseal(int fd) {
 void AttributeWriter::before_patch(int fd, std::uint64_t ino, const Inode& inode, const PathSource& path) {
     unseal(fd);
     set_flags(fd, kAfterData, 0, path);  // what is wanted of them is set at the end
+    set_flags(fd, kBeforeData & ~static_cast<std::uint32_t>(FS_NOCOW_FL), inode.flags,
+              path);  // that one can't be changed of what holds data
     std::set<std::string> wanted;
     if (inode.xattr_count != 0) {
         for_each_xattr(repository_, backup_, ino, [&wanted](const NamedXattr& xattr) { wanted.insert(xattr.name); });

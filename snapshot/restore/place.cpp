@@ -103,10 +103,10 @@ void read_left(RestorePlace& place, const RestoreState& wanted) {
     if (!status) {
         return;
     }
-    const auto remedy = "remove " + place.staging + " if what it holds is of no use any more, and restore again";
     if (!is_directory(*status)) {
         throw Error::refused(place.staging + " is in the way", "remove it");
     }
+    const auto remedy = how_to_discard(place.staging) + ", and restore again";
     place.left_text = read_state(place.state_path());
     place.left = load_state(place.state_path(), place.staging);
     if (!place.left) {
@@ -168,7 +168,7 @@ void match_content(RestorePlace& place, const RestoreState& wanted) {
     if (!just_made && (there || (left.phase != RestoreState::Phase::kWriting && !is_empty_but_for_us(place)))) {
         throw Error::refused(
             (there ? place.content_path() : place.destination) + " isn't what the interrupted restore had made there: it was replaced",
-            "remove " + place.staging + " if what it holds is of no use any more, and restore again");
+            how_to_discard(place.staging) + ", and restore again");
     }
     begin_anew(place, wanted);
 }
@@ -301,8 +301,8 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
 
 void refuse_unfinished(const std::string& directory) {
     if (stat_path(directory + "/" + kInsideName + "/state")) {
-        throw Error::refused(directory + " holds an unfinished restore", "finish it with the same command, or remove " + directory + "/" +
-                                                                             kInsideName + " if the directory is good as it is");
+        throw Error::refused(directory + " holds an unfinished restore",
+                             "finish it with the same command, or " + how_to_discard(directory + "/" + kInsideName));
     }
 }
 

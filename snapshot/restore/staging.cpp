@@ -23,7 +23,6 @@ namespace {
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 constexpr const char* kContent = "content";
 constexpr const char* kLostAndFound = "lost+found";
-constexpr const char* kOldGate = "gate.";  // and a number
 constexpr std::size_t kMovesAtOnce = 1000;
 
 // Up to `limit` names in a directory, without those that `except` knows: collected first, since they are about to go.

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "platform/directory_stream.h"
 #include "platform/error.h"
 #include "platform/file.h"
 #include "snapshot/tree_path.h"
@@ -156,12 +157,24 @@ std::optional<std::string> read_state(const std::string& path) {
     return read_small_file(path, kStateLimit);
 }
 
+std::string how_to_discard(const std::string& staging) {
+    DirectoryStream stream(open_path(staging, O_RDONLY | O_DIRECTORY), staging);
+    DirectoryEntry entry;
+    while (stream.next(entry)) {
+        if (entry.name.starts_with(kOldGate)) {
+            return "to use the directory as it is, however far that restore came, first move its gate file back: " + staging + "/" +
+                   entry.name + ", which was CURRENT, PG_VERSION or what --gate-file named; only then remove " + staging;
+        }
+    }
+    return "remove " + staging + " if what it holds is of no use any more";
+}
+
 std::optional<RestoreState> load_state(const std::string& path, const std::string& staging) {
     const auto text = read_state(path);
     if (!text) {
         return std::nullopt;
     }
-    const auto hint = "remove " + staging + " if it is of no use any more, and restore again";
+    const auto hint = how_to_discard(staging) + ", and restore again";
     try {
         const auto json = nlohmann::json::parse(*text);
         if (json.at("magic") != "nodesnap-restore") {

@@ -61,6 +61,10 @@ struct RestoreState {
 RestoreState new_state(const Repository& repository, const Manifest& backup, const RestoreOptions& options);
 
 // nullopt if there is no such file; Error::refused, with a remedy, if it isn't one of ours.
+inline constexpr const char* kOldGate = "gate.";  // and a number: a gate file of the old directory
+// What to do with a staging directory that isn't gone on with, as a part of a hint. Not without its gate files, which make of what lies
+// beside it a database.
+std::string how_to_discard(const std::string& staging);
 std::optional<RestoreState> load_state(const std::string& path, const std::string& staging);
 // Its text, to see whether it is still the same; nullopt if there is no such file.
 std::optional<std::string> read_state(const std::string& path);

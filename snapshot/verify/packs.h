@@ -36,6 +36,7 @@ public:
               VerifyResult& result, Findings& findings, Progress& progress);
     // `all_backups`: the ledger has the mentions of every backup, so that a pack without any is one that nobody needs.
     void run(PackLedger& ledger, bool all_backups);
+    std::uint64_t unneeded() const { return unneeded_; }  // packs that belong to no backup
 
 private:
     // The pack whose facts are being read.

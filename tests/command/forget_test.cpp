@@ -93,7 +93,7 @@ TEST_F(ForgetCommand, DocumentsHaveStableNames) {
 TEST_F(ForgetCommand, NoRuleOrOnlyZerosIsWrongUsage) {
     backups(1);
     for (const std::vector<std::string>& options :
-         {std::vector<std::string>{}, {"--keep-last", "0"}, {"--dry-run"}, {"--keep-daily", "0"}}) {
+         {std::vector<std::string>{}, {"--keep-last", "0"}, {"--dry-run"}, {"--keep-daily", "0"}, {"--keep-within", "0"}}) {
         const Outcome outcome = forget(options);
         EXPECT_EQ(outcome.status, 2) << outcome.out;
         EXPECT_TRUE(has(outcome.err, "--keep-")) << outcome.err;

@@ -186,6 +186,10 @@ class Delta(DeltaCase):
         self.assertEqual(result.status, harness.REFUSED, str(result))
         self.assertIn("is in use", result.err)
         self.assertFalse((node / "CURRENT").exists())
+        # Nobody is advised to throw the gate file away.
+        refused = self.run_program("backup", node, repository, "--snapshot", "none", expect=harness.REFUSED)
+        self.assertIn("first move its gate file back", refused.err)
+        self.assertIn("gate.0", refused.err)
         self.ok("restore", repository, "latest", node, "--delta", "--in-place")
         self.assert_same(wanted, node)
 
@@ -284,6 +288,7 @@ class Delta(DeltaCase):
         harness.tool("chattr", "+d", node / "packed")
         harness.tool("btrfs", "property", "set", node / "packed", "compression", "lzo")
         harness.tool("btrfs", "property", "set", node / "unpacked", "compression", "none")
+        (node / "plain").write_bytes(b"neither" * 1000)
         repository = self.repository()
         self.ok("backup", node, repository)
         wanted = compare.snapshot_of(node, with_allocation=False)
@@ -296,6 +301,7 @@ class Delta(DeltaCase):
                 harness.tool("chattr", "+c", node / "in place")
                 harness.tool("chattr", "-d", node / "packed")
                 harness.tool("btrfs", "property", "set", node / "unpacked", "compression", "zlib")
+                harness.tool("chattr", "+m", node / "plain")
                 self.delta(repository, "latest", node, *options)
                 self.assert_same(wanted, node)
 

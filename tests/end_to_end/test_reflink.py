@@ -9,9 +9,11 @@ import random
 import signal
 import struct
 import subprocess
+import unittest
 
 import compare
 import harness
+import hold_case
 from changes import COLLAPSE_RANGE, FICLONERANGE, INSERT_RANGE, KEEP_SIZE, PUNCH_HOLE, RENAME_EXCHANGE, ZERO_RANGE, Changes, libc
 from torture import Torture
 
@@ -252,6 +254,46 @@ class Reflink(harness.Case):
         place.backup()
         self.assertEqual(len(place.kept()), 2)
         self.assertTrue(os.path.exists(os.path.join(kept["snapshot_path"], "tree", "file")))
+
+
+@unittest.skipIf(hold_case.why_no_cgroups(), hold_case.why_no_cgroups())
+class Held(hold_case.HoldCase):
+    """Clones aren't made at one instant: with a daemon that writes all the while they are right only if it is held for so long."""
+
+    def setUp(self):
+        harness.Case.setUp(self)
+        self.mount_point = self.file_system("xfs", 1024)
+        self.node = self.mount_point / "node"
+        self.node.mkdir()
+
+    def test_no_backup_is_out_of_order(self):
+        repository = self.repository()
+        _, child = self.daemon()
+        self.run_program("backup", self.node, repository, expect=harness.REFUSED)
+        downtimes, last = [], 0
+        for number in range(4):
+            document = self.held(repository, *self.freezing(child))
+            self.assertEqual(document["snapshot_backend"], "reflink")
+            self.assertEqual(document["parent_missing"] == "", number > 0)
+            downtimes.append(document["backup"]["downtime_ms"])
+            self.expect_running()
+            in_order, said = self.order_of(repository, document["backup"]["id"])
+            self.assertTrue(in_order, said)
+            self.assertGreater(int(said), last)
+            last = int(said)
+        self.nothing_is_left()
+        self.ok("verify", repository, "--data")
+        print(f"held for {', '.join(f'{downtime:.1f}' for downtime in downtimes)} ms; {last} records")
+
+    def test_the_clones_are_made_durable_when_it_runs_again(self):
+        repository = self.repository()
+        _, child = self.daemon()
+        listing = self.scratch / "steps"
+        self.held(repository, *self.freezing(child), program=harness.FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
+        steps = listing.read_text().split()
+        order = ["hold.held", "snapshot.cloned", "hold.releasing", "snapshot.tree-durable", "snapshot.record-durable", "snapshot.taken",
+                 "backup.snapshot-recorded"]
+        self.assertEqual([step for step in steps if step in order], order)
 
 
 class Traps:

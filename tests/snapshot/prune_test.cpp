@@ -53,6 +53,22 @@ TEST(Prune, RemovesNothingThatABackupNeeds) {
     EXPECT_EQ(made.names("packs/").size() + made.names("nodes/").size(), before);
 }
 
+TEST(Prune, WithoutAnyBackupNothingIsRemoved) {
+    MadeRepository made;
+    const Manifest first = made.add_backup();
+    forget(made, made.add_backup());
+    const auto packs = made.names("packs/").size() + made.names("nodes/").size();
+    forget(made, first);
+    try {
+        prune(made);
+        ADD_FAILURE() << "no manifest is there";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.status(), ExitStatus::kDamaged) << error.message();
+    }
+    EXPECT_EQ(made.names("packs/").size() + made.names("nodes/").size(), packs);
+    EXPECT_FALSE(is_whole(made));
+}
+
 TEST(Prune, RemovesWhatOnlyAForgottenBackupUsed) {
     MadeRepository made;
     const Manifest first = made.add_backup();

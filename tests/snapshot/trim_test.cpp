@@ -108,6 +108,21 @@ TEST_F(TrimTest, SaysWhatEachSnapshotIs) {
     EXPECT_EQ(roles, expected);
 }
 
+// Of a backup that was killed before it had stored anything.
+TEST_F(TrimTest, WhatCannotBeGoneOnWithGoesBeforeTheParent) {
+    keep(a1_);
+    keep(b1_);
+    const std::vector<KnownRepository> known{{"11111111", {}, {{a1_}}}};
+    const auto classified = classify(backend_->list(), known);
+    EXPECT_EQ(classified[0].role, SnapshotRole::kParent);
+    EXPECT_EQ(classified[1].role, SnapshotRole::kLeft);
+    EXPECT_TRUE(classified[1].certain);
+    const TrimResult result = trim({{}, {}, 1, false, 0, known});
+    EXPECT_EQ(told_, Names{b1_ + " count"});
+    EXPECT_EQ(names(), Names{a1_});
+    EXPECT_NE(describe(result.dropped.at(0), 1000, false).find("it costs nothing"), std::string::npos);
+}
+
 TEST_F(TrimTest, DropsWhatIsOlderThanTheBound) {
     keep(a1_);
     keep("mine", false);
