@@ -16,6 +16,7 @@
 #include "snapshot/backend/btrfs_rollback.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/hold/hold.h"
+#include "snapshot/hold/release.h"
 #include "snapshot/restore/place.h"
 #include "snapshot/shell_word.h"
 
@@ -55,7 +56,8 @@ public:
         result_.replaced_subvolume = rollback.subvolume_id();
         refuse_unfinished(directory_);
         const bool holds = options_.hold.mode != hold::Mode::kNone;
-        if (!holds) {
+        if (!holds) {  // a hold undoes what was left, and waits for another one
+            hold::refuse_held(options_.hold.state_directory, directory_);
             look_for_users(rollback);
         }
         look_for_mounts(rollback);

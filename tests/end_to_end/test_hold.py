@@ -318,6 +318,8 @@ class Commands(hold_case.HoldCase):
             result = self.run_program("restore", repository, "latest", place, "--delta", "--state-dir", self.state, expect=harness.REFUSED)
             self.assertIn("is held for a backup", result.err)
             self.assertIn("nodesnap release", result.err)
+        result = self.run_program("rollback", self.node, "latest", "--state-dir", self.state, expect=harness.REFUSED)
+        self.assertIn("is held for a backup", result.err)
         backup.send_signal(signal.SIGCONT)
         self.assertIn(self.finish(backup).status, (harness.DONE, harness.WARNINGS))
         self.expect_running()
