@@ -151,12 +151,13 @@ public:
     PruneResult& result() { return result_; }
 
 private:
-    // forget leaves the newest good backup, and what an unfinished one stored is known as that: so manifests have gone otherwise.
+    // forget leaves the newest good backup, unless it is told otherwise, and what an unfinished one stored is known as that: so manifests
+    // have gone, it may be.
     void require_a_backup() const {
-        if (result_.backups == 0 && options_.without.empty()) {
-            throw Error::damaged(repository_.target().describe("backups/"), "there are packs, but no backup: the manifests are gone",
-                                 "nothing is removed; put them back from a copy of the repository. If they are lost for good, the prune "
-                                 "after the next backup removes what that doesn't need");
+        if (result_.backups == 0 && options_.without.empty() && !options_.allow_no_backup) {
+            throw Error::refused(repository_.target().describe() + " holds packs, but no backup, so that all of them would be removed",
+                                 "if manifests were lost, put backups/ back from a copy of the repository; if all backups were forgotten "
+                                 "on purpose, give --allow-no-backup");
         }
     }
 

@@ -20,6 +20,7 @@ struct PruneOptions {
     MergeWhen merge = MergeWhen::kAffordable;  // write the fragmented parts of the newest backup's files anew first
     std::string scratch_directory;             // for what doesn't fit in memory; empty: the default one
     std::set<SessionId> without;               // plan_prune(): backups that count as forgotten
+    bool allow_no_backup = false;              // remove all packs where there is no backup
 };
 
 struct PruneResult {

@@ -154,7 +154,9 @@ ForgetResult forget(Call& call, Repository& repository, const ForgetOptions& opt
     if (call.options().flag("prune")) {
         Progress progress;
         const ProgressLine line(progress, call.streams().err, call.shows_progress());
-        pruned = run_prune(repository, lease, prune_options(call.options()), call.report(), progress);
+        PruneOptions prune = prune_options(call.options());
+        prune.allow_no_backup = options.allow_newest;
+        pruned = run_prune(repository, lease, prune, call.report(), progress);
     }
     lease.release();
     return result;

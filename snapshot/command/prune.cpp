@@ -16,6 +16,7 @@ namespace {
 
 void declare(OptionSet& options) {
     options.flag("dry-run", "tell what would be removed and rewritten; needs no lock");
+    options.flag("allow-no-backup", "remove all packs where there is no backup: all were forgotten on purpose");
     declare_prune(options);
     declare_lease(options);
     options.flag("quiet", "no progress line and no summary");
@@ -26,7 +27,8 @@ ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
     const bool dry_run = call.options().flag("dry-run");
-    const PruneOptions options = prune_options(call.options());
+    PruneOptions options = prune_options(call.options());
+    options.allow_no_backup = call.options().flag("allow-no-backup");
     const LeaseOptions lease_settings = lease_options(call, "prune");
     Repository repository = open_repository(call, place);
     Progress progress;
@@ -155,7 +157,7 @@ const Command kPrune = {
     "0  done\n"
     "1  failed or interrupted; run it again to go on\n"
     "2  wrong usage\n"
-    "3  refused: a backup of a newer version, or the repository can't be written to\n"
+    "3  refused: a backup of a newer version, no backup at all (--allow-no-backup), or the repository can't be written to\n"
     "4  done, with warnings\n"
     "5  something is damaged, and nothing was removed\n"
     "6  another holds the repository, or has taken it over\n",

@@ -140,7 +140,9 @@ class Damage(harness.Case):
                     self.reset()
                     spoil(victim)
                     gone = name == "missing" and victim.parent.name == "backups"
-                    result = self.run_program("verify", self.repository_path, "--data", expect=harness.DONE if gone else harness.DAMAGED)
+                    result = self.run_program("verify", self.repository_path, "--data", expect=harness.DAMAGED)
+                    if gone:
+                        self.run_program("prune", self.repository_path, expect=harness.REFUSED)
                     self.assertNotIn("terminate", result.err)
                     self.number += 1
                     place = self.mount / f"restored{self.number}"

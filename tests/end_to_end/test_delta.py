@@ -139,11 +139,11 @@ class Delta(DeltaCase):
         repository = self.repository()
         older = self.ok("backup", node, repository, "--keep-snapshot", "--json").json["backup"]["id"]
         self.spoil(node)
-        self.ok("backup", node, repository)
+        newer = self.ok("backup", node, repository, "--json").json["backup"]["id"]
         self.assertEqual(self.delta(repository, older, node)["basis"], "snapshot")
         wanted = compare.snapshot_of(node, with_allocation=False)
         result = self.ok("backup", node, repository, "--json").json
-        self.assertEqual(result["backup"]["parent"], older)  # which is what the node is a clone of
+        self.assertEqual((result["backup"]["parent"], result["parent_missing"]), (newer, ""))  # where both come from is known
         self.assertEqual(compare.differences(wanted, self.full(repository, "latest", mount / "full")), [])
 
     def test_a_symlink_whose_number_was_given_anew(self):

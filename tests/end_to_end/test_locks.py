@@ -90,7 +90,9 @@ class Locks(harness.Case):
                 child = self.stopped_backup("--lock-lease", "1s", step=step)
                 for backup in self.backups(self.repo):
                     self.ok("forget", self.repo, backup["id"], "--allow-newest", "--allow-mass-expire", "--wait-lock", "2m")
-                self.ok("prune", self.repo)
+                refused = self.run_program("prune", self.repo, expect=harness.REFUSED)
+                self.assertIn("--allow-no-backup", refused.err)
+                self.ok("prune", self.repo, "--allow-no-backup")
                 child.send_signal(signal.SIGCONT)
                 result = self.finish(child)
                 self.assertEqual(result.status, harness.LOCKED, str(result))

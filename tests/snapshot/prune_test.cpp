@@ -63,10 +63,15 @@ TEST(Prune, WithoutAnyBackupNothingIsRemoved) {
         prune(made);
         ADD_FAILURE() << "no manifest is there";
     } catch (const Error& error) {
-        EXPECT_EQ(error.status(), ExitStatus::kDamaged) << error.message();
+        EXPECT_EQ(error.status(), ExitStatus::kRefused) << error.message();
     }
     EXPECT_EQ(made.names("packs/").size() + made.names("nodes/").size(), packs);
     EXPECT_FALSE(is_whole(made));
+    PruneOptions options;
+    options.allow_no_backup = true;
+    prune(made, options);
+    EXPECT_TRUE(made.names("packs/").empty());
+    EXPECT_TRUE(is_whole(made));
 }
 
 TEST(Prune, RemovesWhatOnlyAForgottenBackupUsed) {
