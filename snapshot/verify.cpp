@@ -254,7 +254,8 @@ private:
             PackCheck check(repository_, nodes_, plan, meanwhile_, repository_.unfinished_sessions(), result_, findings_, progress_);
             check.run(ledger_, all_backups());
             if (manifests_.empty() && check.unneeded() != 0) {
-                findings_.add({"backups/", "there are packs, but no backup: unless all were forgotten on purpose, their manifests are gone", false});
+                findings_.add(
+                    {"backups/", "there are packs, but no backup: unless all were forgotten on purpose, their manifests are gone", false});
             }
             plan.finish();
         } catch (...) {
