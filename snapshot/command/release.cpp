@@ -35,7 +35,7 @@ const char* name_of(Left::State state) {
 }
 
 std::string sentence_of(const Left& left) {
-    const std::string what = printable_text(left.what.empty() ? left.name : left.what);
+    std::string what = printable_text(left.what.empty() ? left.name : left.what);
     const std::string whose = left.pid == 0 ? "" : " by nodesnap, process " + std::to_string(left.pid);
     switch (left.state) {
         case Left::State::kReleased:

@@ -64,7 +64,7 @@ void remove_place(int scratch, const std::string& name, const std::string& path)
                     }
                 }
             }
-            remove_whole(place.get(), entry, path + "/" + entry);
+            remove_whole(place.get(), entry, path);
         }
     }
     remove_tree(scratch, name, path);

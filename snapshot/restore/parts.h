@@ -40,9 +40,9 @@ private:
     std::unique_ptr<Difference> difference_;
 };
 
-// Bytes of data; holes and unwritten space don't count. `part` is told of each range.
+// Bytes of data; holes and unwritten space don't count. `told` is called with each range.
 using DataPart = std::function<void(std::uint64_t begin, std::uint64_t length)>;
-std::uint64_t data_in(RestoreParts parts, const DataPart& part = {});
+std::uint64_t data_in(RestoreParts parts, const DataPart& told = {});
 // A regular file's, wherever it is kept; ranges are told where that is in packs.
 std::uint64_t data_of(const Repository& repository, const Inode& inode, const DataPart& part = {});
 

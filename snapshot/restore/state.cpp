@@ -162,8 +162,12 @@ std::string how_to_discard(const std::string& staging) {
     DirectoryEntry entry;
     while (stream.next(entry)) {
         if (entry.name.starts_with(kOldGate)) {
-            return "to use the directory as it is, however far that restore came, first move its gate file back: " + staging + "/" +
-                   entry.name + ", which was CURRENT, PG_VERSION or what --gate-file named; only then remove " + staging;
+            return std::string("to use the directory as it is, however far that restore came, first move its gate file back: ")
+                .append(staging)
+                .append("/")
+                .append(entry.name)
+                .append(", which was CURRENT, PG_VERSION or what --gate-file named; only then remove ")
+                .append(staging);
         }
     }
     return "remove " + staging + " if what it holds is of no use any more";
