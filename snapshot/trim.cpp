@@ -221,7 +221,8 @@ std::vector<ClassifiedSnapshot> classify(const std::vector<SnapshotEntry>& entri
             if (entry.temporary && repository.digits == snapshot.repository) {
                 snapshot.certain = true;
                 snapshot.may_be_unfinished |= repository.unfinished.contains(entry.name);
-                const bool is_left = repository.parents && !repository.parents->contains(entry.name);
+                const bool is_left =
+                    repository.parents && !repository.parents->contains(entry.name) && !entry.in_use;  // not of one that runs
                 snapshot.role = snapshot.may_be_unfinished ? SnapshotRole::kUnfinished
                                 : is_left                  ? SnapshotRole::kLeft
                                                            : SnapshotRole::kParent;

@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "platform/btrfs.h"
@@ -20,6 +18,7 @@
 #include "platform/processes.h"
 #include "snapshot/backend/btrfs_place.h"
 #include "snapshot/backend/preflight.h"
+#include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/backend/snapshot_name.h"
 
 namespace nodesnap {
@@ -62,16 +61,8 @@ bool is_still_there(int folder, const std::string& name, int snapshot) {
     return status && device_of(*status) == device_of(stat_fd(snapshot, name));
 }
 
-// A snapshot is in use while somebody has its root locked. A program that dies lets go of it. Who looks whether it is in use, or removes
-// it, has it locked for itself for a moment.
 bool hold(int folder, const std::string& name, int snapshot) {
-    constexpr std::chrono::milliseconds kBetween(10);
-    int failed = entry::lock_shared(snapshot);
-    for (int attempts = 100; failed == EWOULDBLOCK && attempts > 0; --attempts) {
-        std::this_thread::sleep_for(kBetween);
-        failed = entry::lock_shared(snapshot);
-    }
-    return failed == 0 && is_still_there(folder, name, snapshot);
+    return lock_for_use(snapshot) && is_still_there(folder, name, snapshot);
 }
 
 class BtrfsSnapshot : public Snapshot {
@@ -131,6 +122,7 @@ public:
         if (!rename_no_replace(folder_.get(), on_disk_, folder_.get(), on_disk)) {
             throw Error::failed("cannot keep the snapshot " + entry_.path + ": there is one of its name already");
         }
+        btrfs::commit(folder_.get(), entry_.path);  // under its old name the next backup would drop it
         entry_.path.replace(entry_.path.size() - on_disk_.size(), on_disk_.size(), on_disk);
         entry_.temporary = false;
         on_disk_ = on_disk;

@@ -4,13 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
 #include <sstream>
-#include <thread>
 #include <utility>
 
-#include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/file.h"
@@ -18,6 +14,7 @@
 #include "platform/mount_namespaces.h"
 #include "snapshot/backend/btrfs_place.h"
 #include "snapshot/backend/rollback_work.h"
+#include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/shell_word.h"
 
 namespace nodesnap {
@@ -58,17 +55,6 @@ StaleMount described(const SeenMount& seen) {
     const std::string pid = std::to_string(seen.pid);
     return {seen.mount.mount_point + " in the mount namespace of process " + pid + " (" + seen.command + ")",
             "nsenter --target " + pid + " --mount umount " + shell_word(seen.mount.mount_point)};
-}
-
-// So that nobody removes it meanwhile. Who only looks whether it is in use has it locked for an instant.
-bool lock_snapshot(int snapshot) {
-    constexpr std::chrono::milliseconds kBetween(10);
-    int failed = entry::lock_shared(snapshot);
-    for (int attempts = 100; failed == EWOULDBLOCK && attempts > 0; --attempts) {
-        std::this_thread::sleep_for(kBetween);
-        failed = entry::lock_shared(snapshot);
-    }
-    return failed == 0;
 }
 
 bool has_option(const std::string& options, const std::string& prefix) {
@@ -214,7 +200,7 @@ void BtrfsRollback::make_clone(const SnapshotEntry& snapshot) {
         return Error::refused("the snapshot \"" + snapshot.name + "\" of " + node_directory_ + " " + why, "see nodesnap snapshot list");
     };
     const FileDescriptor source(std::max(try_open_long(snapshots_.get(), on_disk, O_RDONLY | O_DIRECTORY), -1));
-    if (!source || !btrfs::is_subvolume(source.get()) || !lock_snapshot(source.get())) {
+    if (!source || !btrfs::is_subvolume(source.get()) || !lock_for_use(source.get())) {
         throw gone("is gone, or is being removed");
     }
     if (!btrfs::subvolume_info(source.get()).read_only) {

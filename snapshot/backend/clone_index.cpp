@@ -1,20 +1,18 @@
 #include "snapshot/backend/clone_index.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <array>
 #include <cstring>
-#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "platform/error.h"
 #include "platform/file.h"
+#include "snapshot/backend/clone_files.h"
 #include "snapshot/backend/clone_origin.h"
-#include "snapshot/drain/source_walk.h"
 #include "snapshot/repository/external_sorter.h"
 
 namespace nodesnap {
@@ -68,24 +66,12 @@ struct CloneIndex::Record {
 };
 
 // Takes all regular files of the tree.
-class CloneIndex::Record::Gather : public SourceSink {
+class CloneIndex::Record::Gather : public CloneFiles {
 public:
     explicit Gather(ExternalSorter& sorter) : sorter_(sorter) {}
 
-    void found(std::uint64_t, const std::string&, const Dirent&) override {}
-    void take(std::unique_ptr<Batch> batch) override {
-        for (const SourceEntry& entry : batch->entries) {
-            if (entry.d_type == DT_REG) {
-                add(*batch->directory, entry.name);
-            }
-        }
-    }
-    void unreadable(const std::string&, const Error& error) override { throw error; }
-    void lost(std::uint64_t) override {}
-    bool stopped() const override { return false; }
-
 private:
-    void add(const SourceDirectory& directory, const std::string& name) {
+    void add(const SourceDirectory& directory, const std::string& name) override {
         const std::string path = directory.place.path_of(name);
         const FileDescriptor file = open_at(directory.fd.get(), name, O_PATH | O_NOFOLLOW);
         const CloneOrigin origin = read_clone_origin(file.get(), true, path);

@@ -1,38 +1,24 @@
 #include "snapshot/backend/clone_space.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
-#include <memory>
 #include <string>
 
 #include "platform/error.h"
 #include "platform/extent_map.h"
 #include "platform/file.h"
-#include "snapshot/drain/source_walk.h"
+#include "snapshot/backend/clone_files.h"
 
 namespace nodesnap {
 namespace {
 
-class SpaceSink : public SourceSink {
+class SpaceSink : public CloneFiles {
 public:
-    void found(std::uint64_t, const std::string&, const Dirent&) override {}
-    void take(std::unique_ptr<Batch> batch) override {
-        for (const SourceEntry& entry : batch->entries) {
-            if (entry.d_type == DT_REG) {
-                add(*batch->directory, entry.name);
-            }
-        }
-    }
-    void unreadable(const std::string&, const Error& error) override { throw error; }
-    void lost(std::uint64_t) override {}
-    bool stopped() const override { return false; }
-
     HeldSpace held;
 
 private:
-    void add(const SourceDirectory& directory, const std::string& name) {
+    void add(const SourceDirectory& directory, const std::string& name) override {
         const FileDescriptor file = open_at(directory.fd.get(), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME);
         // One of several names is as good as any other: each counts its part.
         const std::uint64_t names = std::max<std::uint64_t>(1, stat_fd(file.get(), name).stx_nlink);

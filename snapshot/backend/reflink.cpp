@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "platform/clock.h"
@@ -39,17 +37,6 @@ SnapshotProof proof_of(const ReflinkRecord& record, const std::string& path) {
 
 bool is_tree_of(int tree, const ReflinkRecord& record) {
     return tree >= 0 && stat_fd(tree).stx_ino == record.tree_ino && inode_generation(tree) == record.tree_generation;
-}
-
-// A snapshot is in use while somebody has its directory locked; who looks whether it is has it locked for an instant.
-bool lock_for_use(const ReflinkStore& store, const std::string& name, int directory) {
-    constexpr std::chrono::milliseconds kBetween(10);
-    int failed = entry::lock_shared(directory);
-    for (int attempts = 100; failed == EWOULDBLOCK && attempts > 0; --attempts) {
-        std::this_thread::sleep_for(kBetween);
-        failed = entry::lock_shared(directory);
-    }
-    return failed == 0 && store.is_still_there(name, directory);
 }
 
 class ReflinkSnapshot : public Snapshot {
@@ -235,7 +222,7 @@ public:
             if (!found) {
                 continue;
             }
-            if (!lock_for_use(*store, on_disk, found->directory.get())) {
+            if (!lock_for_use(found->directory.get()) || !store->is_still_there(on_disk, found->directory.get())) {
                 return nullptr;
             }
             auto snapshot = std::make_unique<ReflinkSnapshot>(store, on_disk, SnapshotEntry{name, path_of_stored(on_disk), 0, temporary},

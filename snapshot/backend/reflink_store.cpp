@@ -187,6 +187,7 @@ void ReflinkStore::rename(const std::string& from, const std::string& to) {
     if (!rename_no_replace(folder_.get(), from, folder_.get(), to)) {
         throw Error::failed("cannot keep the snapshot " + shown_ + "/" + from + ": there is one of its name already");
     }
+    make_names_durable();
 }
 
 std::optional<StoredReflink> ReflinkStore::open(const std::string& name) const {

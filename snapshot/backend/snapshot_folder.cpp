@@ -5,8 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <string_view>
+#include <thread>
 
+#include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
 
@@ -75,6 +78,16 @@ void refuse_folder_inside(const std::string& folder, const std::string& node_dir
                                                       : "name another one with --snapshot-dir, or leave it out with " +
                                                             exclude_option_of(std::string_view(folder).substr(prefix.size())));
     }
+}
+
+bool lock_for_use(int root) {
+    constexpr std::chrono::milliseconds kBetween(10);
+    int failed = entry::lock_shared(root);
+    for (int attempts = 100; failed == EWOULDBLOCK && attempts > 0; --attempts) {
+        std::this_thread::sleep_for(kBetween);
+        failed = entry::lock_shared(root);
+    }
+    return failed == 0;
 }
 
 }  // namespace nodesnap

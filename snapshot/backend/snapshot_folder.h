@@ -17,6 +17,11 @@ std::string join_path(const std::string& directory, const std::string& name);  /
 // isn't followed. Error::refused if it is another user's: it holds what the daemon's user may not see or change. `shown` is for messages.
 FileDescriptor open_own_folder(int parent, const std::string& name, const std::string& shown, bool make);
 
+// A snapshot is in use while somebody has its root locked: this does, for as long as `root` is open. A program that dies lets go of it. Who
+// only looks whether it is in use, or removes it, has it locked for itself for a moment, which is waited for. False if it is being removed;
+// whether it has been is for the caller to see afterwards.
+bool lock_for_use(int root);
+
 // A directory that the operator names, without symlinks. It may not exist yet, its parent must.
 struct NamedFolder {
     std::string path;

@@ -130,12 +130,16 @@ void declare_hold(OptionSet& options) {
     options.value("hold", "HOW", "keep the daemon from writing while the snapshot is taken: freeze, stop, hook, or none (default: none)");
     options.value("unit", "NAME", "with --hold freeze or stop: the daemon's systemd unit");
     options.value("pid", "PID", "with --hold freeze: freeze the cgroup that this process is in");
-    options.value("stop-command", "COMMAND", "with --hold stop, without --unit: stops the daemon (run by /bin/sh)");
-    options.value("start-command", "COMMAND", "starts it again");
-    options.value("status-command", "COMMAND", "ends with 0 if it runs: what is down already stays down");
+    declare_stop_commands(options);
     options.value("before-command", "COMMAND", "with --hold hook: run before the snapshot");
     options.value("after-command", "COMMAND", "and after it, whatever became of that");
     options.value("max-downtime", "DURATION", "after so long the daemon is let go, whatever is still to be done (default: 10s)");
+}
+
+void declare_stop_commands(OptionSet& options) {
+    options.value("stop-command", "COMMAND", "with --hold stop, without --unit: stops the daemon (run by /bin/sh)");
+    options.value("start-command", "COMMAND", "starts it again");
+    options.value("status-command", "COMMAND", "ends with 0 if it runs: what is down already stays down");
     options.value("stop-timeout", "DURATION", "with --hold stop: give up stopping it after so long (default: never)");
     options.value("hook-timeout", "DURATION", "how long a hook, or starting the daemon, may take (default: 5m)");
 }

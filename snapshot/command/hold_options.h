@@ -7,7 +7,8 @@
 namespace nodesnap::command {
 
 void declare_hold(OptionSet& options);
-// Without node_directory and state_directory.
+void declare_stop_commands(OptionSet& options);  // those of them that say how a daemon without a unit is stopped, and within what times
+// Of those that are declared; without node_directory and state_directory.
 hold::Options hold_options(const Options& options);
 
 }  // namespace nodesnap::command

@@ -6,6 +6,7 @@
 #include "io/human_time.h"
 #include "io/units.h"
 #include "snapshot/command/command.h"
+#include "snapshot/command/hold_options.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/shell_word.h"
 
@@ -20,46 +21,26 @@ void declare(OptionSet& options) {
     options.flag("allow-in-use", "although processes have something of it open: they go on with what was there, which becomes read-only");
     options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown, read-only");
     options.value("hold", "HOW", "stop: the daemon is stopped before and started afterwards; none (default)");
-    options.value("unit", "UNIT", "with --hold stop: the daemon's systemd unit");
-    options.value("stop-command", "COMMAND", "with --hold stop, in the place of --unit: stops the daemon");
-    options.value("start-command", "COMMAND", "starts it");
-    options.value("status-command", "COMMAND", "ends with 0 if it runs (default: it is taken to run)");
-    options.value("stop-timeout", "TIME", "how long stopping may take (default: as long as it takes)");
-    options.value("max-downtime", "TIME", "the daemon is started after so long, whatever happens (default: 5m)");
+    options.value("unit", "NAME", "with --hold stop: the daemon's systemd unit");
+    declare_stop_commands(options);
+    options.value("max-downtime", "DURATION", "after so long the daemon is started, whatever is still to be done (default: 5m)");
     options.value("state-dir", "DIR", "where a hold is noted (default: /var/lib/nodesnap)");
     options.flag("quiet", "no summary");
     options.flag("json", "print the result as a JSON document");
 }
 
 hold::Options hold_of(const Options& options, const std::string& node_directory) {
-    hold::Options result;
     const std::string mode = options.text("hold", "none");
     if (mode != "none" && mode != "stop") {
         throw Error::usage("--hold: \"" + printable_name(mode) + "\" is not a way to roll back",
                            "stop, or none: a daemon must not run meanwhile");
     }
-    result.mode = mode == "stop" ? hold::Mode::kStop : hold::Mode::kNone;
-    result.unit = options.text("unit");
-    result.before_command = options.text("stop-command");
-    result.after_command = options.text("start-command");
-    result.status_command = options.text("status-command");
-    result.stop_timeout = options.duration("stop-timeout").value_or(std::chrono::nanoseconds(0));
-    result.max_downtime = options.duration("max-downtime").value_or(kMaxDowntime);
+    hold::Options result = hold_options(options);
+    if (!options.given("max-downtime")) {
+        result.max_downtime = kMaxDowntime;
+    }
     result.state_directory = options.text("state-dir", result.state_directory);
     result.node_directory = node_directory;
-    if (result.mode == hold::Mode::kNone) {
-        for (const char* name : {"unit", "stop-command", "start-command", "status-command", "stop-timeout", "max-downtime"}) {
-            if (options.given_in_call(name)) {
-                throw Error::usage("--" + std::string(name) + " is an option of --hold stop");
-            }
-        }
-        return result;
-    }
-    const bool commands = !result.before_command.empty() && !result.after_command.empty();
-    const bool any_command = !result.before_command.empty() || !result.after_command.empty() || !result.status_command.empty();
-    if (result.unit.empty() ? !commands : any_command) {
-        throw Error::usage("--hold stop needs --unit, or both --stop-command and --start-command");
-    }
     return result;
 }
 

@@ -27,16 +27,21 @@ DrillDaemon::DrillDaemon(const std::string& command, const std::vector<std::stri
     what.output = log_.get();
     what.death_signal = SIGTERM;
     pid_ = spawn(what);
-    process_ = Pidfd::open(pid_);
+    try {
+        process_ = Pidfd::open(pid_);
+    } catch (...) {  // what has no destructor yet must not leave it running
+        end();
+        throw;
+    }
 }
 
 DrillDaemon::~DrillDaemon() {
-    ::kill(-pid_, SIGKILL);
-    reap();
+    end();
 }
 
 // Its number belongs to it, and to its group, until it is waited for: that is done last.
-void DrillDaemon::reap() noexcept {
+void DrillDaemon::end() noexcept {
+    ::kill(-pid_, SIGKILL);
     try {
         static_cast<void>(wait_for_child(pid_));
     } catch (const std::exception&) {  // there is nothing more to be done about it

@@ -29,7 +29,7 @@ public:
     std::string last_words() const;  // the end of what it printed
 
 private:
-    void reap() noexcept;
+    void end() noexcept;
 
     FileDescriptor log_;
     pid_t pid_ = -1;

@@ -102,5 +102,43 @@ class Power(DeltaCase):
         self.cut_at_steps_and_operations("ext4", "folder", "--in-place")
 
 
+class Snapshots(DeltaCase):
+    """Those that a backup leaves on the node's disk are there after a power cut, as what they were promised to be."""
+
+    def node_on(self, kind):
+        mount = self.file_system(kind, 1024, options="noatime" + (",commit=300" if kind == "btrfs" else ""))
+        return mount, self.node_with_files(self.subvolume(mount / "node") if kind == "btrfs" else mount / "node")
+
+    def roles(self, node):
+        return [entry["role"] for entry in self.ok("snapshot", "list", node, "--json").json["snapshots"]]
+
+    def test_the_operators_stays(self):
+        for kind in ("btrfs", "xfs"):
+            with self.subTest(kind=kind):
+                mount, node = self.node_on(kind)
+                repository = self.repository(kind)
+                self.ok("backup", node, repository, "--keep-snapshot")
+                power.cut(self, mount)
+                self.assertEqual(self.roles(node), ["operator's"])
+                self.ok("backup", node, repository)
+                self.assertEqual(self.roles(node), ["operator's", "parent"])
+
+    def test_the_parent_stays(self):
+        for kind in ("btrfs", "xfs"):
+            with self.subTest(kind=kind):
+                mount, node = self.node_on(kind)
+                repository = self.repository(kind)
+                self.ok("backup", node, repository)
+                self.spoil(node)
+                self.ok("backup", node, repository)
+                power.cut(self, mount)
+                self.assertEqual(self.roles(node), ["parent"])
+                wanted = compare.snapshot_of(node, with_allocation=False)
+                result = self.ok("backup", node, repository, "--json").json
+                self.assertEqual(result["parent_missing"], "")
+                self.ok("restore", repository, "latest", mount / "restored")
+                self.assertEqual(compare.differences(wanted, compare.snapshot_of(mount / "restored", with_allocation=False)), [])
+
+
 if __name__ == "__main__":
     harness.main()

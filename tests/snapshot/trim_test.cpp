@@ -111,12 +111,21 @@ TEST_F(TrimTest, SaysWhatEachSnapshotIs) {
 // Of a backup that was killed before it had stored anything.
 TEST_F(TrimTest, WhatCannotBeGoneOnWithGoesBeforeTheParent) {
     keep(a1_);
-    keep(b1_);
+    const SnapshotProof proof_of_b1 = [&] {
+        const auto snapshot = use(b1_);
+        snapshot->keep();
+        return snapshot->proof();
+    }();
     const std::vector<KnownRepository> known{{"11111111", {}, {{a1_}}}};
     const auto classified = classify(backend_->list(), known);
     EXPECT_EQ(classified[0].role, SnapshotRole::kParent);
     EXPECT_EQ(classified[1].role, SnapshotRole::kLeft);
     EXPECT_TRUE(classified[1].certain);
+    {
+        const auto running = choose()->find(b1_, proof_of_b1);
+        ASSERT_TRUE(running);
+        EXPECT_NE(classify(backend_->list(), known)[1].role, SnapshotRole::kLeft) << "the backup runs";
+    }
     const TrimResult result = trim({{}, {}, 1, false, 0, known});
     EXPECT_EQ(told_, Names{b1_ + " count"});
     EXPECT_EQ(names(), Names{a1_});
