@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -99,6 +100,29 @@ TEST_P(CloneChangesTest, WhatWasWrittenDiffersAlsoIfItIsTheSameByte) {
     const Ranges found = changed(before, clone("now"), &same);
     EXPECT_EQ(found, (Ranges{{3 * kPage, 4 * kPage}, {100 * kPage, 101 * kPage}, {1 << 20, (1 << 20) + 2 * kPage}}));
     EXPECT_EQ(same, (Ranges{{0, 3 * kPage}, {4 * kPage, 100 * kPage}, {101 * kPage, 1 << 20}}));
+}
+
+// A part of a compressed extent that is cloned over another part of it: both say that they lie where the whole extent does.
+TEST(CompressedClones, TheirPlaceTellsNothing) {
+    NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
+    constexpr std::uint64_t kHalf = 64U << 10;
+    const test::LoopMount mount("btrfs", std::uint64_t{512} << 20, {}, "compress-force=zstd");
+    const FileDescriptor file = open_path(mount / "file", O_RDWR | O_CREAT, 0600);
+    std::vector<std::byte> data(2 * kHalf, std::byte{'a'});
+    std::fill(data.begin() + kHalf, data.end(), std::byte{'b'});
+    pwrite_all(file.get(), data, 0, "file");
+    sync_file(file.get(), "file");
+    const FileDescriptor before = open_path(mount / "before", O_RDWR | O_CREAT, 0600);
+    ASSERT_EQ(entry::clone_file(file.get(), before.get()), 0);
+    const file_clone_range second_half{file.get(), kHalf, kHalf, 0};
+    ASSERT_EQ(::ioctl(file.get(), FICLONERANGE, &second_half), 0);
+    CloneChanges changes(before.get(), file.get(), "file");
+    bool encoded = false;
+    for (Extent extent; changes.next(extent);) {
+        encoded |= (extent.flags & Extent::kEncoded) != 0;
+        EXPECT_TRUE(extent.logical >= kHalf || (extent.flags & CloneChanges::kSame) == 0) << "other data";
+    }
+    EXPECT_TRUE(encoded) << "it isn't compressed: this proves nothing";
 }
 
 TEST_P(CloneChangesTest, HolesUnwrittenRangesAndMovedBlocks) {
