@@ -140,7 +140,15 @@ bool RestoreLinks::link(std::uint64_t ino, int directory, const std::string& nam
             case EPERM:
             case EOPNOTSUPP:
             case EXDEV: {
-                // No further name, or none at all: the one under its number becomes this one. Whoever comes next makes a new inode.
+                // No further name, or none at all: the one under its number becomes this one. Whoever comes next makes a new inode,
+                // which must not be taken away by another who was refused at the same time: one at a time, and asked again.
+                const std::lock_guard lock(full_);
+                if (const int again = entry::link(current_.get(), from, directory, name); again != error) {
+                    if (again == 0) {
+                        return true;
+                    }
+                    break;
+                }
                 const int failed = entry::rename(current_.get(), from, directory, name);
                 if (failed != 0 && failed != ENOENT) {
                     throw Error::system("link", path(), failed);

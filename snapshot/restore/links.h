@@ -56,6 +56,7 @@ private:
     FileDescriptor directory_;
     FileDescriptor current_;
     std::vector<FileDescriptor> earlier_;
+    std::mutex full_;  // for whoever makes the name under the number the last one of its inode
     RestoreWarnings& warnings_;
 };
 

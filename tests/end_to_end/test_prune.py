@@ -38,9 +38,12 @@ class Prune(harness.Case):
                     file.seek(page * PAGE)
                     file.write(self.random.randbytes(PAGE))
             (self.node / "replaced").write_bytes(self.random.randbytes(300_000))
-            made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
-            self.contents[made] = (path.read_bytes(), (self.node / "replaced").read_bytes())
+            self.back_up(repository)
         return repository
+
+    def back_up(self, repository):
+        made = self.ok("backup", self.node, repository, "--json").json["backup"]["id"]
+        self.contents[made] = ((self.node / "pages").read_bytes(), (self.node / "replaced").read_bytes())
 
     def keep(self, repository, count):
         self.ok("forget", repository, "--keep-last", str(count), "--allow-mass-expire")
@@ -216,12 +219,21 @@ class Prune(harness.Case):
 
     def test_a_full_target(self):
         target = self.file_system("ext4", 96)
+        # Half of each pack of these is in use: more than what is free, and than what removing other packs gives back.
+        bulk = [self.node / f"bulk{number}" for number in range(64)]
+        for path in bulk:
+            path.write_bytes(self.random.randbytes(256 << 10))
         repository = self.aged(20)
+        for path in bulk[::2]:
+            path.unlink()
+        for _ in range(2):
+            self.back_up(repository)
         kept = self.keep(repository, 2)
         full = target / "repository"
         harness.tool("cp", "-a", repository, full)
+        harness.tool("sync", "-f", target)  # what is written later is counted too high
         room = os.statvfs(target)
-        (target / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize - (1 << 20) - 65536))
+        (target / "ballast").write_bytes(bytes(room.f_bfree * room.f_frsize - (2 << 20)))  # f_bavail leaves out what root may use
         result = self.run_program("prune", full, "--max-unused", "0", "--json", expect=harness.WARNINGS)
         self.assertGreater(result.json["removed_packs"], 0)
         self.assertIn("too little space", "".join(result.json["warnings"]))
