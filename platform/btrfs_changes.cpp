@@ -24,6 +24,11 @@ btrfs_file_extent_item read_extent(const TreeSearch& search, const Item& item) {
     return from.type == BTRFS_FILE_EXTENT_INLINE ? from : search.read<btrfs_file_extent_item>(item);
 }
 
+bool same_encoding(const FileExtent& a, const FileExtent& b) {
+    return a.ram_bytes == b.ram_bytes && a.compression == b.compression && a.encryption == b.encryption &&
+           a.other_encoding == b.other_encoding;
+}
+
 bool same_contents(const FileExtent& a, const FileExtent& b) {
     if (a.kind != b.kind) {
         return false;
@@ -31,26 +36,19 @@ bool same_contents(const FileExtent& a, const FileExtent& b) {
     if (a.kind == FileExtent::Kind::kUnwritten) {
         return true;  // zeros, wherever they will be
     }
-    if (a.ram_bytes != b.ram_bytes || a.compression != b.compression || a.encryption != b.encryption ||
-        a.other_encoding != b.other_encoding) {
-        return false;
-    }
     if (a.kind == FileExtent::Kind::kInline) {
-        return a.inline_data == b.inline_data;
+        return same_encoding(a, b) && a.inline_data == b.inline_data;
     }
     // Where in the file the extent would begin is compared instead of the two offsets: the item may have been split since.
-    return a.disk_address == b.disk_address && a.disk_length == b.disk_length && a.generation == b.generation &&
-           a.offset - a.extent_offset == b.offset - b.extent_offset;
-}
-
-ChangedStretch::Kind kind_of(const FileExtent* extent) {
-    if (extent == nullptr) {
-        return ChangedStretch::Kind::kHole;
-    }
-    return extent->kind == FileExtent::Kind::kUnwritten ? ChangedStretch::Kind::kUnwritten : ChangedStretch::Kind::kData;
+    return same_extent(a, b) && a.offset - a.extent_offset == b.offset - b.extent_offset;
 }
 
 }  // namespace
+
+bool same_extent(const FileExtent& a, const FileExtent& b) {
+    return a.kind == FileExtent::Kind::kData && b.kind == FileExtent::Kind::kData && same_encoding(a, b) &&
+           a.disk_address == b.disk_address && a.disk_length == b.disk_length && a.generation == b.generation;
+}
 
 FileExtents::FileExtents(int subvolume, std::uint64_t ino, std::uint64_t from, std::string path)
     : from_(from),
@@ -118,8 +116,20 @@ std::uint64_t FileChanges::Side::until(std::uint64_t position) const {
     return current_.offset <= position ? current_.end() : current_.offset;
 }
 
-FileChanges::FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path)
-    : parent_(parent, ino, path), snapshot_(snapshot, ino, path), changed_from_(changed_from), end_(end) {}
+FileChanges::FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path,
+                         std::uint64_t older)
+    : parent_(parent, ino, path), snapshot_(snapshot, ino, path), changed_from_(changed_from), end_(end), older_(older) {}
+
+ChangedStretch::Kind FileChanges::kind_of(const FileExtent* extent) const {
+    using Kind = ChangedStretch::Kind;
+    if (extent == nullptr) {
+        return Kind::kHole;
+    }
+    if (extent->kind == FileExtent::Kind::kUnwritten) {
+        return Kind::kUnwritten;
+    }
+    return extent->kind == FileExtent::Kind::kData && extent->generation <= older_ ? Kind::kOlderData : Kind::kData;
+}
 
 // From position_ to where something changes in one of the two.
 FileChanges::Piece FileChanges::piece_at_position() {

@@ -45,9 +45,13 @@ private:
     TreeSearch search_;
 };
 
+// Whether two pieces are of one extent: the same stored bytes, whatever part of them each shows.
+bool same_extent(const FileExtent& a, const FileExtent& b);
+
 // What a stretch of the newer snapshot is.
 struct ChangedStretch {
-    enum class Kind { kData, kUnwritten, kHole };
+    // kOlderData: of extents that were there already, so that it was cloned from elsewhere, or put back. Only where it is asked for.
+    enum class Kind { kData, kOlderData, kUnwritten, kHole };
     Kind kind = Kind::kData;
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
@@ -64,10 +68,11 @@ struct ChangedStretch {
 // that the last stretch can be a hole as long as `end` allows. An inode that isn't there is one hole.
 //
 // Data is the same if it is the same place in the same extent, written by the same transaction: data that was moved or written again
-// (balance, defragmentation, deduplication) counts as changed.
+// (balance, defragmentation, deduplication) counts as changed. Such of extents that a transaction up to `older` wrote is kOlderData.
 class FileChanges {
 public:
-    FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path);
+    FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path,
+                std::uint64_t older = 0);
     bool next(ChangedStretch& stretch);  // false at the end
 
 private:
@@ -90,11 +95,13 @@ private:
         bool changed = false;
     };
     Piece piece_at_position();
+    ChangedStretch::Kind kind_of(const FileExtent* extent) const;
 
     Side parent_;
     Side snapshot_;
     std::uint64_t changed_from_;
     std::uint64_t end_;
+    std::uint64_t older_;
     std::uint64_t position_ = 0;
 };
 

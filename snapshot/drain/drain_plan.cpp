@@ -11,7 +11,6 @@
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/inode_reader.h"
-#include "snapshot/drain/taken_over.h"
 #include "snapshot/drain/walk.h"
 
 namespace nodesnap {
@@ -64,9 +63,9 @@ private:
     std::uint64_t bytes_of(int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
         const Inode& inode = source.inode;
         const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(fd, path).stx_blocks) * 512;
-        if (content_of(inode.size, allocated) != Content::kRanges) {
+        if (const Content content = content_of(inode.size, allocated); content != Content::kRanges) {
             Inode taken_over = inode;
-            return take_over_small(state_, fd, ino, taken_over, path) ? 0 : inode.size;
+            return take_over_small(state_, fd, ino, content, taken_over, path) ? 0 : inode.size;
         }
         const FileExtents extents = extents_to_read(state_, fd, ino, source, path);
         std::uint64_t bytes = 0;

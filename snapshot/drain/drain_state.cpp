@@ -18,6 +18,7 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       session(session_),
       parent(parent_),
       subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(source_) : 0),
+      parent_subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(parent_->source) : 0),
       counterparts(parent_ != nullptr && !parent_->tells_changes()
                        ? std::optional<Counterparts>(std::in_place, repository_, *parent_, options_.clones != nullptr)
                        : std::nullopt),

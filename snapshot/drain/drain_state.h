@@ -23,6 +23,18 @@
 
 namespace nodesnap {
 
+// What looking for files that share an extent has cost, and what it has spared. An extent may be shared by thousands.
+struct SharingCost {
+    std::atomic<std::int64_t> nanoseconds{0};
+    std::atomic<std::uint64_t> found_bytes{0};
+
+    bool is_worthwhile() const {
+        constexpr std::int64_t kAtLeast = 1'000'000'000;
+        constexpr std::uint64_t kNanosecondsPerByte = 4;  // about what reading and storing costs
+        return nanoseconds < kAtLeast + static_cast<std::int64_t>(found_bytes * kNanosecondsPerByte);
+    }
+};
+
 struct DrainState {
     DrainState(int source_, const Repository& repository_, const SessionId& session_, const DrainParent* parent_,
                const DrainOptions& options_, Progress& progress_, Report& report_);
@@ -31,7 +43,8 @@ struct DrainState {
     const Repository& repository;
     const SessionId session;
     const DrainParent* const parent;                 // or nullptr
-    const std::uint64_t subvolume;                   // that holds the source; with a parent only
+    const std::uint64_t subvolume;                   // that holds the source; where a parent tells changes only
+    const std::uint64_t parent_subvolume;            // the parent's snapshot; likewise
     const std::optional<Counterparts> counterparts;  // where contents are compared with the parent's
     const DrainOptions& options;
     Progress& progress;
@@ -45,6 +58,7 @@ struct DrainState {
 
     std::atomic<std::uint64_t> read_bytes{0}, new_bytes{0}, stored_bytes{0}, unreadable_files{0};  // new: of file data, not referred to
     std::atomic<bool> damaged{false};
+    mutable SharingCost sharing_cost;
 
     // Files and ranges that one worker may have in flight: each file has a descriptor.
     std::size_t units_in_flight(unsigned workers) const;

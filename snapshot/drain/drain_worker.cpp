@@ -264,7 +264,7 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
     state_.progress.bytes_total.fetch_add(std::min(size, std::max(allocated, std::min(size, kPlainSmallFile))), std::memory_order_relaxed);
     const Content content = content_of(size, allocated, !source.unwritten.empty());
-    if ((content == Content::kWhole || content == Content::kInline) && take_over_small(state_, file.get(), entry.ino, inode, path)) {
+    if (take_over_small(state_, file.get(), entry.ino, content, inode, path)) {
         add_whole_file(entry.ino, inode, std::move(records));
         state_.progress.bytes_done.fetch_add(size, std::memory_order_relaxed);
         state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);

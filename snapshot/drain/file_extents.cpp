@@ -1,11 +1,13 @@
 #include "snapshot/drain/file_extents.h"
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <utility>
 
 #include "platform/btrfs_changes.h"
 #include "platform/extent_map.h"
+#include "snapshot/drain/shared_extents.h"
 #include "snapshot/drain/taken_over.h"
 #include "snapshot/repository/pack.h"
 
@@ -14,18 +16,22 @@ namespace {
 
 constexpr std::uint64_t kFileEnd = std::uint64_t{1} << 62;  // behind all that a file can hold
 
-// The next stretch that has come to be data or unwritten; what has come to be a hole, or to lie behind the end, is told to the catalog.
-bool next_change(btrfs::FileChanges& changes, std::uint64_t ino, std::uint64_t size, Catalog& catalog, Extent& extent) {
+using Cut = std::function<void(std::uint64_t begin, std::uint64_t end)>;
+
+// The next stretch that has come to be data or unwritten; `cut` is told what has come to be a hole, or to lie behind the end.
+bool next_change(btrfs::FileChanges& changes, std::uint64_t size, const Cut& cut, Extent& extent) {
     using Kind = btrfs::ChangedStretch::Kind;
     for (btrfs::ChangedStretch stretch; changes.next(stretch);) {
-        const std::uint64_t last = stretch.kind == Kind::kData ? std::max(stretch.offset, std::min(stretch.end(), size)) : stretch.end();
+        const bool is_data = stretch.kind == Kind::kData || stretch.kind == Kind::kOlderData;
+        const std::uint64_t last = is_data ? std::max(stretch.offset, std::min(stretch.end(), size)) : stretch.end();
         if (stretch.kind == Kind::kHole) {
-            catalog.cut(ino, stretch.offset, stretch.end());
+            cut(stretch.offset, stretch.end());
         } else if (last < stretch.end()) {
-            catalog.cut(ino, last, stretch.end());
+            cut(last, stretch.end());
         }
         if (stretch.kind != Kind::kHole && last != stretch.offset) {
-            extent = {stretch.offset, 0, last - stretch.offset, stretch.kind == Kind::kUnwritten ? Extent::kUnwritten : 0U};
+            const std::uint32_t flag = stretch.kind == Kind::kOlderData ? kOlderExtent : 0U;
+            extent = {stretch.offset, 0, last - stretch.offset, stretch.kind == Kind::kUnwritten ? Extent::kUnwritten : flag};
             return true;
         }
     }
@@ -56,11 +62,12 @@ LargeFile::NextExtent without(const EarlierDrain& earlier, std::uint64_t ino, La
     };
 }
 
+bool tells_changes(const DrainState& state) {
+    return state.parent != nullptr && state.parent->tells_changes();
+}
+
 // What the parent backup says of the file, where its map can be edited.
 std::optional<Inode> record_to_edit(const DrainState& state, std::uint64_t ino, const Inode& now) {
-    if (state.parent == nullptr || !state.parent->tells_changes()) {
-        return std::nullopt;
-    }
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
     if (!value) {
         return std::nullopt;
@@ -68,6 +75,21 @@ std::optional<Inode> record_to_edit(const DrainState& state, std::uint64_t ino, 
     Inode before = decode_inode(*value);
     const bool same = before.type == now.type && before.generation == now.generation && !before.damaged;
     return same && before.run_count != 0 ? std::optional(std::move(before)) : std::nullopt;
+}
+
+// Of a file whose changes btrfs tells; `before` is what the parent backup has of it, if it has it.
+LargeFile::NextExtent changes_to_read(DrainState& state, std::uint64_t ino, std::uint64_t size, const std::optional<Inode>& before,
+                                      const std::string& path) {
+    std::uint64_t changed_from = 0;
+    Cut cut = [](std::uint64_t, std::uint64_t) {};
+    if (before) {
+        // The block in which the shorter of the two ends is another one, whatever the extents say.
+        changed_from = before->size == size ? kFileEnd : std::min(before->size, size) / kPackAlignment * kPackAlignment;
+        cut = [ino, &catalog = state.catalog](std::uint64_t begin, std::uint64_t end) { catalog.cut(ino, begin, end); };
+    }
+    const std::uint64_t older = state.parent->backup.proof.otransid;
+    auto changes = std::make_shared<btrfs::FileChanges>(state.parent->source, state.source, ino, changed_from, kFileEnd, path, older);
+    return [changes, size, cut = std::move(cut)](Extent& extent) { return next_change(*changes, size, cut, extent); };
 }
 
 }  // namespace
@@ -87,18 +109,17 @@ Content content_of(std::uint64_t size, std::uint64_t allocated, bool has_unwritt
 FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
     FileExtents result;
     const Inode& inode = source.inode;
-    if (const auto before = record_to_edit(state, ino, inode)) {
-        result.edits = true;
-        const std::uint64_t size = inode.size;
-        const std::uint64_t size_before = before->size;
-        // The block in which the shorter of the two ends is another one, whatever the extents say.
-        const std::uint64_t changed_from = size_before == size ? kFileEnd : std::min(size_before, size) / kPackAlignment * kPackAlignment;
-        auto changes = std::make_shared<btrfs::FileChanges>(state.parent->source, state.source, ino, changed_from, kFileEnd, path);
-        result.next = [changes, ino, size, &catalog = state.catalog](Extent& extent) {
-            return next_change(*changes, ino, size, catalog, extent);
-        };
-        state.note_edited(ino);
-    } else if (auto earlier = earlier_clone(state, ino, inode)) {
+    if (tells_changes(state)) {
+        const auto before = record_to_edit(state, ino, inode);
+        result.edits = before.has_value();
+        result.next = not_stored_yet(state, ino, changes_to_read(state, ino, inode.size, before, path));
+        result.next = not_shared(state, ino, inode.size, std::move(result.next), path);
+        if (before) {
+            state.note_edited(ino);
+        }
+        return result;
+    }
+    if (auto earlier = earlier_clone(state, ino, inode)) {
         result.next = not_taken_over(state, fd, ino, source, std::move(*earlier), path);
         state.note_edited(ino);
     } else {
@@ -107,6 +128,19 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
     }
     result.next = not_stored_yet(state, ino, std::move(result.next));
     return result;
+}
+
+bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Content content, Inode& inode, const std::string& path) {
+    switch (content) {
+        case Content::kInline:
+            return take_over_clone(state, fd, ino, inode, path);
+        case Content::kWhole:
+            return tells_changes(state) ? share_small(state, ino, inode, path) : take_over_clone(state, fd, ino, inode, path);
+        case Content::kNone:
+        case Content::kRanges:
+            break;
+    }
+    return false;
 }
 
 LargeFile::NextExtent not_stored_yet(const DrainState& state, std::uint64_t ino, LargeFile::NextExtent extents) {

@@ -29,6 +29,10 @@ struct FileExtents {
 // `fd` must stay open while extents are asked for.
 FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, const std::string& path);
 
+// Whether a small file, whose content is taken kInline or kWhole, has got it from the parent backup without being read: as content or runs
+// of `inode`. `fd` as above.
+bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Content content, Inode& inode, const std::string& path);
+
 // The parts of the extents that an earlier drain of the same snapshot hasn't stored.
 LargeFile::NextExtent not_stored_yet(const DrainState& state, std::uint64_t ino, LargeFile::NextExtent extents);
 

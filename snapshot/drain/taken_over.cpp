@@ -10,8 +10,8 @@
 #include "platform/extent_map.h"
 #include "snapshot/backend/clone_index.h"
 #include "snapshot/drain/clone_changes.h"
+#include "snapshot/drain/stored_runs.h"
 #include "snapshot/repository/pack.h"
-#include "snapshot/repository/run_cut.h"
 #include "snapshot/repository/tree.h"
 
 namespace nodesnap {
@@ -30,8 +30,7 @@ public:
           size_(size),
           // The page in which the shorter of the two ends is another one, whatever the extents say.
           same_until_(record.size == size ? size : std::min(record.size, size) / kPackAlignment * kPackAlignment),
-          record_(std::move(record)),
-          map_(state.repository.nodes(), record_),
+          runs_(state.repository.nodes(), state.repository.packs(), std::move(record)),
           extents_(std::move(extents)) {}
 
     bool next(Extent& extent) {
@@ -100,27 +99,13 @@ private:
     }
 
     void take_runs(std::uint64_t begin, std::uint64_t end) {
-        while (begin < end) {
-            while (!ended_ && run_.end() <= begin) {
-                ended_ = !map_.next(run_);
-            }
-            if (ended_ || run_.offset >= end) {
-                read(begin, end);  // data that the parent backup has no run of
-                return;
-            }
-            if (run_.offset > begin) {
-                read(begin, run_.offset);
-                begin = run_.offset;
-            }
-            const std::uint64_t stop = std::min(run_.end(), end);
-            if (run_.flags == Run::kNone) {
-                state_.catalog.add_run(ino_, part_of(run_, begin - run_.offset, stop - begin, state_.repository.packs()));
-                state_.progress.bytes_done.fetch_add(stop - begin, std::memory_order_relaxed);
-            } else {
-                read(begin, stop);
-            }
-            begin = stop;
-        }
+        runs_.copy(
+            begin, end, begin, size_,
+            [this](const Run& run) {
+                state_.catalog.add_run(ino_, run);
+                state_.progress.bytes_done.fetch_add(run.length, std::memory_order_relaxed);
+            },
+            [this](std::uint64_t from, std::uint64_t to) { read(from, to); });
     }
 
     void read(std::uint64_t begin, std::uint64_t end) {
@@ -133,13 +118,10 @@ private:
     const std::uint64_t ino_;
     const std::uint64_t size_;
     const std::uint64_t same_until_;
-    const Inode record_;
-    MapCursor map_;
+    StoredRuns runs_;
     LargeFile::NextExtent extents_;
     Extent ahead_{};
     bool have_ahead_ = false;
-    Run run_;
-    bool ended_ = false;
     std::deque<Extent> to_read_;
     std::exception_ptr failure_;
 };
@@ -196,7 +178,7 @@ LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t in
     return [taken](Extent& extent) { return taken->next(extent); };
 }
 
-bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
+bool take_over_clone(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
     auto earlier = earlier_clone(state, ino, inode);
     if (!earlier || earlier->record.size != inode.size || inode.size == 0) {
         return false;

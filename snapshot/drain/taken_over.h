@@ -33,7 +33,7 @@ LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t in
                                      const std::string& path);
 
 // The same of a small file, all or nothing: whether `inode` has got its content, or runs, from the parent backup.
-bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path);
+bool take_over_clone(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path);
 
 // Extents with unwritten ranges in between, where there is a hole.
 LargeFile::NextExtent with_unwritten(LargeFile::NextExtent extents, std::vector<UnwrittenRange> ranges);

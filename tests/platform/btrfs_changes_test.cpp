@@ -1,8 +1,10 @@
 #include "platform/btrfs_changes.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <ostream>
 
+#include "platform/btrfs_references.h"
 #include "platform/error.h"
 #include "platform/inode_flags.h"
 #include "tests/platform/btrfs_tree_fixture.h"
@@ -12,7 +14,7 @@ namespace nodesnap::btrfs {
 
 // For messages of failed expectations.
 std::ostream& operator<<(std::ostream& out, const ChangedStretch& stretch) {
-    static constexpr const char* kNames[] = {"data", "unwritten", "hole"};
+    static constexpr const char* kNames[] = {"data", "older data", "unwritten", "hole"};
     return out << kNames[static_cast<int>(stretch.kind)] << ' ' << stretch.offset << '+' << stretch.length;
 }
 
@@ -71,6 +73,58 @@ TEST_F(BtrfsChangesTest, OnlyWhatWasTouchedDiffers) {
     EXPECT_EQ(changes_by([&] { allocate(file(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 64 * kKiB); }),
               (Stretches{{Kind::kUnwritten, 0, 64 * kKiB}}));
     EXPECT_EQ(changes_by([&] { fs::permissions(file(), fs::perms::owner_read); }), Stretches{});
+}
+
+TEST_F(BtrfsChangesTest, WhatWasThereBeforeIsOlderData) {
+    write_at(file(), 0, kMiB);
+    write_at(*this / "other", 0, kMiB, 'o');
+    sync_path(file());
+    sync_path(*this / "other");
+    const Snapshot parent = snapshot();
+    clone_range(*this / "other", 512 * kKiB, 64 * kKiB, file(), 128 * kKiB);
+    clone_range(file(), 0, 64 * kKiB, file(), 256 * kKiB);
+    write_at(*this / "other", 0, 64 * kKiB, 'n');
+    sync_path(*this / "other");
+    clone_range(*this / "other", 0, 64 * kKiB, file(), 320 * kKiB);
+    punch(file(), 640 * kKiB, 64 * kKiB);
+    const Snapshot now = snapshot();
+    FileChanges changes(parent.fd.get(), now.fd.get(), ino_of(file()), kNever, kMiB, now.path, parent.info.otransid);
+    Stretches all;
+    for (ChangedStretch stretch; changes.next(stretch);) {
+        all.push_back(stretch);
+    }
+    EXPECT_EQ(all, (Stretches{{Kind::kOlderData, 128 * kKiB, 64 * kKiB},
+                              {Kind::kOlderData, 256 * kKiB, 64 * kKiB},
+                              {Kind::kData, 320 * kKiB, 64 * kKiB},
+                              {Kind::kHole, 640 * kKiB, 64 * kKiB}}));
+}
+
+TEST_F(BtrfsChangesTest, WhoRefersToAPlaceInAnExtent) {
+    write_at(file(), 0, kMiB);
+    sync_path(file());
+    clone_range(file(), 512 * kKiB, 64 * kKiB, *this / "copy", 16 * kKiB);
+    const Snapshot snapshot_now = snapshot();
+    const auto extent = extents_of(file()).at(0);
+    const FileDescriptor live = open_file(*this / "", O_RDONLY);
+    const std::uint64_t here = subvolume_id(live.get());
+    const std::uint64_t there = snapshot_now.info.id;
+    const auto referring = [&](std::uint64_t at) {
+        auto references = references_to(live.get(), extent, at, file());
+        std::sort(references.begin(), references.end());
+        return references;
+    };
+    const std::uint64_t ino = ino_of(file());
+    const std::uint64_t copy = ino_of(*this / "copy");
+    EXPECT_EQ(referring(4 * kKiB), (std::vector<ExtentReference>{{here, ino, 4 * kKiB}, {there, ino, 4 * kKiB}}));
+    EXPECT_EQ(referring(516 * kKiB),
+              (std::vector<ExtentReference>{
+                  {here, ino, 516 * kKiB}, {here, copy, 20 * kKiB}, {there, ino, 516 * kKiB}, {there, copy, 20 * kKiB}}));
+    FileExtent nowhere = extent;
+    nowhere.disk_address = 3 * kBlock;
+    EXPECT_TRUE(references_to(live.get(), nowhere, 0, file()).empty());
+    test::FaultHooks hooks;
+    hooks.fail_nth(1, EIO, false, "logical_ino");
+    EXPECT_THROW(references_to(live.get(), extent, 0, file()), Error);
 }
 
 TEST_F(BtrfsChangesTest, NeighboursOfOneKindAreOneStretch) {

@@ -16,57 +16,16 @@
 #include "snapshot/run_reader.h"
 #include "snapshot/tree_path.h"
 #include "snapshot/verify.h"
+#include "tests/snapshot/incremental_fixture.h"
 #include "tests/support/fault_hooks.h"
-#include "tests/support/loop_mount.h"
-#include "tests/support/strict_target.h"
 
 namespace nodesnap {
 namespace {
 
 namespace fs = std::filesystem;
 
-class IncrementalTest : public testing::Test {
+class IncrementalTest : public test::IncrementalFixture {
 protected:
-    void SetUp() override {
-        NODESNAP_NEEDS_LOOP_MOUNT("btrfs");
-        mount_.emplace("btrfs");
-        fs::create_directory(node());
-        write("large", 4 << 20, 'a');
-        write("small", 5000, 'b');
-        target_ = test::StrictTarget::make();
-        Repository::create(*target_, "n1");
-    }
-
-    std::string node() const { return *mount_ / "node"; }
-    void write(const std::string& name, std::size_t size, char content) const {
-        std::ofstream(node() + "/" + name, std::ios::binary) << std::string(size, content);
-    }
-    void overwrite(const std::string& name, std::size_t offset, const std::string& content) const {
-        std::fstream file(node() + "/" + name, std::ios::in | std::ios::out | std::ios::binary);
-        file.seekp(static_cast<std::streamoff>(offset));
-        file << content;
-    }
-    Repository open() const { return Repository::open(target_, {}); }
-    BackupResult backup(BackupOptions options = {}) {
-        options.node_directory = node();
-        options.state_directory = scratch_ / "state";
-        options.scratch_directory = scratch_.path();
-        Repository repository = open();
-        Progress progress;
-        return run_backup(repository, options, progress, report_);
-    }
-    std::string content_of(const Manifest& manifest, const std::string& name) const {
-        const Repository repository = open();
-        const auto found = find_path(repository, manifest, name);
-        std::string content(found->second.size, '\0');
-        MapReader(repository, found->second, name).read(std::as_writable_bytes(std::span(content)), 0);
-        return content;
-    }
-    std::string content_of(const std::string& path) const {
-        std::ifstream file(path, std::ios::binary);
-        return {std::istreambuf_iterator<char>(file), {}};
-    }
-
     // Both copies of the only node.
     void damage_tree() {
         std::vector<std::string> nodes;
@@ -78,11 +37,6 @@ protected:
             target_->poke(nodes[0], object);
         }
     }
-
-    std::optional<test::LoopMount> mount_;
-    test::ScratchDirectory scratch_{"nodesnap-incremental"};
-    std::shared_ptr<test::StrictTarget> target_;
-    Report report_;
 };
 
 TEST_F(IncrementalTest, WhatIsMissingIsStoredAnewAndToldOnce) {

@@ -1,0 +1,262 @@
+#include "snapshot/drain/shared_extents.h"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "platform/btrfs_changes.h"
+#include "platform/btrfs_references.h"
+#include "platform/clock.h"
+#include "platform/error.h"
+#include "snapshot/drain/stored_runs.h"
+#include "snapshot/repository/tree.h"
+
+namespace nodesnap {
+namespace {
+
+// What isn't found at one place is looked for again this much further.
+constexpr std::uint64_t kStride = std::uint64_t{1} << 20;
+constexpr std::uint64_t kNear = std::uint64_t{64} << 20;  // up to there extents are gone through, instead of searched for
+
+// A file of the parent backup, and where it was looked at last.
+struct Origin {
+    std::uint64_t ino = 0;
+    std::optional<StoredRuns> runs;  // none if it isn't there, or isn't whole
+    std::optional<btrfs::FileExtents> extents;
+    btrfs::FileExtent piece;
+    bool extents_ended = false;
+};
+
+class SharedExtents {
+public:
+    using Take = StoredRuns::Take;
+    using Leave = StoredRuns::Leave;
+
+    // `take` gets what the parent backup holds, as runs of this file, `leave` what is to be read.
+    SharedExtents(const DrainState& state, std::uint64_t ino, std::uint64_t size, std::string path, Take take, Leave leave)
+        : state_(state),
+          ino_(ino),
+          size_(size),
+          path_(std::move(path)),
+          older_(state.parent->backup.proof.otransid),
+          take_(std::move(take)),
+          leave_(std::move(leave)) {}
+
+    // Takes or leaves all of [begin, end), in order. Both are whole pages, or the end of the file.
+    void split(std::uint64_t begin, std::uint64_t end) {
+        done_ = begin;
+        try {
+            split_by_extents(begin, end);
+        } catch (const Error&) {
+            // Neither the snapshot's trees nor the parent backup need be whole for a file to be read: if more is wrong, that tells.
+        }
+        leave(end);
+    }
+
+    // Looks first whether the parent backup has the data where this file has it.
+    void expect_itself() { guess_ = Guess{ino_, 0}; }
+
+private:
+    // Where the last piece was found, relative to where it was asked for: the next one mostly lies behind it.
+    struct Guess {
+        std::uint64_t ino = 0;
+        std::uint64_t shift = 0;  // modulo 2^64
+    };
+    // That [position, end) of the file is what another one has from `offset` on.
+    struct Place {
+        std::uint64_t ino = 0;
+        std::uint64_t offset = 0;
+        std::uint64_t end = 0;
+    };
+
+    void leave(std::uint64_t end) {
+        if (done_ < end) {
+            leave_(done_, end);
+            done_ = end;
+        }
+    }
+
+    void split_by_extents(std::uint64_t begin, std::uint64_t end) {
+        btrfs::FileExtents extents(state_.source, ino_, begin, path_);
+        for (btrfs::FileExtent extent; done_ < end && extents.next(extent) && extent.offset < end;) {
+            const std::uint64_t stop = std::min(end, extent.end());
+            leave(std::min(extent.offset, stop));
+            while (extent.kind == btrfs::FileExtent::Kind::kData && extent.generation <= older_ && done_ < stop) {
+                if (const auto place = find(extent, done_)) {
+                    take(*place, std::min(stop, place->end));
+                } else {
+                    leave(std::min(stop, (done_ / kStride + 1) * kStride));
+                }
+            }
+            leave(stop);
+        }
+    }
+
+    std::optional<Place> find(const btrfs::FileExtent& extent, std::uint64_t position) {
+        if (guess_) {
+            if (auto place = place_in(guess_->ino, position + guess_->shift, extent, position)) {
+                return place;
+            }
+        }
+        if (!state_.sharing_cost.is_worthwhile()) {
+            return std::nullopt;
+        }
+        const std::int64_t begun_ns = monotonic_ns();
+        auto place = find_by_references(extent, position);
+        state_.sharing_cost.nanoseconds += monotonic_ns() - begun_ns;
+        return place;
+    }
+
+    std::optional<Place> find_by_references(const btrfs::FileExtent& extent, std::uint64_t position) {
+        const std::uint64_t at = extent.extent_offset + (position - extent.offset);
+        for (const auto& reference : btrfs::references_to(state_.source, extent, at, path_)) {
+            if (reference.subvolume != state_.parent_subvolume || !origin_of(reference.ino)) {
+                continue;
+            }
+            if (auto place = place_in(reference.ino, reference.offset, extent, position)) {
+                return place;
+            }
+        }
+        return std::nullopt;
+    }
+
+    // If the piece at `offset` of the other file is of the same extent, and shows what this one does at `position`.
+    std::optional<Place> place_in(std::uint64_t ino, std::uint64_t offset, const btrfs::FileExtent& extent, std::uint64_t position) {
+        Origin* const origin = origin_of(ino);
+        if (origin == nullptr || !seek_piece(*origin, offset) || !btrfs::same_extent(origin->piece, extent)) {
+            return std::nullopt;
+        }
+        const btrfs::FileExtent& piece = origin->piece;
+        const std::uint64_t at = extent.extent_offset + (position - extent.offset);
+        if (at < piece.extent_offset || at - piece.extent_offset >= piece.length) {
+            return std::nullopt;
+        }
+        const Place place{ino, piece.offset + (at - piece.extent_offset), position + (piece.length - (at - piece.extent_offset))};
+        guess_ = Guess{ino, place.offset - position};
+        return place;
+    }
+
+    // nullptr if the parent backup hasn't got it, or not whole.
+    Origin* origin_of(std::uint64_t ino) {
+        if (!origin_ || origin_->ino != ino) {
+            origin_.emplace().ino = ino;
+            if (const auto value = tree_find(state_.repository.nodes(), state_.parent->backup.tree, key::inode(ino))) {
+                Inode record = decode_inode(*value);
+                if (record.type == FileType::kRegular && !record.damaged && record.run_count != 0) {
+                    origin_->runs.emplace(state_.repository.nodes(), state_.repository.packs(), std::move(record));
+                }
+            }
+        }
+        return origin_->runs ? &*origin_ : nullptr;
+    }
+
+    // Takes or leaves all up to `stop`.
+    void take(const Place& place, std::uint64_t stop) {
+        origin_of(place.ino)->runs->copy(
+            done_, stop, place.offset, size_,
+            [this](const Run& run) {
+                take_(run);
+                state_.sharing_cost.found_bytes += run.length;
+                done_ = run.end();
+            },
+            [this](std::uint64_t, std::uint64_t end) { leave(end); });
+    }
+
+    // To the piece of an extent that covers `offset` in the parent's snapshot. False if there is none.
+    bool seek_piece(Origin& origin, std::uint64_t offset) const {
+        const bool is_near =
+            origin.extents && !origin.extents_ended && origin.piece.offset <= offset && offset <= origin.piece.end() + kNear;
+        if (!is_near) {
+            origin.extents.emplace(state_.parent->source, origin.ino, offset, path_);
+            origin.extents_ended = !origin.extents->next(origin.piece);
+        }
+        while (!origin.extents_ended && origin.piece.end() <= offset) {
+            origin.extents_ended = !origin.extents->next(origin.piece);
+        }
+        return !origin.extents_ended && origin.piece.offset <= offset;
+    }
+
+    const DrainState& state_;
+    const std::uint64_t ino_;
+    const std::uint64_t size_;
+    const std::string path_;
+    const std::uint64_t older_;
+    const Take take_;
+    const Leave leave_;
+    std::uint64_t done_ = 0;  // all before it was taken or left
+    std::optional<Guess> guess_;
+    std::optional<Origin> origin_;
+};
+
+// The extents of a file, those that are to be read.
+class NotShared {
+public:
+    NotShared(DrainState& state, std::uint64_t ino, std::uint64_t size, LargeFile::NextExtent extents, const std::string& path)
+        : size_(size),
+          extents_(std::move(extents)),
+          shared_(
+              state, ino, size, path,
+              [this, &state, ino](const Run& run) {
+                  if (!std::exchange(any_, true)) {
+                      state.note_edited(ino);
+                  }
+                  state.catalog.add_run(ino, run);
+                  state.progress.bytes_done.fetch_add(run.length, std::memory_order_relaxed);
+              },
+              [this](std::uint64_t begin, std::uint64_t end) {
+                  to_read_.push_back({begin, 0, end - begin, 0});
+              }) {}
+
+    bool next(Extent& extent) {
+        while (to_read_.empty()) {
+            if (!extents_(extent)) {
+                return false;
+            }
+            const std::uint64_t end = std::min(extent.end(), size_);
+            if ((extent.flags & kOlderExtent) == 0 || extent.logical >= end) {
+                extent.flags &= ~kOlderExtent;
+                return true;
+            }
+            shared_.split(extent.logical, end);
+        }
+        extent = to_read_.front();
+        to_read_.pop_front();
+        return true;
+    }
+
+private:
+    const std::uint64_t size_;
+    LargeFile::NextExtent extents_;
+    std::deque<Extent> to_read_;
+    SharedExtents shared_;
+    bool any_ = false;
+};
+
+}  // namespace
+
+LargeFile::NextExtent not_shared(DrainState& state, std::uint64_t ino, std::uint64_t size, LargeFile::NextExtent extents,
+                                 const std::string& path) {
+    const auto rest = std::make_shared<NotShared>(state, ino, size, std::move(extents), path);
+    return [rest](Extent& extent) { return rest->next(extent); };
+}
+
+bool share_small(const DrainState& state, std::uint64_t ino, Inode& inode, const std::string& path) {
+    std::vector<Run> runs;
+    bool all = true;
+    SharedExtents shared(
+        state, ino, inode.size, path, [&runs](const Run& run) { runs.push_back(run); },
+        [&all](std::uint64_t, std::uint64_t) { all = false; });
+    shared.expect_itself();
+    shared.split(0, inode.size);
+    if (!all) {
+        return false;
+    }
+    inode.run_count = runs.size();
+    inode.runs = std::move(runs);
+    return true;
+}
+
+}  // namespace nodesnap
