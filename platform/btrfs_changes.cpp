@@ -43,6 +43,29 @@ bool same_contents(const FileExtent& a, const FileExtent& b) {
     return same_extent(a, b) && a.offset - a.extent_offset == b.offset - b.extent_offset;
 }
 
+// Where the item lies that may cover `from`. Pieces don't overlap: the last one that begins there or before is the only one that can.
+std::uint64_t first_offset(int subvolume, std::uint64_t ino, std::uint64_t from, const std::string& path) {
+    constexpr std::size_t kSmallBuffer = std::size_t{16} << 10;
+    for (const std::uint64_t before : {std::uint64_t{0}, std::uint64_t{1} << 20, std::uint64_t{64} << 20, kLongestExtent}) {
+        const std::uint64_t lowest = from > before ? from - before : 0;
+        TreeSearch search(subvolume, {ino, BTRFS_EXTENT_DATA_KEY, lowest}, {ino, BTRFS_EXTENT_DATA_KEY, from}, 0, path, kSmallBuffer);
+        Item item;
+        bool any = false;
+        std::uint64_t last = 0;
+        while (search.next(item)) {
+            last = item.key.offset;
+            any = true;
+        }
+        if (any) {
+            return last;
+        }
+        if (lowest == 0) {
+            break;
+        }
+    }
+    return from;
+}
+
 }  // namespace
 
 bool same_extent(const FileExtent& a, const FileExtent& b) {
@@ -50,10 +73,10 @@ bool same_extent(const FileExtent& a, const FileExtent& b) {
            a.disk_address == b.disk_address && a.disk_length == b.disk_length && a.generation == b.generation;
 }
 
-FileExtents::FileExtents(int subvolume, std::uint64_t ino, std::uint64_t from, std::string path)
+FileExtents::FileExtents(int subvolume, std::uint64_t ino, std::uint64_t from, const std::string& path)
     : from_(from),
-      search_(subvolume, {ino, BTRFS_EXTENT_DATA_KEY, from > kLongestExtent ? from - kLongestExtent : 0},
-              {ino, BTRFS_EXTENT_DATA_KEY, UINT64_MAX}, 0, std::move(path)) {}
+      search_(subvolume, {ino, BTRFS_EXTENT_DATA_KEY, from == 0 ? 0 : first_offset(subvolume, ino, from, path)},
+              {ino, BTRFS_EXTENT_DATA_KEY, UINT64_MAX}, 0, path) {}
 
 bool FileExtents::next(FileExtent& extent) {
     Item item;

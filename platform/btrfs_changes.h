@@ -32,10 +32,11 @@ struct FileExtent {
     std::uint64_t end() const { return offset + length; }
 };
 
-// The extents of a file that end after `from`, ascending; unwritten ones may lie beyond the file's end. Explicit holes are left out.
+// The extents of a file that end after `from`, ascending; unwritten ones may lie beyond the file's end. Explicit holes are left out. To
+// begin in the middle costs a few searches, however many extents there are before.
 class FileExtents {
 public:
-    FileExtents(int subvolume, std::uint64_t ino, std::uint64_t from, std::string path);
+    FileExtents(int subvolume, std::uint64_t ino, std::uint64_t from, const std::string& path);
     bool next(FileExtent& extent);  // false at the end
 
 private:

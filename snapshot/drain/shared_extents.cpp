@@ -19,15 +19,50 @@ namespace {
 
 // What isn't found at one place is looked for again this much further.
 constexpr std::uint64_t kStride = std::uint64_t{1} << 20;
-constexpr std::uint64_t kNear = std::uint64_t{64} << 20;  // up to there extents are gone through, instead of searched for
 
-// A file of the parent backup, and where it was looked at last.
+// Looks at a file's extents here and there; cheap where one look is a little behind the one before.
+class ExtentCursor {
+public:
+    ExtentCursor(int subvolume, std::uint64_t ino, std::string path) : subvolume_(subvolume), ino_(ino), path_(std::move(path)) {}
+
+    // The one that covers `position`, or the next one behind it; nullptr if there is none.
+    const btrfs::FileExtent* at_or_behind(std::uint64_t position) {
+        constexpr std::uint64_t kNear = std::uint64_t{64} << 20;  // up to there they are gone through, instead of searched for
+        if (!extents_ || position < position_ || position - position_ > kNear) {
+            extents_.emplace(subvolume_, ino_, position, path_);
+            ended_ = !extents_->next(extent_);
+        }
+        position_ = position;
+        while (!ended_ && extent_.end() <= position) {
+            ended_ = !extents_->next(extent_);
+        }
+        return ended_ ? nullptr : &extent_;
+    }
+
+private:
+    const int subvolume_;
+    const std::uint64_t ino_;
+    const std::string path_;
+    std::optional<btrfs::FileExtents> extents_;
+    btrfs::FileExtent extent_;
+    bool ended_ = false;
+    std::uint64_t position_ = 0;
+};
+
+// A file of the parent backup.
 struct Origin {
-    std::uint64_t ino = 0;
-    std::optional<StoredRuns> runs;  // none if it isn't there, or isn't whole
-    std::optional<btrfs::FileExtents> extents;
-    btrfs::FileExtent piece;
-    bool extents_ended = false;
+    Origin(const DrainState& state, std::uint64_t ino_, const std::string& path) : ino(ino_), extents(state.parent->source, ino_, path) {
+        if (const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino))) {
+            Inode record = decode_inode(*value);
+            if (record.type == FileType::kRegular && !record.damaged && record.run_count != 0) {
+                runs.emplace(state.repository.nodes(), state.repository.packs(), std::move(record));
+            }
+        }
+    }
+
+    const std::uint64_t ino;
+    ExtentCursor extents;
+    std::optional<StoredRuns> runs;  // none if the backup hasn't got it, or not whole
 };
 
 class SharedExtents {
@@ -42,6 +77,7 @@ public:
           size_(size),
           path_(std::move(path)),
           older_(state.parent->backup.proof.otransid),
+          extents_(state.source, ino, path_),
           take_(std::move(take)),
           leave_(std::move(leave)) {}
 
@@ -49,7 +85,7 @@ public:
     void split(std::uint64_t begin, std::uint64_t end) {
         done_ = begin;
         try {
-            split_by_extents(begin, end);
+            split_by_extents(end);
         } catch (const Error&) {
             // Neither the snapshot's trees nor the parent backup need be whole for a file to be read: if more is wrong, that tells.
         }
@@ -79,13 +115,16 @@ private:
         }
     }
 
-    void split_by_extents(std::uint64_t begin, std::uint64_t end) {
-        btrfs::FileExtents extents(state_.source, ino_, begin, path_);
-        for (btrfs::FileExtent extent; done_ < end && extents.next(extent) && extent.offset < end;) {
-            const std::uint64_t stop = std::min(end, extent.end());
-            leave(std::min(extent.offset, stop));
-            while (extent.kind == btrfs::FileExtent::Kind::kData && extent.generation <= older_ && done_ < stop) {
-                if (const auto place = find(extent, done_)) {
+    void split_by_extents(std::uint64_t end) {
+        while (done_ < end) {
+            const btrfs::FileExtent* const extent = extents_.at_or_behind(done_);
+            if (extent == nullptr || extent->offset >= end) {
+                return;
+            }
+            const std::uint64_t stop = std::min(end, extent->end());
+            leave(std::min(extent->offset, stop));
+            while (extent->kind == btrfs::FileExtent::Kind::kData && extent->generation <= older_ && done_ < stop) {
+                if (const auto place = find(*extent, done_)) {
                     take(*place, std::min(stop, place->end));
                 } else {
                     leave(std::min(stop, (done_ / kStride + 1) * kStride));
@@ -126,10 +165,11 @@ private:
     // If the piece at `offset` of the other file is of the same extent, and shows what this one does at `position`.
     std::optional<Place> place_in(std::uint64_t ino, std::uint64_t offset, const btrfs::FileExtent& extent, std::uint64_t position) {
         Origin* const origin = origin_of(ino);
-        if (origin == nullptr || !seek_piece(*origin, offset) || !btrfs::same_extent(origin->piece, extent)) {
+        const btrfs::FileExtent* const covering = origin != nullptr ? origin->extents.at_or_behind(offset) : nullptr;
+        if (covering == nullptr || covering->offset > offset || !btrfs::same_extent(*covering, extent)) {
             return std::nullopt;
         }
-        const btrfs::FileExtent& piece = origin->piece;
+        const btrfs::FileExtent& piece = *covering;
         const std::uint64_t at = extent.extent_offset + (position - extent.offset);
         if (at < piece.extent_offset || at - piece.extent_offset >= piece.length) {
             return std::nullopt;
@@ -142,13 +182,7 @@ private:
     // nullptr if the parent backup hasn't got it, or not whole.
     Origin* origin_of(std::uint64_t ino) {
         if (!origin_ || origin_->ino != ino) {
-            origin_.emplace().ino = ino;
-            if (const auto value = tree_find(state_.repository.nodes(), state_.parent->backup.tree, key::inode(ino))) {
-                Inode record = decode_inode(*value);
-                if (record.type == FileType::kRegular && !record.damaged && record.run_count != 0) {
-                    origin_->runs.emplace(state_.repository.nodes(), state_.repository.packs(), std::move(record));
-                }
-            }
+            origin_.emplace(state_, ino, path_);
         }
         return origin_->runs ? &*origin_ : nullptr;
     }
@@ -165,25 +199,12 @@ private:
             [this](std::uint64_t, std::uint64_t end) { leave(end); });
     }
 
-    // To the piece of an extent that covers `offset` in the parent's snapshot. False if there is none.
-    bool seek_piece(Origin& origin, std::uint64_t offset) const {
-        const bool is_near =
-            origin.extents && !origin.extents_ended && origin.piece.offset <= offset && offset <= origin.piece.end() + kNear;
-        if (!is_near) {
-            origin.extents.emplace(state_.parent->source, origin.ino, offset, path_);
-            origin.extents_ended = !origin.extents->next(origin.piece);
-        }
-        while (!origin.extents_ended && origin.piece.end() <= offset) {
-            origin.extents_ended = !origin.extents->next(origin.piece);
-        }
-        return !origin.extents_ended && origin.piece.offset <= offset;
-    }
-
     const DrainState& state_;
     const std::uint64_t ino_;
     const std::uint64_t size_;
     const std::string path_;
     const std::uint64_t older_;
+    ExtentCursor extents_;
     const Take take_;
     const Leave leave_;
     std::uint64_t done_ = 0;  // all before it was taken or left
