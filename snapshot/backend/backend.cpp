@@ -71,10 +71,15 @@ std::uint64_t Snapshot::root_ino() const {
     return stat_fd(root()).stx_ino;
 }
 
+const std::vector<std::string>& snapshot_kinds() {
+    static const std::vector<std::string> kKinds = {"btrfs", "reflink", "none"};
+    return kKinds;
+}
+
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options) {
-    const std::vector<std::string> kinds = {"auto", "btrfs", "reflink", "none"};
-    if (std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end()) {
+    const auto& kinds = snapshot_kinds();
+    if (options.kind != "auto" && std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end()) {
         throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs, reflink or none");
     }
     const std::string directory = resolve_node_directory(node_directory);

@@ -120,6 +120,7 @@ struct BackendOptions {
     unsigned workers = 0;   // that clone; 0: one per CPU, up to four
     bool preflight = true;  // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
+const std::vector<std::string>& snapshot_kinds();  // but auto
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options);
 // Removes a snapshot that a dead backup left, by the path in its session record; as durably as the rest. False if it is out of reach: its

@@ -49,9 +49,9 @@ void check_output(const Streams& streams) {
 }
 
 const std::vector<const Command*>& all_commands() {
-    static const std::vector<const Command*> kAll = {&kInit,    &kBackup,   &kList,   &kShow,   &kFind,    &kDiff,    &kDump,
-                                                     &kRestore, &kRollback, &kDrill,  &kVerify, &kRepair,  &kForget,  &kPrune,
-                                                     &kPin,     &kUnpin,    &kStatus, &kUnlock, &kRelease, &kSnapshot};
+    static const std::vector<const Command*> kAll = {&kInit,    &kBackup,   &kList,   &kShow,   &kFind,   &kDiff,    &kDump,
+                                                     &kRestore, &kRollback, &kDrill,  &kVerify, &kRepair, &kForget,  &kPrune,
+                                                     &kPin,     &kUnpin,    &kStatus, &kDoctor, &kUnlock, &kRelease, &kSnapshot};
     return kAll;
 }
 
