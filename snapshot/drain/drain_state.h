@@ -29,8 +29,8 @@ struct SharingCost {
     std::atomic<std::uint64_t> found_bytes{0};
 
     bool is_worthwhile() const {
-        constexpr std::int64_t kAtLeast = 1'000'000'000;
-        constexpr std::uint64_t kNanosecondsPerByte = 4;  // about what reading and storing costs
+        constexpr std::int64_t kAtLeast = 5'000'000'000;
+        constexpr std::uint64_t kNanosecondsPerByte = 25;  // more than reading a page of it costs: storing it costs space, too
         return nanoseconds < kAtLeast + static_cast<std::int64_t>(found_bytes * kNanosecondsPerByte);
     }
 };

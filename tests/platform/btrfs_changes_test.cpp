@@ -276,6 +276,34 @@ TEST_F(BtrfsChangesTest, ManyExtentsAreAllCompared) {
     EXPECT_EQ(found, expected);
 }
 
+TEST_F(BtrfsChangesTest, ToBeginInTheMiddleCostsAFewSearches) {
+    constexpr std::uint64_t kExtents = 4000;
+    for (std::uint64_t i = 0; i < kExtents; ++i) {
+        write_at(file(), i * 3 * kBlock, 2 * kBlock);
+    }
+    write_at(file(), 600 * kMiB, kMiB);
+    write_at(file(), 700 * kMiB, kBlock);
+    sync_path(file());
+    commit(open_file(mount_->path(), O_RDONLY).get(), mount_->path());
+    const FileDescriptor subvolume = open_file(*this / "", O_RDONLY);
+    const std::uint64_t ino = ino_of(file());
+    const auto first_from = [&](std::uint64_t from) {
+        const test::FaultHooks hooks;
+        FileExtents extents(subvolume.get(), ino, from, file());
+        FileExtent extent;
+        const bool any = extents.next(extent);
+        EXPECT_LE(hooks.count("tree_search"), 5U) << from;
+        return any ? extent.offset : UINT64_MAX;
+    };
+    constexpr std::uint64_t kAt = 3900 * 3 * kBlock;
+    EXPECT_EQ(first_from(kAt), kAt);
+    EXPECT_EQ(first_from(kAt + kBlock), kAt) << "it covers that";
+    EXPECT_EQ(first_from(kAt + 2 * kBlock), kAt + 3 * kBlock) << "a hole";
+    EXPECT_EQ(first_from(600 * kMiB + 512 * kKiB), 600 * kMiB);
+    EXPECT_EQ(first_from(650 * kMiB), 700 * kMiB);
+    EXPECT_EQ(first_from(700 * kMiB + kBlock), UINT64_MAX);
+}
+
 TEST_F(BtrfsChangesTest, FailureOnEitherSideIsAnError) {
     write_at(file(), 0, kMiB);
     const Snapshot now = snapshot();

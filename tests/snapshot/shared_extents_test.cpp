@@ -167,19 +167,6 @@ TEST_F(SharedExtentsTest, WhatCannotBeFoundOutIsRead) {
     EXPECT_GT(hooks.count("logical_ino"), 0U);
 }
 
-// The work is in proportion to the pieces: each is found by a few searches, however many there are.
-TEST_F(SharedExtentsTest, ManyPiecesEachByItself) {
-    constexpr std::uint64_t kPages = 8192;
-    put("wide", 0, random_text(kPages * kPage));
-    backup();
-    for (std::uint64_t page = 0; page < kPages; page += 2) {
-        clone("wide", (kPages - 1 - page) * kPage, kPage, "wide", page * kPage);
-    }
-    test::FaultHooks hooks;
-    backup_whole();
-    EXPECT_LT(hooks.count("tree_search"), 4 * kPages);
-}
-
 // What was there at the last backup is never read again, wherever it is cloned to; and what is backed up is right.
 TEST_F(SharedExtentsTest, AtRandom) {
     SCOPED_TRACE("seed " + std::to_string(seed_));
