@@ -58,6 +58,8 @@ public:
         result_.merged_files = merged.files;
         result_.merged_bytes = merged.bytes;
         result_.left_fragmented_bytes = merged.left_bytes;
+        result_.merge_free_bytes = merged.free_bytes;
+        result_.merge_needed_bytes = merged.needed_bytes;
         progress_.phase = "finding what backups refer to";
         for (const std::string_view folder : {layout::kDataPacks, layout::kNodePacks}) {
             repository_.target().list(folder, [&](const ObjectEntry& entry) {

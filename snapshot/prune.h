@@ -27,6 +27,8 @@ struct PruneResult {
     std::uint64_t backups = 0;
     std::uint64_t merged_files = 0, merged_bytes = 0;        // or to be merged
     std::uint64_t left_fragmented_bytes = 0;                 // not merged, for the space it would take
+    std::uint64_t merge_free_bytes = 0;                      // with left_fragmented_bytes: what was free then
+    std::uint64_t merge_needed_bytes = 0;                    // and what it takes
     std::uint64_t kept_packs = 0, kept_bytes = 0;            // afterwards
     std::uint64_t unused_bytes = 0;                          // of kept_bytes, in packs that stay as they are
     std::uint64_t removed_packs = 0, removed_bytes = 0;      // or to be removed

@@ -58,6 +58,20 @@ std::string packs(std::uint64_t count, std::uint64_t bytes) {
     return counted(count, "pack", "packs") + ", " + human_bytes(bytes);
 }
 
+// And what helps: the space may be there, may have come free since, or isn't to be had from this repository.
+std::string why_left(const PruneResult& result) {
+    const std::string needed = human_bytes(result.merge_needed_bytes);
+    const std::string free = human_bytes(result.merge_free_bytes);
+    if (result.merge_needed_bytes <= result.merge_free_bytes) {
+        return "to merge them would take too much of the free space, " + needed + " of " + free + " (--merge takes all of it)";
+    }
+    if (result.merge_needed_bytes <= result.merge_free_bytes + result.removed_bytes + result.rewriting_freed_bytes) {
+        return "to merge them takes " + needed + ", and " + free + " were free before anything was removed: prune --merge afterwards";
+    }
+    return "to merge them takes " + needed + ", and " + free +
+           " are free: forget backups that aren't needed, or give the target more space";
+}
+
 unsigned percent(const Options& options, const char* name, unsigned otherwise) {
     std::string text = options.text(name, std::to_string(otherwise));
     if (text.ends_with('%')) {
@@ -102,8 +116,7 @@ std::string prune_text(const PruneResult& result, bool dry_run) {
                 human_bytes(result.merged_bytes) + "\n";
     }
     if (result.left_fragmented_bytes != 0) {
-        text += "left " + human_bytes(result.left_fragmented_bytes) +
-                " in small pieces, which restore slowly: to merge them would take too much of the free space (--merge takes all of it)\n";
+        text += "left " + human_bytes(result.left_fragmented_bytes) + " in small pieces, which restore slowly: " + why_left(result) + "\n";
     }
     text += (dry_run ? "would remove " : "removed ") + packs(result.removed_packs, result.removed_bytes) + "\n";
     if (result.rewritten_packs != 0 || result.rewriting_freed_bytes != 0) {
@@ -126,6 +139,8 @@ void write_prune(JsonWriter& document, const PruneResult& result) {
     document.member("merged_files", result.merged_files);
     document.member("merged_bytes", result.merged_bytes);
     document.member("left_fragmented_bytes", result.left_fragmented_bytes);
+    document.member("merge_free_bytes", result.merge_free_bytes);
+    document.member("merge_needed_bytes", result.merge_needed_bytes);
     document.member("removed_packs", result.removed_packs);
     document.member("removed_bytes", result.removed_bytes);
     document.member("rewritten_packs", result.rewritten_packs);

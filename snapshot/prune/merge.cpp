@@ -82,10 +82,17 @@ MergeResult plan_of(const Repository& repository, const Manifest& backup, Progre
 }
 
 // What stays as it is since it would take too much of the free space: all or nothing.
-std::uint64_t left_of(const Repository& repository, MergeWhen when, std::uint64_t bytes) {
+std::optional<MergeResult> left_of(const Repository& repository, MergeWhen when, std::uint64_t bytes) {
     const auto free = repository.target().free_bytes();
     const std::uint64_t share = when == MergeWhen::kAffordable ? kAffordableShare : 1;
-    return free && *free / share < bytes + kSpareBytes ? bytes : 0;
+    if (bytes == 0 || !free || *free / share >= bytes + kSpareBytes) {
+        return std::nullopt;
+    }
+    MergeResult left;
+    left.left_bytes = bytes;
+    left.free_bytes = *free;
+    left.needed_bytes = bytes + kSpareBytes;
+    return left;
 }
 
 class Merge {
@@ -118,11 +125,10 @@ public:
         if (result_.bytes == 0) {
             return {};
         }
-        if (const std::uint64_t left = left_of(repository_, when_, result_.bytes); left != 0) {
-            leave("since " + repository_.target().describe() + " has too little space: " + human_bytes(left + kSpareBytes) + " are needed");
-            MergeResult none;
-            none.left_bytes = left;
-            return none;
+        if (auto left = left_of(repository_, when_, result_.bytes)) {
+            leave("since " + repository_.target().describe() + " has too little space: " + human_bytes(left->needed_bytes) +
+                  " are needed, and " + human_bytes(left->free_bytes) + " are free");
+            return std::move(*left);
         }
         begin_session(*revisions);
         try {
@@ -306,9 +312,8 @@ MergeResult plan_merge(const Repository& repository, MergeWhen when, Progress& p
         return {};
     }
     MergeResult planned = plan_of(repository, *revisions->best->manifest, progress);
-    if (const std::uint64_t left = left_of(repository, when, planned.bytes); left != 0) {
-        planned = {};
-        planned.left_bytes = left;
+    if (auto left = left_of(repository, when, planned.bytes)) {
+        return std::move(*left);
     }
     return planned;
 }

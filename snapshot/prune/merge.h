@@ -26,6 +26,8 @@ struct MergeResult {
     std::uint64_t files = 0;       // with fragmented parts
     std::uint64_t bytes = 0;       // in them
     std::uint64_t left_bytes = 0;  // not merged, since it would take too much of the free space
+    // With left_bytes: what the target had free then, and what merging takes.
+    std::uint64_t free_bytes = 0, needed_bytes = 0;
     std::uint64_t runs_before = 0, runs_after = 0;
     // As it was before; who reads it may still do so.
     std::optional<Manifest> superseded;

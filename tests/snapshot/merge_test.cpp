@@ -180,7 +180,10 @@ TEST_F(MergeTest, TakesAQuarterOfTheFreeSpaceUnlessItIsToldTo) {
     EXPECT_EQ(left.left_fragmented_bytes, bytes);
     EXPECT_EQ(report_.count(), 0U);
     made_.target->set_free_bytes(bytes + 64 * kMiB - 1);
-    EXPECT_EQ(prune(MergeWhen::kAlways).left_fragmented_bytes, bytes);
+    const PruneResult full = prune(MergeWhen::kAlways);
+    EXPECT_EQ(full.left_fragmented_bytes, bytes);
+    EXPECT_EQ(full.merge_free_bytes, bytes + 64 * kMiB - 1);
+    EXPECT_EQ(full.merge_needed_bytes, bytes + 64 * kMiB);
     EXPECT_EQ(report_.count(), 1U);
     made_.target->set_free_bytes(4 * (bytes + 64 * kMiB));
     EXPECT_EQ(prune(MergeWhen::kAffordable).merged_bytes, bytes);
