@@ -35,6 +35,7 @@ public:
         left_ = classify(backend_.list(), options_.known);
         std::erase_if(left_, [](const ClassifiedSnapshot& snapshot) { return !snapshot.entry.temporary; });
         space_ = probe_();
+        nothing_free_ = space_.free_bytes == 0;
         // What is of no use, then the oldest. What an unfinished backup may go on from, only when nothing else is left to drop.
         const auto rank = [](const ClassifiedSnapshot& snapshot) {
             return snapshot.role == SnapshotRole::kUnfinished ? 3
@@ -61,6 +62,7 @@ public:
         result_.free_bytes = space_.free_bytes;
         result_.used_bytes = space_.used_bytes;
         result_.enough = !lacks_space();
+        result_.free_known = !options_.dry_run || !nothing_free_ || result_.dropped.empty();
         return std::move(result_);
     }
 
@@ -87,7 +89,7 @@ private:
 
     // Whether space may come free when it is dropped, by itself or together with one of those that come after it.
     bool may_free(const HeldSpace& held, std::vector<ClassifiedSnapshot>::const_iterator next) {
-        if (!held.frees_nothing_alone() || space_.free_bytes == 0) {
+        if (!held.frees_nothing_alone() || nothing_free_) {
             return true;
         }
         if (held.shared_bytes == 0) {
@@ -106,6 +108,7 @@ private:
             return;
         }
         DroppedSnapshot dropped{snapshot, age_of(snapshot), held.alone_bytes, reason};
+        dropped.only_if_needed = options_.dry_run && nothing_free_ && reason == "free" && !result_.dropped.empty();
         if (options_.dry_run) {
             space_.free_bytes += dropped.held_bytes;
             would_drop_shared_ |= held.shared_bytes != 0;
@@ -121,6 +124,7 @@ private:
         if (!options_.dry_run) {
             backend_.wait_for_space();
             space_ = probe_();
+            nothing_free_ = space_.free_bytes == 0;
         }
         if (snapshot.role == SnapshotRole::kUnfinished) {
             const std::string is =
@@ -161,6 +165,7 @@ private:
     std::size_t count_ = 0;
     bool would_drop_shared_ = false;
     FreeSpace space_;
+    bool nothing_free_ = false;  // when it was looked last: a dry run can't tell what would have changed that
     TrimResult result_;
 };
 
@@ -251,8 +256,9 @@ std::string describe(const DroppedSnapshot& dropped, std::uint64_t used_bytes, b
     const ClassifiedSnapshot& snapshot = dropped.snapshot;
     const bool unfinished = snapshot.role == SnapshotRole::kUnfinished;
     const std::string held = std::string(dry_run ? "holds" : "held") + " about " + human_bytes(dropped.held_bytes);
+    const std::string drops = !dry_run ? "dropped" : dropped.only_if_needed ? "would drop, if that isn't enough," : "would drop";
     if (snapshot.role == SnapshotRole::kLeft) {
-        return (dry_run ? "would drop" : "dropped") + std::string(" the snapshot of a backup into repository ") + snapshot.repository +
+        return drops + std::string(" the snapshot of a backup into repository ") + snapshot.repository +
                " that was cut off and can't be gone on with, " + human_duration(dropped.age) + " old, which " + held + ": it costs nothing";
     }
     const std::string of = snapshot.repository.empty() ? "the snapshot " + snapshot.entry.name + " of a backup"
@@ -262,7 +268,7 @@ std::string describe(const DroppedSnapshot& dropped, std::uint64_t used_bytes, b
     const std::string anew = "can't be gone on with, and what it has read is read again";
     const std::string cost =
         unfinished && snapshot.certain ? "that backup " + anew + "; the next one " : "the next backup into that repository ";
-    return (dry_run ? "would drop " : "dropped ") + of + ", " + human_duration(dropped.age) + " old, which " + held + ": " + cost +
+    return drops + " " + of + ", " + human_duration(dropped.age) + " old, which " + held + ": " + cost +
            "reads the whole node (up to about " + human_bytes(used_bytes) + " of data) and compares, and stores only what differs" +
            (snapshot.may_be_unfinished && !snapshot.certain ? "; an unfinished backup, if it is one's, " + anew : "");
 }

@@ -62,6 +62,7 @@ struct DroppedSnapshot {
     std::chrono::nanoseconds age{0};
     std::uint64_t held_bytes = 0;  // about
     std::string reason;            // "age", "count", "free"
+    bool only_if_needed = false;   // with dry_run: it can't be told whether those before it will have been enough
 };
 
 struct TrimResult {
@@ -71,6 +72,9 @@ struct TrimResult {
     std::uint64_t free_bytes = 0;             // in the end; with dry_run: about as it would be
     std::uint64_t used_bytes = 0;
     bool enough = true;  // min_free_bytes is reached
+    // False after a dry run that found nothing free: the file system's own trees may be full, and what comes free then is known only when
+    // it has. `free_bytes` is what the snapshots hold, and says nothing; `enough` neither, unless it is true.
+    bool free_known = true;
 };
 
 // Bytes that can still be written to the file system of the node directory.

@@ -49,6 +49,7 @@ void write_dropped(JsonWriter& document, const DroppedSnapshot& dropped, const s
     document.member("age_seconds", std::chrono::duration_cast<std::chrono::seconds>(dropped.age).count());
     document.member("held_bytes", dropped.held_bytes);
     document.member("reason", dropped.reason);
+    document.member("only_if_needed", dropped.only_if_needed);
     document.member("message", message);
     document.end();
 }
@@ -67,13 +68,21 @@ void write_result(JsonWriter& document, const TrimResult& result, const TrimOpti
     document.end();  // "dropped"
     write_kept(document, "in_use", result.in_use);
     write_kept(document, "useless", result.useless);
-    document.member("free_bytes", result.free_bytes);
+    if (result.free_known) {
+        document.member("free_bytes", result.free_bytes);
+    } else {
+        document.null("free_bytes");
+    }
     if (options.min_free_bytes) {
         document.member("min_free_bytes", *options.min_free_bytes);
     } else {
         document.null("min_free_bytes");
     }
-    document.member("enough", result.enough);
+    if (result.enough || result.free_known) {
+        document.member("enough", result.enough);
+    } else {
+        document.null("enough");
+    }
 }
 
 void print_result(std::ostream& out, const TrimResult& result, const TrimOptions& options) {
@@ -86,7 +95,13 @@ void print_result(std::ostream& out, const TrimResult& result, const TrimOptions
     if (result.dropped.empty() && result.in_use.empty() && result.useless.empty()) {
         out << "nothing to drop\n";
     }
-    out << (options.dry_run ? "free then: about " : "free: ") << human_bytes(result.free_bytes) << '\n';
+    if (!result.free_known) {
+        out << "free then: can't be told. The file system says that nothing is free, which it also does when its own metadata is full; "
+               "trim "
+               "looks after each parent whether that was enough\n";
+    } else {
+        out << (options.dry_run ? "free then: about " : "free: ") << human_bytes(result.free_bytes) << '\n';
+    }
 }
 
 }  // namespace
@@ -169,7 +184,7 @@ ExitStatus trim(Call& call, SnapshotBackend& backend, const TrimOptions& options
     } else {
         print_result(call.out(), result, options);
     }
-    if (!result.enough) {
+    if (!result.enough && result.free_known) {
         call.report().warn("the file system of " + node_directory + " has " + human_bytes(result.free_bytes) + " free, and " +
                            human_bytes(*options.min_free_bytes) + " are asked for: no parent snapshot is left " +
                            (result.useless.empty() ? "to drop" : "that would give space when it is dropped") + "; see " +

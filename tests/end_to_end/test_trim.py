@@ -75,6 +75,30 @@ class Trim(harness.Case):
         self.assertIn("snapshot trim", made["parent_missing"])
         self.assertEqual(len(self.snapshots()), 2)
 
+    def test_full_metadata(self):
+        """With its metadata full btrfs calls nothing free, however much of the data is: a dry run doesn't add up what nobody knows."""
+        repository = self.repository()
+        self.write("old", 60)
+        self.ok("backup", self.node, repository)
+        (self.node / "old").unlink()
+        self.fill(lambda number: self.write(f"fill{number}", 16))
+        (self.node / "inline").mkdir()
+        self.fill(lambda number: (self.node / "inline" / str(number)).write_bytes(b"x" * 2000), sync_each=1000)
+        if self.free() != 0:
+            self.skipTest("the file system's metadata could not be filled")
+        dry = self.ok("snapshot", "trim", self.node, "--min-free", "1G", "--dry-run", "--json").json
+        self.assertEqual([(entry["role"], entry["only_if_needed"]) for entry in dry["dropped"]], [("parent", False)])
+        self.assertEqual((dry["free_bytes"], dry["enough"]), (None, None))
+        self.assertIn("free then: can't be told", self.ok("snapshot", "trim", self.node, "--min-free", "1G", "--dry-run").out)
+
+    def fill(self, write, sync_each=1):
+        with self.assertRaises(OSError) as failed:
+            for number in range(1_000_000):
+                write(number)
+                if number % sync_each == 0:
+                    harness.tool("sync", "-f", self.node)
+        self.assertEqual(failed.exception.errno, errno.ENOSPC)
+
     def test_age_and_count(self):
         known = []
         for name in ("first", "second"):

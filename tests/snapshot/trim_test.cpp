@@ -241,6 +241,38 @@ TEST_F(TrimTest, WhatHoldsNothingIsNotDroppedForSpace) {
     EXPECT_EQ(trim({std::uint64_t{1} << 40, {}, 1, false, 0, known_}).dropped.size(), 1U) << "for their number it is";
 }
 
+TEST_F(TrimTest, WhereNothingIsFreeADryRunSaysThatItCannotTellHowMany) {
+    keep_holding(a1_);
+    keep(a2_);
+    keep(a3_);
+    free_ = {0};
+    const TrimResult dry = trim({std::uint64_t{1} << 40, {}, {}, true, 0});
+    EXPECT_EQ(told_, (Names{a1_ + " free", a2_ + " free", a3_ + " free"}));
+    EXPECT_TRUE(dry.useless.empty());
+    EXPECT_FALSE(dry.free_known);
+    ASSERT_EQ(dry.dropped.size(), 3U);
+    EXPECT_FALSE(dry.dropped[0].only_if_needed);
+    EXPECT_TRUE(dry.dropped[1].only_if_needed);
+    EXPECT_NE(describe(dry.dropped[1], 1000, true).find("would drop, if that isn't enough, the"), std::string::npos);
+    // The first gives so much space back as nobody could foresee.
+    probed_ = 0;
+    told_.clear();
+    free_ = {0, std::uint64_t{1} << 41};
+    const TrimResult done = trim({std::uint64_t{1} << 40, {}, {}, false, 0});
+    EXPECT_EQ(told_, Names{a1_ + " free"});
+    EXPECT_TRUE(done.free_known);
+    EXPECT_TRUE(done.enough);
+}
+
+TEST_F(TrimTest, ADryRunThatFindsNothingFreeAndNothingToDropKnowsWhatIsFree) {
+    keep("mine", false);
+    free_ = {0};
+    const TrimResult dry = trim({std::uint64_t{1} << 40, {}, {}, true, 0});
+    EXPECT_TRUE(dry.free_known);
+    EXPECT_FALSE(dry.enough);
+    EXPECT_EQ(dry.free_bytes, 0U);
+}
+
 TEST_F(TrimTest, WhatTwoHoldTogetherComesFreeWithBoth) {
     write("file");
     keep(a1_);
