@@ -66,4 +66,8 @@ bool is_media_error(int error_number) noexcept {
     return error_number == EIO || error_number == EUCLEAN || error_number == EBADMSG || error_number == EILSEQ || error_number == EREMOTEIO;
 }
 
+bool is_space_error(int error_number) noexcept {
+    return error_number == ENOSPC || error_number == EDQUOT;
+}
+
 }  // namespace nodesnap

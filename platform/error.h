@@ -48,5 +48,7 @@ private:
 
 // Whether the errno is one that a bad sector causes, also under a file system with checksums of its own.
 bool is_media_error(int error_number) noexcept;
+// Whether it says that there was no space, or that a quota left none.
+bool is_space_error(int error_number) noexcept;
 
 }  // namespace nodesnap

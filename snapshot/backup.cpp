@@ -57,13 +57,11 @@ public:
             take_snapshot();
             drain();
             publish();
+        } catch (const Error& error) {
+            end_after_failure(is_space_error(error.error_number()));
+            throw;
         } catch (...) {
-            // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran
-            // into.
-            throw_if_taken_over();
-            if (!suspend()) {
-                abandon();
-            }
+            end_after_failure(false);
             throw;
         }
         retire();
@@ -390,6 +388,15 @@ private:
             }
         }
         remove_parent_elsewhere(repository_, *backend_, session_.id, report_);
+    }
+
+    void end_after_failure(bool lacked_space) {
+        // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran into.
+        throw_if_taken_over();
+        session_.lacked_space = lacked_space;
+        if (!suspend()) {
+            abandon();
+        }
     }
 
     void throw_if_taken_over() {

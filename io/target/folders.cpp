@@ -145,7 +145,7 @@ void Folders::persist_removals(const std::string& folder) const {
 
 Error Folders::error(const std::string& operation, std::string_view name, int error_number) const {
     std::string hint;
-    if (error_number == ENOSPC || error_number == EDQUOT) {
+    if (is_space_error(error_number)) {
         hint = "free space (or raise the quota) where " + path_ + " lies, then run it again";
     } else if (error_number == EROFS) {
         hint = path_ + " is mounted read-only; mount it writable to change the repository";

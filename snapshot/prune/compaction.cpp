@@ -12,10 +12,6 @@ namespace {
 // Left free, so that the lease can be renewed whatever is written.
 constexpr std::uint64_t kReserveBytes = 1U << 20;
 
-bool is_full(const Error& error) {
-    return error.error_number() == ENOSPC || error.error_number() == EDQUOT;
-}
-
 }  // namespace
 
 CompactionGain gain_of(const Uuid& repository, const PackReader& pack, const UsedSegments& used) {
@@ -70,7 +66,7 @@ Compaction::Result Compaction::run(const PackState& pack) {
         try {
             rewrite_.write(next, [&](std::uint32_t number, std::size_t place) { return whole_copy(all, number, place, result.flaw); });
         } catch (const Error& error) {
-            if (result.flaw.empty() && !is_full(error)) {
+            if (result.flaw.empty() && !is_space_error(error.error_number())) {
                 throw;
             }
             result.outcome = result.flaw.empty() ? Outcome::kNoSpace : Outcome::kDamaged;

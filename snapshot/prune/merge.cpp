@@ -135,7 +135,7 @@ public:
             merge(*revisions, backup);
         } catch (const Error& error) {
             give_up();
-            if (published_ || (error.error_number() != ENOSPC && error.error_number() != EDQUOT)) {
+            if (published_ || !is_space_error(error.error_number())) {
                 throw;
             }
             leave("since there was an error: " + error.message());

@@ -19,7 +19,7 @@ constexpr std::size_t kLengths = 8;  // of key and value
 
 Error scratch_error(const char* operation, const std::string& directory, int error_number) {
     std::string hint = "name a writable directory for temporary data with --scratch-dir";
-    if (error_number == ENOSPC || error_number == EDQUOT) {
+    if (is_space_error(error_number)) {
         hint = "free space there, or name a directory on a larger file system with --scratch-dir";
     }
     return Error::system(operation, "temporary file in " + directory, error_number, hint);

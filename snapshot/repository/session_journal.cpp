@@ -19,6 +19,10 @@ namespace {
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr std::uint32_t kStalledLimit = 3;  // what stops it may lie in its snapshot
 constexpr std::size_t kBatch = 128;         // packs removed between two looks at the lease
+// On a target that has less, nothing tells whether a run that couldn't note why it ended ended for another reason.
+constexpr std::uint64_t kFullTargetBytes = 16U << 20;
+// More packs than a run may have begun without coming to log one of them.
+constexpr std::uint32_t kUnloggedPacks = 1U << 16;
 
 }  // namespace
 
@@ -112,8 +116,20 @@ void Repository::resume_session(const Lease& lease, SessionRecord& session, cons
     const std::vector<PackId> logged = logged_packs(session);
     const bool advanced =
         std::any_of(logged.begin(), logged.end(), [&](const PackId& pack) { return pack.counter() >= session.first_pack; });
-    session.stalled = advanced ? 0 : session.stalled + 1;
-    session.first_pack += kPacksOfOneRun;
+    // To wait for space is no fault of what is stored, however often it is tried: so neither runs nor pack numbers are counted for it.
+    const auto free = target_->free_bytes();
+    const bool lacked_space = session.lacked_space || (free && *free < kFullTargetBytes);
+    session.stalled = advanced ? 0 : session.stalled + (lacked_space ? 0 : 1);
+    if (lacked_space) {
+        std::uint32_t last = std::max(session.first_pack, session.first_log);
+        for (const PackId& pack : logged) {
+            last = std::max(last, pack.counter());
+        }
+        session.first_pack = last + kUnloggedPacks;
+    } else {
+        session.first_pack += kPacksOfOneRun;
+    }
+    session.lacked_space = false;
     session.manifest = name;
     session.epoch = lease.epoch();
     session.suspended = false;

@@ -1,5 +1,6 @@
 """A backup that is cut off is gone on with: nothing that is stored is read again, and the result is that of one that wasn't."""
 
+import contextlib
 import errno
 import json
 import os
@@ -258,6 +259,31 @@ class Resume(harness.Case):
         self.assertIn("goes on from there", result.err)
         ballast.unlink()
         self.goes_on(mount, repository, wanted)
+
+    def test_a_full_target_costs_nothing_however_often_it_is_tried(self):
+        """Also where not even the end of a run can be noted, and where all that is missing is the manifest."""
+        for left_free in (40 * MIB, 0):
+            with self.subTest(left_free=left_free):
+                mount = self.file_system("btrfs", 3072)
+                node = self.node_of(mount)
+                wanted = compare.snapshot_of(node)
+                target = self.file_system("ext4", 700, f"target{left_free}")
+                repository = target / "repository"
+                self.ok("init", repository, "--node", "node1")
+                self.killed("drain.pack-logged", node, repository)
+                stored = self.stored_bytes(repository)
+                ballast = target / "ballast"
+                with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+                    for size in (MIB, 4096):
+                        while os.statvfs(target).f_bfree * 4096 > left_free + size:
+                            file.write(bytes(size))
+                for attempt in range(4):
+                    result = self.run_program("backup", node, repository, *WORKERS)
+                    self.assertEqual(result.status, harness.FAILED, str(result))
+                    self.assertIn(os.strerror(errno.ENOSPC), result.err, f"attempt {attempt}")
+                ballast.unlink()
+                self.assertGreaterEqual(self.stored_bytes(repository), stored)
+                self.assertGreaterEqual(self.goes_on(mount, repository, wanted)["resumed_bytes"], 20 * MIB)
 
     def check_incomplete(self, node_as_it_was, repository, restored):
         """What is told as lost is all that is missing: the rest is byte for byte what it was, and the backup is whole in itself."""
