@@ -362,7 +362,7 @@ void Restoring::restore() {
         if (error.status() == ExitStatus::kRefused || !stat_path(place_.staging)) {
             throw;
         }
-        throw unfinished_restore(error, place_, options_.gate_files, lost_);
+        throw unfinished_restore(error, repository_, backup_, place_, options_.gate_files, lost_);
     }
     warnings_.tell(report_);
     tell_lost();
@@ -494,7 +494,14 @@ void Restoring::work(RestoreContext& context, RestoreQueue& queue, const Restore
 
 RestoreResult run_restore(Repository& repository, const Manifest& backup, const RestoreOptions& options, Progress& progress,
                           Report& report) {
-    return Restoring(repository, backup, options, progress, report).run();
+    try {
+        return Restoring(repository, backup, options, progress, report).run();
+    } catch (const Error& error) {
+        if (auto forgotten = forgotten_meanwhile(error, repository, backup)) {
+            throw std::move(*forgotten);
+        }
+        throw;
+    }
 }
 
 }  // namespace nodesnap

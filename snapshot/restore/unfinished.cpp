@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "platform/file.h"
+#include "snapshot/repository/revisions.h"
 
 namespace nodesnap {
 namespace {
@@ -30,10 +31,38 @@ std::string half_done_in_place(const RestorePlace& place, const std::vector<std:
            (gates.empty() ? "" : "; its gate file is kept as " + gates + ", to be moved back only to use the directory as it is");
 }
 
+// What can't be told isn't claimed: then what the restore met counts.
+bool was_forgotten(const Repository& repository, const Manifest& backup) {
+    try {
+        bool found = false;
+        for_each_manifest_names(repository.target(), [&](std::span<const layout::ManifestName> names) {
+            found = found || names.front().same_backup(backup.name);
+        });
+        return !found;
+    } catch (const Error&) {
+        return false;
+    }
+}
+
 }  // namespace
 
-Error unfinished_restore(const Error& error, const RestorePlace& place, const std::vector<std::string>& gate_files,
-                         const RestoreLost& lost) {
+std::optional<Error> forgotten_meanwhile(const Error& error, const Repository& repository, const Manifest& backup) {
+    if (error.status() != ExitStatus::kDamaged || !was_forgotten(repository, backup)) {
+        return std::nullopt;
+    }
+    return Error(
+        ExitStatus::kRefused,
+        "backup " + backup.id.hex() + " was forgotten while it was read, and what it needs has been pruned (" + error.message() + ")",
+        "`nodesnap list` shows what there is");
+}
+
+Error unfinished_restore(const Error& error, const Repository& repository, const Manifest& backup, const RestorePlace& place,
+                         const std::vector<std::string>& gate_files, const RestoreLost& lost) {
+    if (const auto forgotten = forgotten_meanwhile(error, repository, backup)) {
+        const std::string left = place.in_place ? half_done_in_place(place, gate_files) + ": restore another backup there"
+                                                : "a part of it is in " + place.staging + ", which nothing can go on with: remove it";
+        return {forgotten->status(), forgotten->message(), forgotten->hint() + "; " + left};
+    }
     const std::string hint = error.hint().empty() ? "" : error.hint() + "; ";
     const auto remedy = how_it_goes_on(error.status() == ExitStatus::kDamaged, place.delta, lost);
     if (place.in_place) {

@@ -127,6 +127,37 @@ class Prune(harness.Case):
             harness.tool("btrfs", "subvolume", "delete", place)
         self.assertEqual((opened, rewritten), (2, 2))
 
+    def test_a_restore_of_what_is_forgotten_and_pruned_meanwhile(self):
+        """That isn't damage, and mending the repository wouldn't help: it says what became of the backup."""
+        repository = self.aged(2)
+        refused = begun = 0
+        for nth in range(4, 30):
+            self.ok("forget", repository, "--keep-last", "1", "--allow-mass-expire", "--prune")
+            made = self.ok("backup", self.node, repository, "--full", "--json").json["backup"]["id"]
+            self.ok("backup", self.node, repository, "--full")
+            place = self.place / f"restored{nth}"
+            child = self.start_program("restore", repository, made, place, "--no-io-uring", "--workers", "1", program=harness.FAULTS,
+                                       environment={"NODESNAP_STOP_AT": f"target.open:{nth}"})
+            harness.wait_for(lambda: harness.is_stopped(child.pid) or child.poll() is not None, "the restore to stop")
+            if child.poll() is not None:
+                break
+            self.ok("forget", repository, made, "--prune")
+            child.send_signal(signal.SIGCONT)
+            result = self.finish(child)
+            if result.status == harness.DONE:
+                continue  # it had all open that it needs
+            self.assertEqual(result.status, harness.REFUSED, str(result))
+            if f"has no backup {made}" in result.err:
+                continue  # it hadn't found it yet
+            self.assertIn(f"backup {made} was forgotten while it was read", result.err)
+            self.assertNotIn("once the repository is repaired", result.err)
+            self.assertFalse(place.exists())
+            refused += 1
+            begun += "which nothing can go on with" in result.err
+        self.assertGreater(refused, begun)
+        self.assertGreater(begun, 0)
+        self.ok("verify", repository, "--data")
+
     def test_merging(self):
         repository = self.aged(30, mib=4, pages=300)
         before = self.keep(repository, 10)
