@@ -125,7 +125,10 @@ std::uint64_t Restoring::bytes_to_write() {
         const DeltaDifference contents =
             place_.in_place ? in_place_difference(repository_, backup_, root.get(), options_.gate_files, not_foreign(), needed)
                             : clone_difference(repository_, backup_, root.get(), needed);
-        difference_.bytes = contents.bytes;
+        const bool begun = place_.in_place && place_.left && stat_path(place_.content_path());
+        const auto content = begun ? open_path(place_.content_path(), O_RDONLY | O_DIRECTORY) : FileDescriptor();
+        const std::uint64_t made = begun ? bytes_of_made_gates(repository_, backup_, content.get(), options_.gate_files) : 0;
+        difference_.bytes = contents.bytes - std::min(contents.bytes, made);
         difference_.changed += contents.changed;
     }
     return difference_.bytes;
@@ -352,8 +355,10 @@ void Restoring::restore() {
             report_.warn("the old directory is kept as " + place_.keep_old_as + ", since it may hold what is lost in the repository");
         }
         clean_up(context, root.get());
-        result_.bytes = context.bytes + bytes_at_start_;
-        result_.kept_bytes = place_.snapshot ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : context.bytes_kept.load();
+        // In place an earlier run's are what is there by now, also to a dry run.
+        result_.bytes = context.bytes + (place_.in_place ? 0 : bytes_at_start_);
+        const bool kept_unread = place_.snapshot || (place_.in_place && result_.resumed);  // not by this run
+        result_.kept_bytes = kept_unread ? needs_.data_bytes - std::min(needs_.data_bytes, result_.bytes) : context.bytes_kept.load();
         result_.files_created = difference_.created;
         result_.files_changed = difference_.changed + (place_.snapshot ? 0 : context.files_changed.load());
         result_.files_removed = difference_.removed;

@@ -235,6 +235,21 @@ private:
     DeltaDifference result_;
 };
 
+// Those that `directory` holds as files, as the backup does: what the backup has of each, and whether it is another here.
+void for_each_gate(const Repository& repository, const Manifest& backup, int directory, const std::vector<std::string>& gate_files,
+                   const std::function<void(const Inode&, bool differs)>& each) {
+    Comparison comparison(repository);
+    for (const std::string& name : gate_files) {
+        const auto stored = tree_find(repository.nodes(), backup.tree, key::dirent(backup.root_ino, name));
+        const FoundName found{directory, name, name, stored ? stat_at(directory, name) : std::nullopt};
+        if (found.is_file() && decode_dirent(*stored).type == FileType::kRegular) {
+            const auto inode = load_inode(repository, backup, decode_dirent(*stored).ino, FileType::kRegular);
+            each(inode, found.status->stx_size != inode.size ||
+                            comparison.differing(inode, found.open().get(), name, [](std::uint64_t, std::uint64_t) {}) != 0);
+        }
+    }
+}
+
 }  // namespace
 
 DeltaDifference clone_difference(const Repository& repository, const Manifest& backup, int root, const NeededData& needed) {
@@ -253,19 +268,16 @@ DeltaDifference in_place_difference(const Repository& repository, const Manifest
     return contents.compare();
 }
 
+std::uint64_t bytes_of_made_gates(const Repository& repository, const Manifest& backup, int content,
+                                  const std::vector<std::string>& gate_files) {
+    std::uint64_t bytes = 0;
+    for_each_gate(repository, backup, content, gate_files, [&](const Inode& inode, bool differs) { bytes += differs ? 0 : inode.size; });
+    return bytes;
+}
+
 std::uint64_t changed_gates(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>& gate_files) {
     std::uint64_t changed = 0;
-    Comparison comparison(repository);
-    for (const std::string& name : gate_files) {
-        const auto stored = tree_find(repository.nodes(), backup.tree, key::dirent(backup.root_ino, name));
-        const FoundName found{root, name, name, stored ? stat_at(root, name) : std::nullopt};
-        if (found.is_file() && decode_dirent(*stored).type == FileType::kRegular) {
-            const auto inode = load_inode(repository, backup, decode_dirent(*stored).ino, FileType::kRegular);
-            const bool differs = found.status->stx_size != inode.size ||
-                                 comparison.differing(inode, found.open().get(), name, [](std::uint64_t, std::uint64_t) {}) != 0;
-            changed += differs ? 1 : 0;
-        }
-    }
+    for_each_gate(repository, backup, root, gate_files, [&](const Inode&, bool differs) { changed += differs ? 1 : 0; });
     return changed;
 }
 

@@ -23,6 +23,9 @@ DeltaDifference clone_difference(const Repository& repository, const Manifest& b
 DeltaDifference in_place_difference(const Repository& repository, const Manifest& backup, int root,
                                     const std::vector<std::string>& gate_files, const std::vector<std::string>& keep,
                                     const NeededData& needed = {});
+// Bytes of the gate files that an earlier run in place has made in `content`, where they wait for the end.
+std::uint64_t bytes_of_made_gates(const Repository& repository, const Manifest& backup, int content,
+                                  const std::vector<std::string>& gate_files);
 // How many of the gate files that are there change.
 std::uint64_t changed_gates(const Repository& repository, const Manifest& backup, int root, const std::vector<std::string>& gate_files);
 
