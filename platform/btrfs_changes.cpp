@@ -125,23 +125,61 @@ bool FileExtents::parse(const Item& item, FileExtent& extent) const {
     return extent.length != 0 && (extent.disk_address != 0 || extent.kind == FileExtent::Kind::kInline);
 }
 
+void FileChanges::Side::look_at(std::vector<FileExtent> extents) {
+    extents_ = std::move(extents);
+    current_ = 0;
+}
+
 const FileExtent* FileChanges::Side::at(std::uint64_t position) {
-    while (any_ && current_.end() <= position) {
-        any_ = extents_.next(current_);
+    while (current_ < extents_.size() && extents_[current_].end() <= position) {
+        ++current_;
     }
-    return any_ && current_.offset <= position ? &current_ : nullptr;
+    return current_ < extents_.size() && extents_[current_].offset <= position ? &extents_[current_] : nullptr;
 }
 
 std::uint64_t FileChanges::Side::until(std::uint64_t position) const {
-    if (!any_) {
+    if (current_ == extents_.size()) {
         return UINT64_MAX;
     }
-    return current_.offset <= position ? current_.end() : current_.offset;
+    return extents_[current_].offset <= position ? extents_[current_].end() : extents_[current_].offset;
 }
 
 FileChanges::FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path,
                          std::uint64_t older)
-    : parent_(parent, ino, path), snapshot_(snapshot, ino, path), changed_from_(changed_from), end_(end), older_(older) {}
+    : parent_subvolume_(parent),
+      snapshot_subvolume_(snapshot),
+      ino_(ino),
+      path_(std::move(path)),
+      changed_from_(changed_from),
+      end_(end),
+      older_(older) {}
+
+// The extents from position_ on that begin in the window, which ends earlier if there are more than `limit`.
+std::vector<FileExtent> FileChanges::read(int subvolume, std::size_t limit) {
+    std::vector<FileExtent> found;
+    FileExtents extents(subvolume, ino_, position_, path_);
+    for (FileExtent extent; extents.next(extent) && extent.offset < window_end_;) {
+        if (found.size() == limit) {
+            window_end_ = std::min(window_end_, found.back().end());
+            break;
+        }
+        found.push_back(std::move(extent));
+    }
+    return found;
+}
+
+void FileChanges::fill() {
+    const bool compared = position_ < changed_from_;
+    window_end_ = compared ? std::min(end_, changed_from_) : end_;
+    std::vector<FileExtent> now = read(snapshot_subvolume_, kWindow);
+    moved_ = false;
+    if (compared) {
+        parent_.look_at(read(parent_subvolume_, kWindowBefore));
+        std::erase_if(now, [&](const FileExtent& extent) { return extent.offset >= window_end_; });
+        moved_ = read(snapshot_subvolume_, kWindow) != now;
+    }
+    snapshot_.look_at(std::move(now));
+}
 
 ChangedStretch::Kind FileChanges::kind_of(const FileExtent* extent) const {
     using Kind = ChangedStretch::Kind;
@@ -156,13 +194,16 @@ ChangedStretch::Kind FileChanges::kind_of(const FileExtent* extent) const {
 
 // From position_ to where something changes in one of the two.
 FileChanges::Piece FileChanges::piece_at_position() {
+    if (position_ >= window_end_) {
+        fill();
+    }
     const FileExtent* const now = snapshot_.at(position_);
-    std::uint64_t until = std::min(end_, snapshot_.until(position_));
+    std::uint64_t until = std::min(window_end_, snapshot_.until(position_));
     bool changed = true;
     if (position_ < changed_from_) {
         const FileExtent* const before = parent_.at(position_);
-        until = std::min({until, changed_from_, parent_.until(position_)});
-        changed = now == nullptr || before == nullptr ? now != before : !same_contents(*now, *before);
+        until = std::min(until, parent_.until(position_));
+        changed = moved_ || (now == nullptr || before == nullptr ? now != before : !same_contents(*now, *before));
     }
     return {{kind_of(now), position_, until - position_}, changed};
 }

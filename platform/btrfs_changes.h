@@ -30,6 +30,7 @@ struct FileExtent {
     std::vector<std::byte> inline_data;  // encoded; less than a block
 
     std::uint64_t end() const { return offset + length; }
+    bool operator==(const FileExtent&) const = default;
 };
 
 // The extents of a file that end after `from`, ascending; unwritten ones may lie beyond the file's end. Explicit holes are left out. To
@@ -46,7 +47,8 @@ private:
     TreeSearch search_;
 };
 
-// Whether two pieces are of one extent: the same stored bytes, whatever part of them each shows.
+// Whether two pieces are of one extent: the same stored bytes, whatever part of them each shows. Only if they were read at one and the same
+// time: balance moves an extent, keeping its generation, to where another one was.
 bool same_extent(const FileExtent& a, const FileExtent& b);
 
 // What a stretch of the newer snapshot is.
@@ -69,7 +71,9 @@ struct ChangedStretch {
 // that the last stretch can be a hole as long as `end` allows. An inode that isn't there is one hole.
 //
 // Data is the same if it is the same place in the same extent, written by the same transaction: data that was moved or written again
-// (balance, defragmentation, deduplication) counts as changed. Such of extents that a transaction up to `older` wrote is kOlderData.
+// (balance, defragmentation, deduplication) counts as changed. Both must have it there at one and the same time: so of each stretch the
+// snapshot's extents are read, then the parent's, then the snapshot's again, and where these have changed, all counts as changed. Data of
+// extents that a transaction up to `older` wrote is kOlderData.
 class FileChanges {
 public:
     FileChanges(int parent, int snapshot, std::uint64_t ino, std::uint64_t changed_from, std::uint64_t end, std::string path,
@@ -77,33 +81,43 @@ public:
     bool next(ChangedStretch& stretch);  // false at the end
 
 private:
-    // One of the two files, looked at from its begin to its end.
+    static constexpr std::size_t kWindow = 768;         // extents of the snapshot's: as many as one search gives
+    static constexpr std::size_t kWindowBefore = 1536;  // of the parent's
+
+    // The extents of one of the two files in the window, looked at from its begin to its end.
     class Side {
     public:
-        Side(int subvolume, std::uint64_t ino, const std::string& path) : extents_(subvolume, ino, 0, path) {}
+        void look_at(std::vector<FileExtent> extents);
         // The extent that covers `position`, or nullptr: a hole. Positions ascend.
         const FileExtent* at(std::uint64_t position);
-        // Until where that holds, after at(position).
+        // Until where that holds, after at(position), or beyond the window.
         std::uint64_t until(std::uint64_t position) const;
 
     private:
-        FileExtents extents_;
-        FileExtent current_;
-        bool any_ = true;  // current_ holds; an empty one at first
+        std::vector<FileExtent> extents_;
+        std::size_t current_ = 0;
     };
     struct Piece {
         ChangedStretch stretch;
         bool changed = false;
     };
+    void fill();
+    std::vector<FileExtent> read(int subvolume, std::size_t limit);
     Piece piece_at_position();
     ChangedStretch::Kind kind_of(const FileExtent* extent) const;
 
+    const int parent_subvolume_;
+    const int snapshot_subvolume_;
+    const std::uint64_t ino_;
+    const std::string path_;
     Side parent_;
     Side snapshot_;
-    std::uint64_t changed_from_;
-    std::uint64_t end_;
-    std::uint64_t older_;
+    const std::uint64_t changed_from_;
+    const std::uint64_t end_;
+    const std::uint64_t older_;
     std::uint64_t position_ = 0;
+    std::uint64_t window_end_ = 0;
+    bool moved_ = false;  // in the window something was moved while it was read
 };
 
 }  // namespace nodesnap::btrfs

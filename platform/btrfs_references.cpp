@@ -1,5 +1,6 @@
 #include "platform/btrfs_references.h"
 
+#include <endian.h>
 #include <linux/btrfs.h>
 #include <sys/ioctl.h>
 
@@ -7,6 +8,7 @@
 #include <cerrno>
 #include <cstddef>
 
+#include "platform/btrfs_search.h"
 #include "platform/error.h"
 #include "platform/fault.h"
 
@@ -45,6 +47,27 @@ std::vector<ExtentReference> references_to(int fd, const FileExtent& extent, std
         references.push_back({one[2], one[0], one[1]});
     }
     return references;
+}
+
+std::optional<std::uint64_t> placed_by(int fd, std::uint64_t disk_address, std::uint64_t disk_length,
+                                       const std::string& path_for_messages) {
+    constexpr std::size_t kSmallBuffer = std::size_t{4} << 10;
+    const ItemKey key{disk_address, BTRFS_EXTENT_ITEM_KEY, disk_length};
+    TreeSearch search(fd, key, key, 0, path_for_messages, kSmallBuffer, BTRFS_EXTENT_TREE_OBJECTID);
+    Item item;
+    if (!search.next(item)) {
+        return std::nullopt;
+    }
+    return le64toh(search.read<btrfs_extent_item>(item).generation);
+}
+
+std::uint64_t current_transaction(int fd) {
+    btrfs_ioctl_fs_info_args arguments{};
+    arguments.flags = BTRFS_FS_INFO_FLAG_GENERATION;
+    if (::ioctl(fd, BTRFS_IOC_FS_INFO, &arguments) != 0) {
+        throw Error::system("ask for the current transaction", descriptor_name(fd), errno);
+    }
+    return (arguments.flags & BTRFS_FS_INFO_FLAG_GENERATION) != 0 ? arguments.generation : 0;
 }
 
 }  // namespace nodesnap::btrfs

@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,12 @@ struct ExtentReference {
 // an encoded extent, all that refer to any of it. As of the last commit, or later. Costs a walk over the back references: the more there
 // are, the longer it takes. `fd` is anything on the file system, opened for reading.
 std::vector<ExtentReference> references_to(int fd, const FileExtent& extent, std::uint64_t at, const std::string& path_for_messages);
+
+// The transaction that put an extent where it is: wrote it, or moved it there. nullopt if there is none of that length (yet, or any more).
+// That it is there since a transaction that ended before two of its pieces were read, in whatever trees, proves them to be of one extent.
+std::optional<std::uint64_t> placed_by(int fd, std::uint64_t disk_address, std::uint64_t disk_length, const std::string& path_for_messages);
+
+// The number of the transaction that has begun last: whatever is done later than this call has that number, or a higher one.
+std::uint64_t current_transaction(int fd);
 
 }  // namespace nodesnap::btrfs

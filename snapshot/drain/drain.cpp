@@ -109,6 +109,7 @@ bool changed_meanwhile(int source, std::uint64_t root_ino, const ExcludeRules& e
 DrainResult run_drain(int source, const Repository& repository, const SessionId& session, const ExcludeRules& excludes,
                       const DrainParent* parent, const DrainOptions& options, Progress& progress, Report& report) {
     DrainState state(source, repository, session, parent, options, progress, report);
+    fault::step("drain.begun");
     DrainResult result;
     const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
     result.root_ino = options.clones != nullptr ? read_clone_origin(source, false, ".").ino : stat_fd(source).stx_ino;

@@ -8,6 +8,7 @@
 
 #include "platform/btrfs_tree.h"
 #include "platform/file.h"
+#include "platform/interrupt.h"
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/inode_reader.h"
@@ -70,6 +71,7 @@ private:
         const FileExtents extents = extents_to_read(state_, fd, ino, source, path);
         std::uint64_t bytes = 0;
         for (Extent extent; extents.next(extent);) {
+            interrupt::throw_if_interrupted();
             if (!extent.unwritten() && extent.logical < inode.size) {
                 bytes += std::min(extent.end(), inode.size) - extent.logical;
             }

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "platform/btrfs.h"
+#include "platform/btrfs_references.h"
 #include "platform/clock.h"
 #include "platform/entry.h"
 #include "platform/host.h"
@@ -19,6 +20,7 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       parent(parent_),
       subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(source_) : 0),
       parent_subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(parent_->source) : 0),
+      begun_in(parent_ != nullptr && parent_->tells_changes() ? btrfs::current_transaction(source_) : 0),
       counterparts(parent_ != nullptr && !parent_->tells_changes()
                        ? std::optional<Counterparts>(std::in_place, repository_, *parent_, options_.clones != nullptr)
                        : std::nullopt),

@@ -45,6 +45,7 @@ struct DrainState {
     const DrainParent* const parent;                 // or nullptr
     const std::uint64_t subvolume;                   // that holds the source; where a parent tells changes only
     const std::uint64_t parent_subvolume;            // the parent's snapshot; likewise
+    const std::uint64_t begun_in;                    // the transaction that ran when the drain began; likewise
     const std::optional<Counterparts> counterparts;  // where contents are compared with the parent's
     const DrainOptions& options;
     Progress& progress;

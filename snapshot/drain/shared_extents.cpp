@@ -11,6 +11,7 @@
 #include "platform/btrfs_references.h"
 #include "platform/clock.h"
 #include "platform/error.h"
+#include "platform/interrupt.h"
 #include "snapshot/drain/stored_runs.h"
 #include "snapshot/repository/tree.h"
 
@@ -19,6 +20,7 @@ namespace {
 
 // What isn't found at one place is looked for again this much further.
 constexpr std::uint64_t kStride = std::uint64_t{1} << 20;
+constexpr std::int64_t kLongestSearchNs = 200'000'000;  // among those that refer to one place
 
 // Looks at a file's extents here and there; cheap where one look is a little behind the one before.
 class ExtentCursor {
@@ -116,14 +118,14 @@ private:
     }
 
     void split_by_extents(std::uint64_t end) {
-        while (done_ < end) {
+        while (done_ < end && !interrupted()) {
             const btrfs::FileExtent* const extent = extents_.at_or_behind(done_);
             if (extent == nullptr || extent->offset >= end) {
                 return;
             }
             const std::uint64_t stop = std::min(end, extent->end());
             leave(std::min(extent->offset, stop));
-            while (extent->kind == btrfs::FileExtent::Kind::kData && extent->generation <= older_ && done_ < stop) {
+            while (extent->kind == btrfs::FileExtent::Kind::kData && extent->generation <= older_ && done_ < stop && !interrupted()) {
                 if (const auto place = find(*extent, done_)) {
                     take(*place, std::min(stop, place->end));
                 } else {
@@ -151,7 +153,11 @@ private:
 
     std::optional<Place> find_by_references(const btrfs::FileExtent& extent, std::uint64_t position) {
         const std::uint64_t at = extent.extent_offset + (position - extent.offset);
+        const std::int64_t deadline_ns = monotonic_ns() + kLongestSearchNs;
         for (const auto& reference : btrfs::references_to(state_.source, extent, at, path_)) {
+            if (monotonic_ns() > deadline_ns) {
+                break;
+            }
             if (reference.subvolume != state_.parent_subvolume || !origin_of(reference.ino)) {
                 continue;
             }
@@ -171,12 +177,18 @@ private:
         }
         const btrfs::FileExtent& piece = *covering;
         const std::uint64_t at = extent.extent_offset + (position - extent.offset);
-        if (at < piece.extent_offset || at - piece.extent_offset >= piece.length) {
+        if (at < piece.extent_offset || at - piece.extent_offset >= piece.length || !stays_in_place(extent)) {
             return std::nullopt;
         }
         const Place place{ino, piece.offset + (at - piece.extent_offset), position + (piece.length - (at - piece.extent_offset))};
         guess_ = Guess{ino, place.offset - position};
         return place;
+    }
+
+    // The two were read at different times, after the drain began. That nothing was put there since proves that they are of one extent.
+    bool stays_in_place(const btrfs::FileExtent& extent) const {
+        const auto placed = btrfs::placed_by(state_.source, extent.disk_address, extent.disk_length, path_);
+        return placed && *placed < state_.begun_in;
     }
 
     // nullptr if the parent backup hasn't got it, or not whole.

@@ -1,6 +1,7 @@
 #include "platform/btrfs_changes.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <ostream>
 
@@ -274,6 +275,56 @@ TEST_F(BtrfsChangesTest, ManyExtentsAreAllCompared) {
     };
     const Stretches found = changes_by(touch, kNever, kExtents * 2 * kBlock);
     EXPECT_EQ(found, expected);
+}
+
+// Balances the data at the nth search from now on.
+class BalanceAtSearch : public test::FaultHooks {
+public:
+    BalanceAtSearch(std::string mount, int nth) : mount_(std::move(mount)), left_(nth) {}
+    int on_operation(const char* operation) noexcept override {
+        if (std::string(operation) == "tree_search" && --left_ == 0) {
+            balanced_ = std::system(("btrfs balance start -d " + mount_ + " > /dev/null").c_str()) == 0;
+        }
+        return test::FaultHooks::on_operation(operation);
+    }
+    bool balanced() const { return balanced_; }
+
+private:
+    const std::string mount_;
+    int left_;
+    bool balanced_ = false;
+};
+
+// What was moved between two looks may be elsewhere by now, and something else where it was.
+TEST_F(BtrfsChangesTest, WhatIsMovedWhileItIsComparedCountsAsChanged) {
+    write_at(file(), 0, kMiB);
+    sync_path(file());
+    const Snapshot parent = snapshot();
+    const Snapshot now = snapshot();
+    for (const int search : {3, 5}) {  // the parent's, and the snapshot's again; each ends with one that finds nothing
+        const BalanceAtSearch hooks(mount_->path(), search);
+        EXPECT_EQ(changes_of(parent, now, ino_of(now / "file"), kNever, kMiB), (Stretches{{Kind::kData, 0, kMiB}})) << search;
+        EXPECT_TRUE(hooks.balanced());
+    }
+    EXPECT_EQ(changes_of(parent, now, ino_of(now / "file"), kNever, kMiB), Stretches{});
+}
+
+TEST_F(BtrfsChangesTest, BalanceTellsWhenItPutsAnExtentElsewhere) {
+    write_at(file(), 0, kMiB);
+    sync_path(file());
+    const FileDescriptor live = open_file(*this / "", O_RDONLY);
+    const auto placed = [&] {
+        const FileExtent extent = extents_of(file()).at(0);
+        return placed_by(live.get(), extent.disk_address, extent.disk_length, file()).value();
+    };
+    const std::uint64_t written_by = extents_of(file()).at(0).generation;
+    EXPECT_EQ(placed(), written_by);
+    const std::uint64_t before = current_transaction(live.get());
+    EXPECT_GE(before, written_by);
+    ASSERT_EQ(std::system(("btrfs balance start -d " + mount_->path() + " > /dev/null").c_str()), 0);
+    EXPECT_GE(placed(), before);
+    EXPECT_EQ(extents_of(file()).at(0).generation, written_by) << "the piece doesn't tell";
+    EXPECT_FALSE(placed_by(live.get(), 3 * kBlock, kBlock, file()));
 }
 
 TEST_F(BtrfsChangesTest, ToBeginInTheMiddleCostsAFewSearches) {

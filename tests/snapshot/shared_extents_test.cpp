@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <string>
@@ -165,6 +166,26 @@ TEST_F(SharedExtentsTest, WhatCannotBeFoundOutIsRead) {
     hooks.fail_nth(1, EIO, true, "logical_ino");
     EXPECT_EQ(read_by_backup(), 4 * kMiB + 12'000);
     EXPECT_GT(hooks.count("logical_ino"), 0U);
+}
+
+// Balance puts extents where others were, and neither their pieces nor what refers to them tells.
+TEST_F(SharedExtentsTest, WhatIsMovedDuringTheBackupIsRead) {
+    backup();
+    copy("a", "copy");
+    bool moved = false;
+    test::FaultHooks hooks;
+    hooks.on_each_step([&](const std::string& step) {
+        if (step == "drain.begun") {
+            moved = std::system(("btrfs balance start -d " + mount_->path() + " > /dev/null").c_str()) == 0;
+        }
+    });
+    EXPECT_GE(read_by_backup(), 4 * kMiB);
+    EXPECT_TRUE(moved);
+    copy("a", "second copy");
+    EXPECT_GE(read_by_backup(), 4 * kMiB) << "moved again";
+    hooks.on_each_step([](const std::string&) {});
+    copy("a", "third copy");
+    EXPECT_EQ(read_by_backup(), 0U) << "what was moved before a backup has its place";
 }
 
 // What was there at the last backup is never read again, wherever it is cloned to; and what is backed up is right.
