@@ -272,6 +272,13 @@ void sync_file_system(int fd, const std::string& path) {
     }
 }
 
+// Any operation that takes the inode's lock would do.
+void wait_for_writer(int fd, const std::string& path_for_errors) {
+    if (::lseek(fd, 0, SEEK_DATA) < 0 && errno != ENXIO) {  // ENXIO: there is no data
+        throw Error::system("look for data in", path_for_errors, errno);
+    }
+}
+
 bool remove_file(const std::string& path) {
     return remove_name("remove", path, 0);
 }

@@ -63,6 +63,10 @@ std::uint64_t device_of(const FileStatus& status);  // major and minor in one nu
 std::string read_link(int dir, const std::string& name, const std::string& path_for_errors = "");  // name "": of `dir` itself, O_PATH
 std::string resolve_path(const std::string& path);  // realpath: absolute, no symlinks; throws if it doesn't exist
 
+// For who reads a regular file while others write: returns when a buffered write that was under way has ended, where ext4 or btrfs would
+// give the reader a part of it. (XFS makes each reader wait.)
+void wait_for_writer(int fd, const std::string& path_for_errors);
+
 // Whole content; nullopt if there is no such file. At most `limit` bytes are taken.
 std::optional<std::string> read_small_file(const std::string& path, std::size_t limit = 1u << 20);
 // Replaces `path` atomically and durably: a temporary file beside it, fsync, rename, fsync of the directory.

@@ -153,11 +153,11 @@ public:
             count_hidden(pid, errno);
             return;
         }
-        user_ = {pid, "", "", "", "", false};
+        user_ = {pid, "", "", "", "", false, 0};
         const std::vector<Alias>& names = aliases_.of(process_, *name_space, *root);
         for (const char* link : {"/cwd", "/root"}) {
             if (const auto path = try_read_link(process_ + link)) {
-                note("current directory", *path, names, [] { return false; });
+                note("current directory", *path, names, [](DirectoryUser&) {});
             }
         }
         look_at_descriptors(pid, names);
@@ -181,8 +181,8 @@ private:
         }
     }
 
-    template <typename Writable>
-    void note(const char* what, const std::string& path, const std::vector<Alias>& names, Writable writable) {
+    template <typename Look>
+    void note(const char* what, const std::string& path, const std::vector<Alias>& names, Look look) {
         for (const Alias& alias : names) {
             if (!at_or_below(path, alias.path)) {
                 continue;
@@ -191,7 +191,7 @@ private:
             user.what = what;
             user.path = path;
             user.relative = join(alias.relative, rest_of(path, alias.path));
-            user.writable = writable();
+            look(user);
             auto& users = user.writable ? writers_ : readers_;
             if (users.size() < limit_) {
                 if (user_.command.empty()) {
@@ -208,7 +208,7 @@ private:
         const int error = for_each_number(process_ + "/fd", [&](int number) {
             const std::string link = process_ + "/fd/" + std::to_string(number);
             if (const auto path = try_read_link(link); path && path->starts_with('/')) {
-                note("open file", *path, names, [&] { return opened_for_writing(number) && has_name(link); });
+                note("open file", *path, names, [&](DirectoryUser& user) { look_at_file(link, number, user); });
             }
         });
         if (error != 0) {
@@ -216,20 +216,26 @@ private:
         }
     }
 
-    bool opened_for_writing(int number) const {
+    // A deleted file isn't in the directory any more, whoever writes to it.
+    void look_at_file(const std::string& link, int number, DirectoryUser& user) const {
+        const unsigned flags = flags_of(number);
+        if ((flags & O_ACCMODE) == O_RDONLY) {
+            return;
+        }
+        struct stat status {};
+        const bool known = ::stat(link.c_str(), &status) == 0;
+        user.writable = !known || (status.st_nlink != 0 && !S_ISDIR(status.st_mode));
+        user.direct = known && user.writable && (flags & O_DIRECT) != 0 ? status.st_ino : 0;
+    }
+
+    unsigned flags_of(int number) const {
         const std::string text = read_or_empty(process_ + "/fdinfo/" + std::to_string(number));
         const std::size_t at = text.find("flags:\t");
         unsigned flags = 0;
         if (at != std::string::npos) {
             std::from_chars(text.data() + at + 7, text.data() + text.size(), flags, 8);
         }
-        return (flags & O_ACCMODE) != O_RDONLY;
-    }
-
-    // A deleted file isn't in the directory any more, whoever writes to it.
-    static bool has_name(const std::string& link) {
-        struct stat status {};
-        return ::stat(link.c_str(), &status) != 0 || (status.st_nlink != 0 && !S_ISDIR(status.st_mode));
+        return flags;
     }
 
     void look_at_mappings(const std::vector<Alias>& names) {
@@ -270,7 +276,7 @@ private:
         }
         last = std::move(key);
         const bool deleted = path.ends_with(" (deleted)");
-        note("mapped file", path, names, [&] { return writable && !deleted; });
+        note("mapped file", path, names, [&](DirectoryUser& user) { user.writable = writable && !deleted; });
     }
 
     Aliases aliases_;
@@ -328,6 +334,24 @@ std::vector<DirectoryUser> users_of_directory(const std::string& directory, std:
         *hidden = search.hidden() + (::geteuid() != 0 && ::access("/proc/1", F_OK) != 0 ? 1 : 0);
     }
     return search.take();
+}
+
+std::optional<std::vector<std::uint64_t>> written_directly(const std::string& directory) {
+    constexpr std::size_t kLooked = 65'536;
+    std::size_t hidden = 0;
+    const auto users = users_of_directory(directory, kLooked, &hidden);
+    if (hidden != 0 || users.size() == kLooked) {
+        return std::nullopt;
+    }
+    std::vector<std::uint64_t> inodes;
+    for (const DirectoryUser& user : users) {
+        if (user.direct != 0) {
+            inodes.push_back(user.direct);
+        }
+    }
+    std::sort(inodes.begin(), inodes.end());
+    inodes.erase(std::unique(inodes.begin(), inodes.end()), inodes.end());
+    return inodes;
 }
 
 std::optional<std::uint64_t> process_start(pid_t pid) {

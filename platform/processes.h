@@ -19,6 +19,7 @@ struct DirectoryUser {
     std::string path;       // of the file, as that process sees it
     std::string relative;   // from the directory; empty if it is the directory itself
     bool writable = false;  // a file opened for writing, or mapped shared and writable, that still has a name
+    std::uint64_t direct = 0;  // number of the inode of one that is opened for writing with O_DIRECT
 };
 
 // Processes other than this one with a file at or below `directory` open, mapped, or as current or root directory. At most `limit` uses are
@@ -28,6 +29,10 @@ struct DirectoryUser {
 // is true.
 std::vector<DirectoryUser> users_of_directory(const std::string& directory, std::size_t limit = 64, std::size_t* hidden = nullptr,
                                               const std::function<bool(pid_t)>& left_out = {});
+
+// Numbers of the inodes at or below `directory` that other processes have open for writing with O_DIRECT, ascending. nullopt if that can't
+// be told: there are very many, or processes that may not be looked into.
+std::optional<std::vector<std::uint64_t>> written_directly(const std::string& directory);
 
 std::optional<std::uint64_t> process_start(pid_t pid);  // field 22 of /proc/PID/stat, clock ticks since boot; nullopt if there is none
 std::optional<pid_t> process_parent(pid_t pid);         // 0 for one that has none; nullopt if there is no such process

@@ -14,6 +14,7 @@
 #include "snapshot/backup/backend_choice.h"
 #include "snapshot/backup/left_elsewhere.h"
 #include "snapshot/backup/left_snapshot.h"
+#include "snapshot/backup/pre_copy.h"
 #include "snapshot/backup/snapshot_hold.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
@@ -49,7 +50,7 @@ public:
             parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
         }
         look_for_stored_damage();
-        if (holds()) {
+        if (holds() && !pre_copies()) {
             hold_.emplace(hold_options(), excludes_);
         }
         begin();
@@ -78,6 +79,8 @@ private:
 
     // The snapshot of a backup that is gone on with is there.
     bool holds() const { return options_.hold.mode != hold::Mode::kNone && !draft_; }
+    // Of a directory that can't be snapshotted: then only a part of the drain is held.
+    bool pre_copies() const { return holds() && backend_->name() == "none"; }
     hold::Options hold_options() const {
         hold::Options complete = options_.hold;
         complete.node_directory = resolve_path(options_.node_directory);
@@ -163,9 +166,7 @@ private:
         if (hold_) {
             HeldSnapshot taken = hold_->take(*backend_, snapshot_name(session_.id), progress_, report_);
             snapshot_ = std::move(taken.snapshot);
-            held_for_ = taken.downtime;
-            result_.held = std::move(taken.what);
-            result_.hold_doubt = std::move(taken.doubt);
+            note_hold(taken);
         } else {
             snapshot_ = backend_->create(snapshot_name(session_.id), true);
         }
@@ -177,6 +178,12 @@ private:
         session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();
         repository_.begin_session(lease_, session_);
         fault::step("backup.snapshot-recorded");
+    }
+
+    void note_hold(const Held& held) {
+        held_for_ = held.downtime;
+        result_.held = held.what;
+        result_.hold_doubt = held.doubt;
     }
 
     void drain() {
@@ -204,7 +211,9 @@ private:
         }
         drain_options.resumed = draft_ ? &session_ : nullptr;
         try {
-            if (!parent_.changed_since || !drain_changes(drain_options)) {
+            if (pre_copies()) {
+                drain_in_passes(drain_options);
+            } else if (!parent_.changed_since || !drain_changes(drain_options)) {
                 drain_all(drain_options);
             }
         } catch (const UnlistedDirectory& error) {
@@ -253,6 +262,23 @@ private:
         }
     }
 
+    void drain_in_passes(const DrainOptions& drain_options) {
+        const hold::Options options = hold_options();
+        PreCopy passes({snapshot_->root(), options.node_directory, excludes_, repository_, session_.id}, drain_options, progress_, report_);
+        passes.warm([this](DrainOptions& first) {
+            drain_all(first);
+            return std::move(drained_);
+        });
+        hold_.emplace(options, excludes_);
+        const Held held = passes.finish(*hold_, options.max_downtime);
+        note_hold(held);
+        held_since_ns_ = held.since_ns;
+        drained_ = passes.result();
+        result_.passes = passes.passes();
+        result_.held_read_bytes = passes.held_read_bytes();
+        result_.held_files = passes.held_files();
+    }
+
     bool drain_changes(DrainOptions& drain_options) {
         if (!drain_with(parent_.changes(), drain_options)) {
             return false;
@@ -289,7 +315,7 @@ private:
         manifest.id = session_.id;
         manifest.name = session_.manifest;
         manifest.epoch = lease_.epoch();
-        manifest.snapshot_time_ns = draft_ ? draft_->snapshot_time_ns : snapshot_->taken_ns();
+        manifest.snapshot_time_ns = draft_ ? draft_->snapshot_time_ns : held_since_ns_.value_or(snapshot_->taken_ns());
         manifest.snapshot_duration_ns = draft_ ? draft_->snapshot_duration_ns : snapshot_->duration_ns();
         manifest.held_ns = draft_ ? draft_->held_ns : held_for_.count();
         manifest.consistency = consistency();
@@ -380,13 +406,7 @@ private:
             return;  // the next backup needs the last good one's
         }
         parent_.snapshot.reset();
-        for (const SnapshotEntry& entry : backend_->list()) {
-            if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository_)) && entry.name != snapshot_name(session_.id)) {
-                // One in use stays for the next backup to drop: a backup into a copy of this repository reads from it, or one that was
-                // taken over still has it open.
-                backend_->drop(entry);
-            }
-        }
+        drop_older_parents(repository_, *backend_, session_.id);
         remove_parent_elsewhere(repository_, *backend_, session_.id, report_);
     }
 
@@ -491,6 +511,7 @@ private:
     StoredDamage stored_damage_;
     std::optional<SnapshotHold> hold_;
     std::chrono::nanoseconds held_for_{0};
+    std::optional<std::int64_t> held_since_ns_;  // of a directory that was read in passes: UTC
     std::unique_ptr<Snapshot> snapshot_;
     DrainResult drained_;
     BackupResult result_;

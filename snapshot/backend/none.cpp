@@ -12,6 +12,7 @@
 #include "platform/file_system.h"
 #include "platform/mount.h"
 #include "snapshot/backend/preflight.h"
+#include "snapshot/drain/live_stamp.h"
 
 namespace nodesnap {
 namespace {
@@ -20,15 +21,18 @@ constexpr const char* kRemedy = "stop the daemon, or keep the node on btrfs, whe
 
 class LiveDirectory : public Snapshot {
 public:
-    LiveDirectory(std::string node_directory, ExcludeRules excludes, bool accept_inconsistent, SnapshotEntry entry)
+    LiveDirectory(std::string node_directory, ExcludeRules excludes, const BackendOptions& options, SnapshotEntry entry)
         : node_directory_(std::move(node_directory)),
           excludes_(std::move(excludes)),
-          accept_inconsistent_(accept_inconsistent),
+          accept_inconsistent_(options.accept_inconsistent),
+          held_(options.held),
           entry_(std::move(entry)),
           root_(open_path(node_directory_, O_RDONLY | O_DIRECTORY)) {
-        used_at_first_ = find_obstacle(node_directory_, excludes_, kRemedy).has_value();
-        consistency();
-        sync_file_system(root_.get(), node_directory_);
+        if (!held_) {
+            used_at_first_ = find_obstacle(node_directory_, excludes_, kRemedy).has_value();
+            consistency();
+            sync_file_system(root_.get(), node_directory_);
+        }
         entry_.created_ns = utc_now_ns();
         proof_.backend = "none";
         proof_.file_system_uuid = file_system_uuid_of(node_directory_);
@@ -41,6 +45,9 @@ public:
     std::int64_t duration_ns() const override { return 0; }
 
     Consistency consistency() const override {
+        if (held_) {
+            return Consistency::kPointInTime;  // if the hold was one
+        }
         const auto obstacle = find_obstacle(node_directory_, excludes_, kRemedy);
         if (!obstacle && !used_at_first_) {
             return Consistency::kPointInTime;
@@ -60,6 +67,7 @@ private:
     std::string node_directory_;
     ExcludeRules excludes_;
     bool accept_inconsistent_;
+    bool held_;
     SnapshotEntry entry_;
     FileDescriptor root_;
     SnapshotProof proof_;
@@ -68,10 +76,10 @@ private:
 
 class NoneBackend : public SnapshotBackend {
 public:
-    NoneBackend(std::string node_directory, ExcludeRules excludes, bool accept_inconsistent, std::string reason)
+    NoneBackend(std::string node_directory, ExcludeRules excludes, BackendOptions options, std::string reason)
         : node_directory_(std::move(node_directory)),
           excludes_(std::move(excludes)),
-          accept_inconsistent_(accept_inconsistent),
+          options_(std::move(options)),
           reason_(std::move(reason)) {}
 
     std::string name() const override { return "none"; }
@@ -90,7 +98,7 @@ public:
 
     void prepare() override {}
     std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override {
-        return std::make_unique<LiveDirectory>(node_directory_, excludes_, accept_inconsistent_, SnapshotEntry{name, "", 0, temporary});
+        return std::make_unique<LiveDirectory>(node_directory_, excludes_, options_, SnapshotEntry{name, "", 0, temporary});
     }
     std::unique_ptr<Snapshot> find(const std::string&, const SnapshotProof&) override { return nullptr; }
     std::string flaw_of(const std::string&, const SnapshotProof&) override { return ""; }
@@ -108,7 +116,7 @@ public:
 private:
     std::string node_directory_;
     ExcludeRules excludes_;
-    bool accept_inconsistent_;
+    BackendOptions options_;
     std::string reason_;
 };
 
@@ -116,12 +124,14 @@ private:
 
 std::unique_ptr<SnapshotBackend> make_none_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                    const BackendOptions& options, std::string reason) {
-    if (options.preflight && !options.accept_inconsistent) {
+    if (options.preflight && options.held) {
+        LiveStamp::refuse_unsuitable(node_directory);
+    } else if (options.preflight && !options.accept_inconsistent) {
         if (const auto obstacle = find_obstacle(node_directory, excludes, kRemedy)) {
             throw Error::refused(obstacle->message, obstacle->hint);
         }
     }
-    return std::make_unique<NoneBackend>(node_directory, excludes, options.accept_inconsistent, std::move(reason));
+    return std::make_unique<NoneBackend>(node_directory, excludes, options, std::move(reason));
 }
 
 }  // namespace nodesnap

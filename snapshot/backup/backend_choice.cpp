@@ -12,11 +12,6 @@ std::unique_ptr<SnapshotBackend> choose_backend_for(const Target& target, const 
     BackendOptions backend_options = options.backend;
     backend_options.held = holds;
     auto backend = choose_backend(options.node_directory, excludes, backend_options);
-    if (holds && backend->name() == "none") {
-        throw Error::refused("--hold needs a snapshot to take while the daemon is held, and there is none to be had (" + backend->reason() +
-                                 "): the daemon would have to be held until all is read",
-                             "stop it yourself before the backup, start it afterwards, and leave --hold out; or move the node to btrfs");
-    }
     refuse_overlap(target, options.node_directory, excludes);
     refuse_unfinished(options.node_directory);
     refuse_nothing_left(options.node_directory, excludes);

@@ -71,6 +71,14 @@ std::string why_not_since(const Manifest& last, const Repository& repository, Sn
 
 }  // namespace
 
+void drop_older_parents(const Repository& repository, SnapshotBackend& backend, const SessionId& made) {
+    for (const SnapshotEntry& entry : backend.list()) {
+        if (entry.temporary && entry.name.ends_with(snapshot_suffix(repository)) && entry.name != snapshot_name(repository, made)) {
+            backend.drop(entry);
+        }
+    }
+}
+
 BackupParent no_parent() {
     BackupParent none;
     none.missing = "--full was given";

@@ -38,6 +38,9 @@ struct BackupParent {
     DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };
+// The snapshots of this repository's backups but that of `made`. One in use stays for the next backup to drop: a backup into a copy of this
+// repository reads from it, or one that was taken over still has it open.
+void drop_older_parents(const Repository& repository, SnapshotBackend& backend, const SessionId& made);
 // Of a backup that the operator wants to build on nothing.
 BackupParent no_parent();
 // The newest backup whose snapshot is there and proves itself, and the newest of all to compare with; or the one that is named, with its

@@ -1,8 +1,9 @@
 #include "snapshot/backup/snapshot_hold.h"
 
-#include <cstddef>
+#include <optional>
 #include <utility>
 
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "snapshot/backup/other_writers.h"
 #include "snapshot/hold/resolve.h"
@@ -22,50 +23,55 @@ SnapshotHold::SnapshotHold(const hold::Options& options, const ExcludeRules& exc
     refuse_other_writers(hold_->intent(), excludes);
 }
 
-HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report) {
-    std::size_t told = 0;
-    const auto tell = [&] {
-        for (; told < hold_->warnings().size(); ++told) {
-            report.warn(hold_->warnings()[told]);
+void SnapshotHold::tell_warnings(Report& report) {
+    for (; told_ < hold_->warnings().size(); ++told_) {
+        report.warn(hold_->warnings()[told_]);
+    }
+}
+
+Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const std::function<void(const Release& release)>& work) {
+    tell_warnings(report);
+    Held held;
+    held.what = hold_->what();
+    std::optional<Silence> silence(std::in_place, progress);
+    const auto release = [&] {
+        const hold::Result result = hold_->release();
+        silence.reset();
+        tell_warnings(report);
+        held.downtime = hold_->already() ? std::chrono::nanoseconds(0) : result.downtime;
+        look_afterwards(result, held.doubt);
+        // Of a hook that leaves the daemon's files open for writing nothing else was to be expected.
+        if (atomic && !held.doubt.empty() && (hold_->intent().mode != hold::Mode::kHook || !result.point_in_time)) {
+            report.warn("the backup is only crash-consistent, although " + held.what + " was held: " + held.doubt);
         }
+        return held;
     };
-    tell();
+    try {
+        hold_->hold();
+        held.since_ns = utc_now_ns();
+        held.doubt = look_while_held(atomic);
+        work(release);
+    } catch (...) {
+        hold_.reset();  // lets go, before anybody clears up
+        throw;
+    }
+    return held;
+}
+
+HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report) {
+    tell_warnings(report);
     backend.prepare();
     HeldSnapshot taken;
-    taken.what = hold_->what();
-    hold::Result result;
-    {
-        const Silence silence(progress);
-        try {
-            hold_and_create(backend, name, taken, result);
-        } catch (...) {
-            hold_.reset();  // lets go, before anybody clears up
-            throw;
-        }
-    }
-    tell();
-    taken.downtime = hold_->already() ? std::chrono::nanoseconds(0) : result.downtime;
-    look_afterwards(result, taken.doubt);
+    static_cast<Held&>(taken) = around(backend.atomic(), progress, report, [&](const Release& release) {
+        taken.snapshot = backend.create(name, true);
+        release();
+    });
     if (!taken.doubt.empty() && !backend.atomic()) {
         taken.snapshot->remove();
         throw Error::failed("the snapshot shows no single instant, and was removed: " + taken.doubt, "run the backup again");
     }
     taken.snapshot->settle();
-    if (taken.doubt.empty()) {
-        return taken;
-    }
-    // Of a hook that leaves the daemon's files open for writing nothing else was to be expected.
-    if (hold_->intent().mode != hold::Mode::kHook || !result.point_in_time) {
-        report.warn("the backup is only crash-consistent, although " + taken.what + " was held: " + taken.doubt);
-    }
     return taken;
-}
-
-void SnapshotHold::hold_and_create(SnapshotBackend& backend, const std::string& name, HeldSnapshot& taken, hold::Result& result) {
-    hold_->hold();
-    taken.doubt = look_while_held(backend.atomic());
-    taken.snapshot = backend.create(name, true);
-    result = hold_->release();
 }
 
 bool SnapshotHold::is_frozen() const {

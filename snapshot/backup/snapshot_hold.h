@@ -1,7 +1,10 @@
-// SnapshotHold: keeps what writes to the node directory from writing while one snapshot is taken, and says what came of it.
+// SnapshotHold: keeps what writes to the node directory from writing while one snapshot is taken, or all is read that one would show, and
+// says what came of it.
 //
 //     SnapshotHold held(options, node_directory, excludes);     // refuses, or is ready
 //     const HeldSnapshot taken = held.take(backend, name, progress, report);
+//
+//     const Held held = hold.around(false, progress, report, [](const auto& release) { ...; release(); ... });
 //
 // That a daemon stands still proves nothing while something else writes to its directory. So this looks through all processes for who has
 // files open for writing there, too. See docs/design.md, "Holding the daemon, and the guard".
@@ -11,6 +14,9 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,11 +28,15 @@
 
 namespace nodesnap {
 
-struct HeldSnapshot {
-    std::unique_ptr<Snapshot> snapshot;
+struct Held {
     std::string what;                      // was held: "unit qdbd.service"
+    std::int64_t since_ns = 0;             // UTC
     std::chrono::nanoseconds downtime{0};  // 0 if it stood still already
-    std::string doubt;                     // why the snapshot isn't a point in time; "" only if it is proved to be one
+    std::string doubt;                     // why what was done meanwhile is of no single instant; "" only if it is proved to be
+};
+
+struct HeldSnapshot : Held {
+    std::unique_ptr<Snapshot> snapshot;
 };
 
 class SnapshotHold {
@@ -37,8 +47,13 @@ public:
     // From the backend's prepare() until all runs again. What is to be told of it goes to `report` when it is over.
     HeldSnapshot take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report);
 
+    // Does `work` while all is held. Its release, which it calls once, on any thread, lets all run again, and tells the verdict. `atomic`: what
+    // is done meanwhile is of one instant also when nobody was kept from writing; then a doubt is told to `report`, too.
+    using Release = std::function<Held()>;
+    Held around(bool atomic, Progress& progress, Report& report, const std::function<void(const Release& release)>& work);
+
 private:
-    void hold_and_create(SnapshotBackend& backend, const std::string& name, HeldSnapshot& taken, hold::Result& result);
+    void tell_warnings(Report& report);
     bool is_frozen() const;
     std::string look_while_held(bool atomic) const;
     void look_afterwards(const hold::Result& result, std::string& doubt) const;
@@ -46,6 +61,7 @@ private:
     std::string node_directory_;
     const ExcludeRules& excludes_;
     std::unique_ptr<hold::Hold> hold_;
+    std::size_t told_ = 0;  // of its warnings
 };
 
 // All that SnapshotHold refuses as far as it can be seen without making anything: so that nothing was touched then. Not of what another

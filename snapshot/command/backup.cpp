@@ -169,7 +169,11 @@ std::string how_it_was_held(const BackupResult& result) {
     const std::int64_t held_ns = result.manifest.held_ns;
     const std::string how =
         held_ns == 0 ? what + " stood still already" : what + ", for " + human_duration(std::chrono::nanoseconds(held_ns));
-    return "  held: " + how + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) + "\n";
+    const std::string passes = result.passes == 0 ? ""
+                                                  : ", the last of " + std::to_string(result.passes) + " passes: " +
+                                                        human_bytes(result.held_read_bytes) + " of " + std::to_string(result.held_files) +
+                                                        " files were read";
+    return "  held: " + how + passes + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) + "\n";
 }
 
 std::string built_on(const BackupResult& result) {
@@ -235,6 +239,9 @@ void write_result(JsonWriter& document, const BackupResult& result) {
     document.name("snapshot_path", result.snapshot_path);
     document.member("held", result.held);
     document.member("hold_doubt", result.hold_doubt);
+    document.member("passes", result.passes);
+    document.member("held_read_bytes", result.held_read_bytes);
+    document.member("held_files", result.held_files);
     document.member("resumed", result.resumed);
     document.member("resumed_bytes", result.resumed_bytes);
     document.member("resume_refused", result.resume_refused);

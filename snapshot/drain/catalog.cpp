@@ -245,6 +245,8 @@ private:
         std::uint64_t bytes = inode.content.size();
         if (base || (pending_ && pending_ino_ == ino)) {
             bytes = take_map(ino, inode, base);
+        } else if (inode.data_bytes) {  // taken over with its map
+            bytes = *inode.data_bytes;
         } else {
             bytes += bytes_in(inode.runs);
         }

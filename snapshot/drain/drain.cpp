@@ -26,7 +26,10 @@ public:
     void found(std::uint64_t directory, const std::string& name, const Dirent& dirent) override {
         state_.catalog.add_dirent(directory, name, dirent);
     }
-    void take(std::unique_ptr<Batch> batch) override { state_.queue.push(std::move(batch)); }
+    void take(std::unique_ptr<Batch> batch) override {
+        state_.check_time();
+        state_.queue.push(std::move(batch));
+    }
     void unreadable(const std::string& path, const Error& error) override {
         state_.unreadable(path, error);
         if (state_.earlier || (state_.parent != nullptr && state_.parent->tells_changes())) {
@@ -111,7 +114,9 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     DrainState state(source, repository, session, parent, options, progress, report);
     fault::step("drain.begun");
     DrainResult result;
-    const std::int64_t begun_ns = options.source_is_live ? next_stamp_ns() : 0;
+    // Whose source somebody keeps from changing, or looks at again, needs no look afterwards.
+    const bool looks_afterwards = options.source_is_live && !options.is_warm_pass && !options.all_is_read;
+    const std::int64_t begun_ns = looks_afterwards ? next_stamp_ns() : 0;
     result.root_ino = options.clones != nullptr ? read_clone_origin(source, false, ".").ino : stat_fd(source).stx_ino;
     if (options.resumed != nullptr) {
         progress.phase = "reading what is stored already";
@@ -127,7 +132,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     progress.phase = "draining";
     read_source(state, result.root_ino, excludes,
                 options.workers != 0 ? std::min(options.workers, kMaximumWorkers) : std::min(cpu_count(), kDefaultWorkers));
-    if (options.source_is_live) {
+    if (looks_afterwards) {
         progress.phase = "looking for changes";
         result.changed_meanwhile = changed_meanwhile(source, result.root_ino, excludes, begun_ns, options.tolerate_changes);
     }
@@ -164,6 +169,10 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     result.io_fallback_reason = state.fallback_reason();
     result.tree = built.tree;
     result.totals = built.totals;
+    result.new_bytes = state.new_bytes;
+    result.read_files = state.read_files;
+    result.reading = state.reading_time();
+    result.next_pack = state.next_pack();
     result.totals.read_bytes = state.read_bytes;
     result.totals.stored_bytes = state.stored_bytes + nodes.stored_bytes();
     result.totals.referenced_bytes = result.totals.data_bytes - std::min(result.totals.data_bytes, state.new_bytes.load());

@@ -24,6 +24,7 @@
 namespace nodesnap {
 
 class CloneIndex;
+class LiveStamp;
 
 inline constexpr unsigned kDefaultWorkers = 4;
 inline constexpr unsigned kMaximumWorkers = 8;  // of four buffers each
@@ -40,6 +41,14 @@ struct DrainOptions {
     bool skip_unreadable = false;
     bool source_is_live = false;    // not a snapshot: whatever changes while it is read is an error
     bool tolerate_changes = false;  // but one that the operator has accepted
+    // Of a live source that somebody looks at again: whatever changes meanwhile, or can't be read since it did, is left to that look, and
+    // not told.
+    bool is_warm_pass = false;
+    // Of a live source that is kept from changing until this returns: called when all is read, by one of the workers, before anything is made
+    // durable. What it throws ends the drain. None: nobody waits for that.
+    std::function<void()> all_is_read = {};
+    std::int64_t read_until_ns = 0;  // by the monotonic clock, 0: as long as it takes. Error::failed when it is over before all is read
+    bool stores_whole_blocks = false;  // where contents are compared: no stored data is read to find which page of a block differs
     // A tree of clones, each with its CloneOrigin, and where they are: what they are clones of is drained. nullptr: it is no such.
     const CloneIndex* clones = nullptr;
     std::uint64_t limit_bytes_per_second = 0;
@@ -68,6 +77,9 @@ struct DrainParent {
     std::uint64_t forked_at = 0;
     // Of its snapshot, if that is a tree of clones, proved to be what the backup says: then data that lies where it did isn't read.
     const CloneIndex* clones = nullptr;
+    // Not with a source, nor clones: its tree is what another pass over the same live directory has read after this was taken. What is
+    // unchanged since is taken over without being read.
+    const LiveStamp* stamp = nullptr;
     bool tells_changes() const { return source >= 0; }
     bool is_compared() const { return source < 0 && clones == nullptr; }
 };
@@ -78,7 +90,11 @@ struct DrainResult {
     bool damaged = false;
     bool changed_meanwhile = false;  // a live source, whose changes were tolerated
     Manifest::Totals totals;         // stored_bytes: of this drain; data_bytes etc.: of the whole tree
+    std::uint64_t new_bytes = 0;   // of file data that isn't referred to
+    std::uint64_t read_files = 0;  // that were opened
+    std::chrono::nanoseconds reading{0};  // from when it began until nothing more was read of the source
     std::vector<PackId> packs;
+    std::uint32_t next_pack = 0;  // DrainOptions::first_pack for another one of the same session
     std::string io_fallback_reason;
     std::uint64_t resumed_bytes = 0;  // that an earlier drain of the snapshot had stored; in `totals` too
     std::uint64_t audited_bytes = 0;

@@ -1,6 +1,7 @@
 #include "snapshot/drain/drain_state.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 
 #include "platform/btrfs.h"
@@ -33,6 +34,16 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       begun_ns_(monotonic_ns()),
       pack_counter_(options_.first_pack),
       descriptors_(entry::raise_descriptor_limit()) {}
+
+namespace {
+
+// What opening, listing or reading gives of something that was removed, replaced by another kind, or cut off meanwhile.
+bool may_be_a_change(int number) {
+    constexpr std::array kChanges = {ENOENT, ENODATA, ESTALE, ENOTDIR, EISDIR, ELOOP, ENXIO, ENODEV};
+    return std::find(kChanges.begin(), kChanges.end(), number) != kChanges.end();
+}
+
+}  // namespace
 
 // Of the descriptors, a quarter is for files that are being read and a quarter for large ones that wait; the rest for directories, packs,
 // rings.
@@ -83,6 +94,10 @@ void DrainState::unreadable(const std::string& path, const Error& error) {
     if (ours) {
         throw error;
     }
+    if (options.is_warm_pass && (options.skip_unreadable || may_be_a_change(number))) {
+        damaged = true;
+        return;
+    }
     if (!options.skip_unreadable && !tolerated) {
         throw Error(error.status(), error.message(),
                     "the source could not be read; check its device (dmesg), or store what can be read with --skip-unreadable", number);
@@ -100,6 +115,35 @@ void DrainState::fail(std::exception_ptr failure) {
         }
     }
     queue.abort();
+    const std::lock_guard lock(reading_mutex_);
+    reading_ended_.notify_all();
+}
+
+void DrainState::check_time() const {
+    if (options.read_until_ns != 0 && monotonic_ns() > options.read_until_ns) {
+        throw Error::failed("what has changed could not be read in the time that the daemon may be held (--max-downtime)",
+                            "allow a longer downtime; or find out what is large and written to all the time, since of a file that has changed "
+                            "all is read");
+    }
+}
+
+void DrainState::end_reading(unsigned workers) {
+    std::unique_lock lock(reading_mutex_);
+    if (++readers_done_ < workers) {
+        if (options.all_is_read) {
+            reading_ended_.wait(lock, [this] { return all_is_read_ || queue.aborted(); });
+        }
+        return;
+    }
+    lock.unlock();
+    reading_ns_ = monotonic_ns() - begun_ns_;
+    if (options.all_is_read) {
+        check_time();
+        options.all_is_read();
+        lock.lock();
+        all_is_read_ = true;
+        reading_ended_.notify_all();
+    }
 }
 
 void DrainState::rethrow_failure() {

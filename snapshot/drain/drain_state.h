@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -58,6 +59,7 @@ struct DrainState {
     Throttle write_throttle;
 
     std::atomic<std::uint64_t> read_bytes{0}, new_bytes{0}, stored_bytes{0}, unreadable_files{0};  // new: of file data, not referred to
+    std::atomic<std::uint64_t> read_files{0};
     std::atomic<bool> damaged{false};
     mutable SharingCost sharing_cost;
 
@@ -70,6 +72,7 @@ struct DrainState {
     void begin_journal() { std::call_once(journal_begun_, options.begin_journal); }
 
     PackId next_pack_id() { return PackId::of(session, pack_counter_++); }
+    std::uint32_t next_pack() const { return pack_counter_; }
 
     // True for the first to ask for an inode. Remembers a bounded number: past that a file with several links may be read once for each.
     bool claim_linked(std::uint64_t ino);
@@ -78,6 +81,13 @@ struct DrainState {
 
     // With skip_unreadable: reports the path and goes on, with the backup marked damaged. Otherwise throws `error`, with the remedy.
     void unreadable(const std::string& path, const Error& error);
+
+    // Throws if no more may be read of the source.
+    void check_time() const;
+    // Called by each of the workers when it has nothing more to read. The last one tells DrainOptions::all_is_read, where there is that; the
+    // others wait for it, so that they don't hinder who still reads.
+    void end_reading(unsigned workers);
+    std::chrono::nanoseconds reading_time() const { return std::chrono::nanoseconds(reading_ns_.load()); }
 
     // The first failure of any thread; stops the others.
     void fail(std::exception_ptr failure);
@@ -100,6 +110,11 @@ private:
 
     const std::int64_t begun_ns_;
     std::once_flag journal_begun_;
+    std::mutex reading_mutex_;
+    std::condition_variable reading_ended_;
+    unsigned readers_done_ = 0;
+    bool all_is_read_ = false;
+    std::atomic<std::int64_t> reading_ns_{0};
     mutable std::mutex mutex_;
     std::atomic<std::uint32_t> pack_counter_;
     std::unordered_set<std::uint64_t> linked_;

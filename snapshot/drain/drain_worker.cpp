@@ -16,6 +16,7 @@
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/source_walk.h"
 #include "snapshot/drain/taken_over.h"
+#include "snapshot/drain/unchanged_file.h"
 
 namespace nodesnap {
 
@@ -86,6 +87,7 @@ std::function<void()> log_hook(DrainState& state) {
 DrainWorker::DrainWorker(DrainState& state, unsigned index, unsigned workers)
     : state_(state),
       index_(index),
+      workers_(workers),
       units_(state.units_in_flight(workers)),
       ring_(Ring::Options{.entries = 256, .force_blocking = state.options.force_blocking}),
       buffers_(ring_, BufferPool::Options{.count = std::max<std::size_t>(4, kAllBuffers / workers)}),
@@ -105,6 +107,7 @@ DrainWorker::~DrainWorker() {
 void DrainWorker::run() {
     for (bool more = true; more;) {
         interrupt::throw_if_interrupted();
+        state_.check_time();
         if (state_.queue.aborted()) {
             return;
         }
@@ -119,6 +122,7 @@ void DrainWorker::run() {
     if (state_.queue.aborted()) {
         return;
     }
+    state_.end_reading(workers_);
     ring_.run();
     ring_.wait(packs_.finish());
     state_.add_packs(packs_.sealed_packs());
@@ -221,6 +225,9 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
         skip_file();
         co_return;
     }
+    if (take_over_unchanged(state_, directory, entry)) {
+        co_return;
+    }
     const std::int64_t fd = co_await open_source(directory, entry);
     if (fd < 0) {
         throw SourceError(Error::system("open", path, static_cast<int>(-fd)));
@@ -259,6 +266,10 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory
                                       Records records, std::string path) {
     Inode& inode = source.inode;
     state_.note_owner(inode.uid, inode.gid);
+    ++state_.read_files;
+    if (state_.options.is_warm_pass) {
+        read_source([&] { wait_for_writer(file.get(), path); });
+    }
     const std::uint64_t size = inode.size;
     const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(file.get(), path).stx_blocks) * 512;
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);

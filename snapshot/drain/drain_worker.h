@@ -60,6 +60,7 @@ private:
 
     DrainState& state_;
     unsigned index_;
+    unsigned workers_;
     std::size_t units_;  // files and ranges in flight at most
     Ring ring_;
     BufferPool buffers_;

@@ -65,7 +65,8 @@ Task<std::vector<Run>> RangeReader::read(int fd, FileRange range, std::uint64_t 
 
 Task<std::vector<Run>> RangeReader::store_differences(std::span<const std::byte> data, std::uint64_t offset, const Inode& stored) {
     std::vector<Run> runs;
-    for (const auto& piece : StoredComparison(state_.repository, stored, state_.parent->distrusted).compare(data, offset)) {
+    StoredComparison comparison(state_.repository, stored, state_.parent->distrusted, state_.options.stores_whole_blocks);
+    for (const auto& piece : comparison.compare(data, offset)) {
         if (piece.stored) {
             runs.push_back(*piece.stored);
             continue;
@@ -161,18 +162,18 @@ Error changed_while_read(const std::string& path) {
 // A read gave an error, or another length than the file had: a live one has been changed. A snapshot's can't be, so that is told like a
 // failing disk.
 void RangeReader::fell_short(const std::string& path, std::int64_t got) {
-    if (got >= 0 && state_.options.source_is_live && !state_.options.tolerate_changes) {
+    if (got >= 0 && state_.options.source_is_live && !state_.options.tolerate_changes && !state_.options.is_warm_pass) {
         throw changed_while_read(path);
     }
     state_.unreadable(path, Error::system("read from", path, got < 0 ? static_cast<int>(-got) : ENODATA));
 }
 
 void RangeReader::check_unchanged(int fd, const Inode& before, const std::string& path) {
-    if (!state_.options.source_is_live || state_.options.tolerate_changes) {
+    if (!state_.options.source_is_live || state_.options.tolerate_changes || state_.options.is_warm_pass) {
         return;
     }
     const Inode now = inode_of(stat_fd(fd, path));
-    if (now.size != before.size || now.modified != before.modified) {
+    if (now.size != before.size || now.modified != before.modified || now.changed != before.changed) {
         throw changed_while_read(path);
     }
 }

@@ -31,8 +31,9 @@ Block new_block() {
 // One call of compare().
 class StoredComparison::Pass {
 public:
-    Pass(const Repository& repository, std::span<const PackId> distrusted, std::span<const std::byte> data, std::uint64_t offset)
-        : repository_(repository), distrusted_(distrusted), data_(data), offset_(offset) {}
+    Pass(const Repository& repository, std::span<const PackId> distrusted, bool by_blocks, std::span<const std::byte> data,
+         std::uint64_t offset)
+        : repository_(repository), distrusted_(distrusted), by_blocks_(by_blocks), data_(data), offset_(offset) {}
 
     std::vector<Piece> run(const Inode& stored) {
         MapCursor map(repository_.nodes(), stored, offset_);
@@ -82,7 +83,7 @@ private:
             const bool whole = from == block_begin && to == block_end;
             if (whole && repository_.hasher()(data_at(here, to - from)) == pack.index().blocks(range.number)[block]) {
                 add_same(run, here, to - from);
-            } else if (segment.codec == Codec::kNone && load(pack, range.number, block_begin, block_end)) {
+            } else if (!by_blocks_ && segment.codec == Codec::kNone && load(pack, range.number, block_begin, block_end)) {
                 compare_pages(run, here, {block_.get() + (from - block_begin), to - from});
             }
             add_changed(here + (to - from));
@@ -143,6 +144,7 @@ private:
 
     const Repository& repository_;
     const std::span<const PackId> distrusted_;
+    const bool by_blocks_;
     const std::span<const std::byte> data_;
     const std::uint64_t offset_;
     std::vector<Piece> pieces_;
@@ -152,7 +154,7 @@ private:
 };
 
 std::vector<StoredComparison::Piece> StoredComparison::compare(std::span<const std::byte> data, std::uint64_t offset) {
-    return Pass(repository_, distrusted_, data, offset).run(stored_);
+    return Pass(repository_, distrusted_, by_blocks_, data, offset).run(stored_);
 }
 
 }  // namespace nodesnap

@@ -18,9 +18,9 @@ namespace nodesnap {
 class StoredComparison {
 public:
     // `stored`: the earlier backup's record of the file. `distrusted`: packs whose content counts as changed, in ascending order. All must
-    // outlive this.
-    StoredComparison(const Repository& repository, const Inode& stored, std::span<const PackId> distrusted = {})
-        : repository_(repository), stored_(stored), distrusted_(distrusted) {}
+    // outlive this. `by_blocks`: no stored data is read; a block that differs counts as changed as a whole.
+    StoredComparison(const Repository& repository, const Inode& stored, std::span<const PackId> distrusted = {}, bool by_blocks = false)
+        : repository_(repository), stored_(stored), distrusted_(distrusted), by_blocks_(by_blocks) {}
 
     struct Piece {
         std::uint32_t from = 0;  // in the data
@@ -35,6 +35,7 @@ private:
     const Repository& repository_;
     const Inode& stored_;
     const std::span<const PackId> distrusted_;
+    const bool by_blocks_;
 };
 
 }  // namespace nodesnap
