@@ -14,11 +14,11 @@ namespace nodesnap {
 
 struct DirectoryUser {
     pid_t pid = 0;
-    std::string command;    // from /proc/PID/comm
-    std::string what;       // "open file", "current directory", "mapped file"
-    std::string path;       // of the file, as that process sees it
-    std::string relative;   // from the directory; empty if it is the directory itself
-    bool writable = false;  // a file opened for writing, or mapped shared and writable, that still has a name
+    std::string command;       // from /proc/PID/comm
+    std::string what;          // "open file", "current directory", "mapped file"
+    std::string path;          // of the file, as that process sees it
+    std::string relative;      // from the directory; empty if it is the directory itself
+    bool writable = false;     // a file opened for writing, or mapped shared and writable, that still has a name
     std::uint64_t direct = 0;  // number of the inode of one that is opened for writing with O_DIRECT
 };
 

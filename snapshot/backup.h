@@ -42,16 +42,16 @@ struct BackupResult {
     Manifest manifest;
     std::string backend;
     std::string backend_reason;
-    std::string snapshot_path;        // when it was kept
-    std::string held;                 // what was, while the snapshot was taken; "" without --hold, and of a backup that was resumed
-    unsigned passes = 0;              // in which a directory without a snapshot was read, the last while all was held; 0: it wasn't
+    std::string snapshot_path;          // when it was kept
+    std::string held;                   // what was, while the snapshot was taken; "" without --hold, and of a backup that was resumed
+    unsigned passes = 0;                // in which a directory without a snapshot was read, the last while all was held; 0: it wasn't
     std::uint64_t held_read_bytes = 0;  // in that last one
     std::uint64_t held_files = 0;       // that were looked into then
-    std::string hold_doubt;           // why the snapshot isn't a point in time for all that
-    bool resumed = false;             // went on with a backup that was cut off: of the time of its snapshot
-    std::uint64_t resumed_bytes = 0;  // that it had stored
-    std::string resume_refused;       // why one that was cut off wasn't gone on with
-    std::string parent_missing;       // why everything was read; empty: only what has changed since manifest.parent was
+    std::string hold_doubt;             // why the snapshot isn't a point in time for all that
+    bool resumed = false;               // went on with a backup that was cut off: of the time of its snapshot
+    std::uint64_t resumed_bytes = 0;    // that it had stored
+    std::string resume_refused;         // why one that was cut off wasn't gone on with
+    std::string parent_missing;         // why everything was read; empty: only what has changed since manifest.parent was
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};
     std::string io_fallback_reason;      // empty while io_uring was used

@@ -1,5 +1,5 @@
-// The backend without snapshots: reads the node directory itself, for a stopped daemon, or in passes of which the last one is read while it is
-// held (backup/pre_copy.h).
+// The backend without snapshots: reads the node directory itself, for a stopped daemon, or in passes of which the last one is read while it
+// is held (backup/pre_copy.h).
 #pragma once
 
 #include <memory>

@@ -44,8 +44,8 @@ public:
 
     // `first` drains everything, with options that it may change: as a backup of a directory that isn't in use.
     void warm(const std::function<DrainResult(DrainOptions& options)>& first);
-    // Error::failed before anything is held, if what a warm pass had to read took longer than `longest`; and afterwards, if the rest does, or
-    // if the hold proves nothing.
+    // Error::failed before anything is held, if what a warm pass had to read took longer than `longest`; and afterwards, if the rest does,
+    // or if the hold proves nothing.
     Held finish(SnapshotHold& hold, std::chrono::nanoseconds longest);
 
     // With the packs and the counts of all passes.

@@ -29,7 +29,7 @@ void SnapshotHold::tell_warnings(Report& report) {
     }
 }
 
-Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const std::function<void(const Release& release)>& work) {
+Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const Work& work) {
     tell_warnings(report);
     Held held;
     held.what = hold_->what();
@@ -48,9 +48,10 @@ Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const
     };
     try {
         hold_->hold();
+        const std::int64_t since_ns = monotonic_ns();
         held.since_ns = utc_now_ns();
         held.doubt = look_while_held(atomic);
-        work(release);
+        work(release, since_ns);
     } catch (...) {
         hold_.reset();  // lets go, before anybody clears up
         throw;
@@ -62,7 +63,7 @@ HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& nam
     tell_warnings(report);
     backend.prepare();
     HeldSnapshot taken;
-    static_cast<Held&>(taken) = around(backend.atomic(), progress, report, [&](const Release& release) {
+    static_cast<Held&>(taken) = around(backend.atomic(), progress, report, [&](const Release& release, std::int64_t) {
         taken.snapshot = backend.create(name, true);
         release();
     });

@@ -4,7 +4,7 @@
 //     SnapshotHold held(options, node_directory, excludes);     // refuses, or is ready
 //     const HeldSnapshot taken = held.take(backend, name, progress, report);
 //
-//     const Held held = hold.around(false, progress, report, [](const auto& release) { ...; release(); ... });
+//     const Held held = hold.around(false, progress, report, [](const auto& release, auto) { ...; release(); ... });
 //
 // That a daemon stands still proves nothing while something else writes to its directory. So this looks through all processes for who has
 // files open for writing there, too. See docs/design.md, "Holding the daemon, and the guard".
@@ -47,10 +47,11 @@ public:
     // From the backend's prepare() until all runs again. What is to be told of it goes to `report` when it is over.
     HeldSnapshot take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report);
 
-    // Does `work` while all is held. Its release, which it calls once, on any thread, lets all run again, and tells the verdict. `atomic`: what
-    // is done meanwhile is of one instant also when nobody was kept from writing; then a doubt is told to `report`, too.
+    // Does `work` while all is held. Its release, which it calls once, on any thread, lets all run again, and tells the verdict. `atomic`:
+    // what is done meanwhile is of one instant also when nobody was kept from writing; then a doubt is told to `report`, too.
     using Release = std::function<Held()>;
-    Held around(bool atomic, Progress& progress, Report& report, const std::function<void(const Release& release)>& work);
+    using Work = std::function<void(const Release& release, std::int64_t since_ns)>;  // by the monotonic clock
+    Held around(bool atomic, Progress& progress, Report& report, const Work& work);
 
 private:
     void tell_warnings(Report& report);

@@ -169,11 +169,12 @@ std::string how_it_was_held(const BackupResult& result) {
     const std::int64_t held_ns = result.manifest.held_ns;
     const std::string how =
         held_ns == 0 ? what + " stood still already" : what + ", for " + human_duration(std::chrono::nanoseconds(held_ns));
-    const std::string passes = result.passes == 0 ? ""
-                                                  : ", the last of " + std::to_string(result.passes) + " passes: " +
-                                                        human_bytes(result.held_read_bytes) + " of " + std::to_string(result.held_files) +
-                                                        " files were read";
-    return "  held: " + how + passes + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) + "\n";
+    const std::string passes = result.passes == 0
+                                   ? ""
+                                   : ", the last of " + std::to_string(result.passes) + " passes: " + human_bytes(result.held_read_bytes) +
+                                         " of " + std::to_string(result.held_files) + " files were read";
+    return "  held: " + how + passes + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) +
+           "\n";
 }
 
 std::string built_on(const BackupResult& result) {
@@ -351,13 +352,16 @@ const Command kBackup = {
     "release\". A hold is refused where something else has files of the node open for writing.\n"
     "On XFS with reflink the snapshot is a tree of clones beside the node directory. That isn't made at one instant: without --hold the\n"
     "backup is refused while a file is open for writing, and fails if one is changed while it is cloned; afterwards the daemon may run.\n"
-    "On any other file system the directory itself is read, and the daemon must be stopped until that is done. The summary says\n"
-    "which it was; --snapshot btrfs and --snapshot reflink refuse to go without a snapshot.\n"
+    "On any other file system the directory itself is read, and the daemon must be stopped until that is done; or, with --hold on ext4\n"
+    "and XFS, it is read in passes while the daemon runs, which is held only while the last of them lists all files and reads those that\n"
+    "were just written to: milliseconds where these are small. What can't be read within --max-downtime makes the backup fail. The\n"
+    "summary says which it was; --snapshot btrfs and --snapshot reflink refuse to go without a snapshot.\n"
     "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
     "'*' and '?' fit within a name, \"**\" across directories.\n",
     "nodesnap backup /var/lib/qdb/db /backup/node1\n"
     "nodesnap backup /var/lib/qdb/db /backup/node1 --limit 200M --exclude '*.tmp' --tag nightly --wait-lock 10m\n"
     "nodesnap backup /var/lib/qdb/db /backup/node1 --hold freeze --unit qdbd\n"
+    "nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none --hold freeze --unit qdbd --max-downtime 2s\n"
     "systemctl stop qdbd && nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none; systemctl start qdbd\n",
     "0  the backup is made\n"
     "1  failed or interrupted; there is no new backup, the earlier ones are as they were; run again, it goes on where it was; the\n"

@@ -243,6 +243,9 @@ private:
         const std::uint64_t ino = key::parse(key_).ino;
         Inode inode = decode_inode(value);
         std::uint64_t bytes = inode.content.size();
+        if (inode.type != FileType::kRegular) {
+            skip_runs(ino);
+        }
         if (base || (pending_ && pending_ino_ == ino)) {
             bytes = take_map(ino, inode, base);
         } else if (inode.data_bytes) {  // taken over with its map
@@ -327,6 +330,13 @@ private:
         }
         const std::uint64_t old_bytes = base ? old_bytes_ : 0;
         return old_bytes + set_map(map, inode);
+    }
+
+    // Of a file of a live directory that was removed, and gave its number to what is none, while both were met.
+    void skip_runs(std::uint64_t ino) {
+        while (pending_ && pending_ino_ == ino) {
+            next_run();
+        }
     }
 
     void next_run() {

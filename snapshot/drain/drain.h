@@ -44,10 +44,10 @@ struct DrainOptions {
     // Of a live source that somebody looks at again: whatever changes meanwhile, or can't be read since it did, is left to that look, and
     // not told.
     bool is_warm_pass = false;
-    // Of a live source that is kept from changing until this returns: called when all is read, by one of the workers, before anything is made
-    // durable. What it throws ends the drain. None: nobody waits for that.
+    // Of a live source that is kept from changing until this returns: called when all is read, by one of the workers, before anything is
+    // made durable. What it throws ends the drain. None: nobody waits for that.
     std::function<void()> all_is_read = {};
-    std::int64_t read_until_ns = 0;  // by the monotonic clock, 0: as long as it takes. Error::failed when it is over before all is read
+    std::int64_t read_until_ns = 0;    // by the monotonic clock, 0: as long as it takes. Error::failed when it is over before all is read
     bool stores_whole_blocks = false;  // where contents are compared: no stored data is read to find which page of a block differs
     // A tree of clones, each with its CloneOrigin, and where they are: what they are clones of is drained. nullptr: it is no such.
     const CloneIndex* clones = nullptr;
@@ -88,10 +88,10 @@ struct DrainResult {
     TreeRoot tree;
     std::uint64_t root_ino = 0;
     bool damaged = false;
-    bool changed_meanwhile = false;  // a live source, whose changes were tolerated
-    Manifest::Totals totals;         // stored_bytes: of this drain; data_bytes etc.: of the whole tree
-    std::uint64_t new_bytes = 0;   // of file data that isn't referred to
-    std::uint64_t read_files = 0;  // that were opened
+    bool changed_meanwhile = false;       // a live source, whose changes were tolerated
+    Manifest::Totals totals;              // stored_bytes: of this drain; data_bytes etc.: of the whole tree
+    std::uint64_t new_bytes = 0;          // of file data that isn't referred to
+    std::uint64_t read_files = 0;         // that were opened
     std::chrono::nanoseconds reading{0};  // from when it began until nothing more was read of the source
     std::vector<PackId> packs;
     std::uint32_t next_pack = 0;  // DrainOptions::first_pack for another one of the same session

@@ -121,9 +121,10 @@ void DrainState::fail(std::exception_ptr failure) {
 
 void DrainState::check_time() const {
     if (options.read_until_ns != 0 && monotonic_ns() > options.read_until_ns) {
-        throw Error::failed("what has changed could not be read in the time that the daemon may be held (--max-downtime)",
-                            "allow a longer downtime; or find out what is large and written to all the time, since of a file that has changed "
-                            "all is read");
+        throw Error::failed(
+            "what has changed could not be read in the time that the daemon may be held (--max-downtime)",
+            "allow a longer downtime; or find out what is large and written to all the time, since of a file that has changed "
+            "all is read");
     }
 }
 

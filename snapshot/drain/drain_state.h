@@ -84,8 +84,8 @@ struct DrainState {
 
     // Throws if no more may be read of the source.
     void check_time() const;
-    // Called by each of the workers when it has nothing more to read. The last one tells DrainOptions::all_is_read, where there is that; the
-    // others wait for it, so that they don't hinder who still reads.
+    // Called by each of the workers when it has nothing more to read. The last one tells DrainOptions::all_is_read, where there is that;
+    // the others wait for it, so that they don't hinder who still reads.
     void end_reading(unsigned workers);
     std::chrono::nanoseconds reading_time() const { return std::chrono::nanoseconds(reading_ns_.load()); }
 

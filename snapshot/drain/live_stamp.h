@@ -36,8 +36,8 @@ public:
 private:
     LiveStamp() = default;
 
-    std::int64_t at_ns_ = 0;         // by the clock that change times are of
-    std::int64_t clock_ahead_ns_ = 0;  // of the one that is never set, at least
+    std::int64_t at_ns_ = 0;                            // by the clock that change times are of
+    std::int64_t clock_ahead_ns_ = 0;                   // of the one that is never set, at least
     std::optional<std::vector<std::uint64_t>> direct_;  // inodes that somebody wrote directly then, ascending; none: any may be
 };
 

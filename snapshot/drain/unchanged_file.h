@@ -7,9 +7,9 @@
 
 namespace nodesnap {
 
-// True if the entry, which is called a regular file, is provably what the parent's stamp says was read: then its record, with attributes and
-// content, is in the state's catalog (or another of its names has brought it there). Costs a statx and a look-up in the parent's tree. Any
-// thread. Throws Error::damaged where that tree is.
+// True if the entry, which is called a regular file, is provably what the parent's stamp says was read: then its record, with attributes
+// and content, is in the state's catalog (or another of its names has brought it there). Costs a statx and a look-up in the parent's tree.
+// Any thread. Throws Error::damaged where that tree is.
 bool take_over_unchanged(DrainState& state, const SourceDirectory& directory, const SourceEntry& entry);
 
 }  // namespace nodesnap

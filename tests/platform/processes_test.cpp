@@ -95,6 +95,17 @@ TEST_F(UsersTest, MappedFileIsFoundWithoutADescriptor) {
     EXPECT_FALSE(users_of_directory(node())[0].writable);
 }
 
+TEST_F(UsersTest, DirectWritersAreToldByTheirInodes) {
+    const std::uint64_t number = stat_path(file())->stx_ino;
+    EXPECT_EQ(written_directly(node()), std::vector<std::uint64_t>{});
+    const HolderProcess buffered([&] { return open_for(O_RDWR); });
+    const HolderProcess reader([&] { return open_for(O_RDONLY | O_DIRECT); });
+    EXPECT_EQ(written_directly(node()), std::vector<std::uint64_t>{});
+    const HolderProcess writer([&] { return open_for(O_WRONLY | O_DIRECT); });
+    const HolderProcess another([&] { return open_for(O_RDWR | O_DIRECT); });
+    EXPECT_EQ(written_directly(node()), std::vector<std::uint64_t>{number}) << "once";
+}
+
 TEST_F(UsersTest, DeletedFileIsNoWriter) {
     const HolderProcess holder([&] { return open_for(O_RDWR) && ::unlink(file().c_str()) == 0; });
     for (const DirectoryUser& user : users_of_directory(node())) {

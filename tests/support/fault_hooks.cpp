@@ -84,7 +84,7 @@ int FaultHooks::on_operation(const char* operation) noexcept {
     ++points_;
     ++operations_[operation];
     if (operation_countdown_ > 0 && std::string_view(operation).starts_with(signal_operation_) && --operation_countdown_ == 0) {
-        ::kill(::getpid(), signal_);
+        ::raise(signal_);  // to this thread, which goes no further
     }
     if (!armed_ || !std::string_view(operation).starts_with(prefix_) || --countdown_ > 0) {
         return 0;
@@ -110,7 +110,7 @@ void FaultHooks::on_step(const char* name) noexcept {
         callback(name);
     }
     if (signal != 0) {
-        ::kill(::getpid(), signal);
+        ::raise(signal);
     }
 }
 
