@@ -12,7 +12,6 @@
 #include "platform/file_system.h"
 #include "platform/mount.h"
 #include "snapshot/backend/preflight.h"
-#include "snapshot/drain/live_stamp.h"
 
 namespace nodesnap {
 namespace {
@@ -124,9 +123,7 @@ private:
 
 std::unique_ptr<SnapshotBackend> make_none_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                    const BackendOptions& options, std::string reason) {
-    if (options.preflight && options.held) {
-        LiveStamp::refuse_unsuitable(node_directory);
-    } else if (options.preflight && !options.accept_inconsistent) {
+    if (options.preflight && !options.held && !options.accept_inconsistent) {
         if (const auto obstacle = find_obstacle(node_directory, excludes, kRemedy)) {
             throw Error::refused(obstacle->message, obstacle->hint);
         }

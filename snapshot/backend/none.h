@@ -11,7 +11,7 @@
 namespace nodesnap {
 
 // `node_directory` is absolute, without symlinks. Error::refused if a process has a file of it open for writing, or if that can't be told,
-// unless options.accept_inconsistent. With options.held that is no matter, but the file system must suit.
+// unless options.accept_inconsistent. With options.held that is no matter.
 std::unique_ptr<SnapshotBackend> make_none_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                    const BackendOptions& options, std::string reason);
 

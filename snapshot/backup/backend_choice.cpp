@@ -2,6 +2,7 @@
 
 #include "platform/error.h"
 #include "snapshot/backend/preflight.h"
+#include "snapshot/drain/live_stamp.h"
 #include "snapshot/overlap.h"
 #include "snapshot/restore/place.h"
 
@@ -12,6 +13,9 @@ std::unique_ptr<SnapshotBackend> choose_backend_for(const Target& target, const 
     BackendOptions backend_options = options.backend;
     backend_options.held = holds;
     auto backend = choose_backend(options.node_directory, excludes, backend_options);
+    if (holds && backend->name() == "none") {
+        LiveStamp::refuse_unsuitable(options.node_directory);
+    }
     refuse_overlap(target, options.node_directory, excludes);
     refuse_unfinished(options.node_directory);
     refuse_nothing_left(options.node_directory, excludes);

@@ -43,7 +43,8 @@ bool PreCopy::is_little_enough() const {
 }
 
 Held PreCopy::finish(SnapshotHold& hold, std::chrono::nanoseconds longest) {
-    if (passes_ > 1 && reading_ > longest) {
+    // Under a cap that says nothing: the last pass goes without.
+    if (passes_ > 1 && reading_ > longest && options_.limit_bytes_per_second == 0) {
         throw Error::failed("the daemon wasn't held: what changes while the node directory is read takes " + human_duration(reading_) +
                                 " to read, and it may be held for " + human_duration(longest) + " (--max-downtime)",
                             "allow a longer downtime, or run the backup when less is written; of a file that has changed all is read");

@@ -154,6 +154,9 @@ std::string how_it_was_taken(const BackupResult& result) {
     const Manifest& manifest = result.manifest;
     const std::string when = utc(manifest.snapshot_time_ns) + " UTC";
     const std::string why = " (" + printable_text(result.backend_reason) + ")";
+    if (result.passes != 0) {
+        return "no snapshot, read in " + std::to_string(result.passes) + " passes, the last of them on " + when + why;
+    }
     if (result.backend == "none") {
         return "no snapshot, read from " + when + " on" + why;
     }
@@ -169,11 +172,10 @@ std::string how_it_was_held(const BackupResult& result) {
     const std::int64_t held_ns = result.manifest.held_ns;
     const std::string how =
         held_ns == 0 ? what + " stood still already" : what + ", for " + human_duration(std::chrono::nanoseconds(held_ns));
-    const std::string passes = result.passes == 0
-                                   ? ""
-                                   : ", the last of " + std::to_string(result.passes) + " passes: " + human_bytes(result.held_read_bytes) +
-                                         " of " + std::to_string(result.held_files) + " files were read";
-    return "  held: " + how + passes + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) +
+    const std::string read = result.passes == 0 ? ""
+                                                : ", while " + human_bytes(result.held_read_bytes) + " of " +
+                                                      std::to_string(result.held_files) + " files were read";
+    return "  held: " + how + read + (result.hold_doubt.empty() ? "" : "; not a point in time: " + printable_text(result.hold_doubt)) +
            "\n";
 }
 

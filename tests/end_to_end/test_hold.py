@@ -355,12 +355,6 @@ class Commands(hold_case.HoldCase):
         self.assertIn("NODESNAP_REASON=failed\n", (self.scratch / "after").read_text())
         self.assertEqual(self.backups(repository), [])
 
-    def test_without_a_snapshot_it_is_refused(self):
-        repository = self.repository()
-        result = self.run_program("backup", self.node, repository, *self.stopping(), "--snapshot", "none", expect=harness.REFUSED)
-        self.assertIn("--hold needs a snapshot", result.err)
-        self.assertIn("leave --hold out", result.err)
-
 
 if __name__ == "__main__":
     harness.main()
