@@ -15,7 +15,7 @@ import hold_case
 from changes import Changes
 
 NO_CGROUPS = hold_case.why_no_cgroups()
-ROUNDS = int(os.environ.get("NODESNAP_MODEL_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("NODESNAP_MODEL_ROUNDS", "4"))
 MIB = 1 << 20
 # Where ext4 journals data there are no direct reads, which would write back what they read.
 KINDS = {"ext4": "noatime", "xfs": "noatime", "ext4 with journalled data": "noatime,data=journal"}
@@ -305,7 +305,6 @@ class Frozen(PassesCase):
     def test_what_takes_too_long_is_not_held_for(self):
         repository = self.place("ext4")
         cgroup, child = self.daemon()
-        listing = self.scratch / "steps"
         (self.node / "large").write_bytes(os.urandom(96 * MIB))
         backup = self.stopped_at("passes.warm:1", repository, "--hold", "freeze", "--pid", child.pid, "--max-downtime", "1ms")
         (self.node / "large").write_bytes(os.urandom(96 * MIB))
@@ -317,7 +316,7 @@ class Frozen(PassesCase):
         self.assertFalse(cgroup.asked_to_freeze())
         self.assertEqual(self.backups(repository), [])
         self.expect_running()
-        self.assertFalse(listing.exists())
+        self.assertNotIn("hold.asking", self.steps.read_text())
 
     def test_who_writes_besides_is_refused_or_makes_it_fail(self):
         repository = self.place("xfs")
