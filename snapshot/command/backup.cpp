@@ -18,7 +18,8 @@ namespace {
 void declare(OptionSet& options) {
     options.value(
         "snapshot", "KIND",
-        "btrfs; reflink: clone all files (XFS), while nobody writes to them; none: read the directory itself, of a stopped daemon; "
+        "btrfs; reflink: clone all files (XFS), while nobody writes to them; none: read the directory itself, of a stopped daemon, or in "
+        "passes with --hold; "
         "auto: the first of these that can be had (default: auto)");
     options.value("snapshot-dir", "DIR",
                   "where the snapshot is made (default: a place beside the node's directory or subvolume, see the guide)");

@@ -127,7 +127,9 @@ void read_hook(const Options& options, hold::Options& result) {
 }  // namespace
 
 void declare_hold(OptionSet& options) {
-    options.value("hold", "HOW", "keep the daemon from writing while the snapshot is taken: freeze, stop, hook, or none (default: none)");
+    options.value("hold", "HOW",
+                  "keep the daemon from writing while the snapshot is taken, or, without one, while what has just changed is read: "
+                  "freeze, stop, hook, or none (default: none)");
     options.value("unit", "NAME", "with --hold freeze or stop: the daemon's systemd unit");
     options.value("pid", "PID", "with --hold freeze: freeze the cgroup that this process is in");
     declare_stop_commands(options);
