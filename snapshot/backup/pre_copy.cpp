@@ -52,7 +52,7 @@ Held PreCopy::finish(SnapshotHold& hold, std::chrono::nanoseconds longest) {
     options_.is_warm_pass = false;
     options_.stores_whole_blocks = true;
     options_.limit_bytes_per_second = 0;  // it spares a daemon that isn't held
-    const Held held = hold.around(false, progress_, report_, [&](const SnapshotHold::Release& release, std::int64_t since_ns) {
+    Held held = hold.around(false, progress_, report_, [&](const SnapshotHold::Release& release, std::int64_t since_ns) {
         fault::step("passes.held");
         const std::uint64_t read_before = result_.totals.read_bytes;
         const std::uint64_t files_before = result_.read_files;
