@@ -133,11 +133,13 @@ TEST_F(Usage, WhatIsHeldIsSaidOnceAndCompletely) {
 TEST_F(Usage, WhatIsHeldMayStandInTheConfigurationFile) {
     init();
     system_configuration_ = scratch_ / "system.conf";
-    write("system.conf", "[backup]\nhold = freeze\nunit = qdbd\nmax-downtime = 1s\n");
+    write("system.conf", "[backup]\nhold = freeze\npid = 1\nmax-downtime = 1s\n");
     EXPECT_EQ(backup({"--hold", "none"}).status, 0);
     const Outcome refused = backup();
-    EXPECT_EQ(refused.status, 3) << "the directory itself is read, and there is nothing to hold for";
-    EXPECT_TRUE(has(refused.err, "leave --hold out")) << refused.err;
+    EXPECT_EQ(refused.status, 3) << "the cgroup of process 1 is never frozen";
+    // Where the tests lie on a file system that can't be read in passes, that is said first.
+    EXPECT_TRUE(has(refused.err, "cgroup") || has(refused.err, "leave --hold out")) << refused.err;
+    write("system.conf", "[backup]\nhold = freeze\nunit = qdbd\nmax-downtime = 1s\n");
     EXPECT_EQ(backup({"--pid", "1"}).status, 3) << "not both";
     EXPECT_EQ(backup({"--unit", "a", "--pid", "1"}).status, 2);
     EXPECT_EQ(backup({"--hold", "hook"}).status, 2) << "it lacks its commands";
