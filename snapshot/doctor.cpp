@@ -14,6 +14,7 @@
 #include "snapshot/doctor/findings.h"
 #include "snapshot/doctor/speed.h"
 #include "snapshot/doctor/storage.h"
+#include "snapshot/drain/live_stamp.h"
 #include "snapshot/shell_word.h"
 
 namespace nodesnap {
@@ -93,14 +94,7 @@ private:
 
     void explain(const SnapshotBackend& backend) {
         if (backend.name() == "none") {
-            findings_.fact("consistency", "the directory itself is read: nobody may write to it from the first to the last byte");
-            findings_.fact("changes", "all is read each time, and compared with what is stored; only what differs is stored");
-            if (daemon_.in_use) {
-                findings_.obstacle(
-                    "in use", "the node directory is in use, and there is no snapshot to take of it",
-                    "stop the daemon before the backup, and start it afterwards; or move the node to btrfs, or to XFS made with "
-                    "-m reflink=1");
-            }
+            explain_none();
             return;
         }
         const bool holds = !daemon_.hold_options.empty();
@@ -120,6 +114,31 @@ private:
         findings_.fact("changes", backend.tells_changes()
                                       ? "after the first backup only what changed is read"
                                       : "all is read each time, and compared with what is stored; only what differs is stored");
+    }
+
+    void explain_none() {
+        findings_.fact("changes", "all is read each time, and compared with what is stored; only what differs is stored");
+        std::string why_not;
+        try {
+            LiveStamp::refuse_unsuitable(result_.node_directory);
+        } catch (const Error& error) {
+            why_not = error.message();
+        }
+        if (why_not.empty()) {
+            findings_.fact(
+                "consistency",
+                "a point in time: of a stopped daemon; or with --hold, then it is read in passes while the daemon writes, and held for "
+                "the last, which reads what has changed");
+        } else {
+            findings_.fact("consistency", "a point in time only of a stopped daemon; it can't be read in passes: " + why_not);
+        }
+        if (daemon_.in_use && (!why_not.empty() || daemon_.hold_options.empty())) {
+            findings_.obstacle("in use", "the node directory is in use, and there is no snapshot to take of it",
+                               why_not.empty()
+                                   ? "hold the daemon by --hold stop or --hold hook, or stop it before the backup"
+                                   : "stop the daemon before the backup, and start it afterwards; or move the node to btrfs, or to XFS "
+                                     "made with -m reflink=1");
+        }
     }
 
     // What a backup into it would read, and what it refuses.
@@ -216,7 +235,7 @@ private:
         for (const std::string& pattern : options_.backup.excludes) {
             result_.command += " --exclude " + shell_word(pattern);
         }
-        if (daemon_.in_use && !daemon_.hold_options.empty() && result_.chosen != "none") {
+        if (daemon_.in_use && !daemon_.hold_options.empty()) {
             result_.command += " " + daemon_.hold_options;
         }
         result_.command += limit_option();

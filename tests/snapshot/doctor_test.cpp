@@ -128,7 +128,7 @@ TEST_F(DoctorTest, WhatABackupRefusesIsAnObstacle) {
     expect_part(found.command, "--exclude /nested");
 }
 
-TEST_F(DoctorTest, OnExt4OnlyAStoppedDaemonIsRead) {
+TEST_F(DoctorTest, OnExt4ADaemonIsStoppedOrHeld) {
     NODESNAP_NEEDS_LOOP_MOUNT("ext4");
     on("ext4");
     const Diagnosis stopped = diagnose_node();
@@ -141,6 +141,18 @@ TEST_F(DoctorTest, OnExt4OnlyAStoppedDaemonIsRead) {
     EXPECT_TRUE(running.has(Severity::kObstacle));
     EXPECT_EQ(running.command, "");
     expect_part(texts(running, Severity::kFact, "in use"), "pid " + std::to_string(writer.pid()));
+    expect_part(texts(running, Severity::kFact, "consistency"), "in passes");
+}
+
+TEST_F(DoctorTest, OnExt4ADaemonThatCanBeFrozenIsHeld) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    NODESNAP_NEEDS_CGROUPS();
+    on("ext4");
+    const test::TestCgroup cgroup;
+    const HolderProcess writer([&] { return cgroup.enter() && ::open((node_ + "/data").c_str(), O_RDWR) >= 0; });
+    const Diagnosis found = diagnose_node();
+    EXPECT_FALSE(found.has(Severity::kObstacle));
+    expect_part(found.command, "--hold freeze --pid " + std::to_string(writer.pid()));
 }
 
 TEST_F(DoctorTest, OnXfsFilesAreCloned) {
