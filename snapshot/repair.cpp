@@ -1,4 +1,5 @@
 // Repair: see verify.h.
+#include <algorithm>
 #include <set>
 #include <span>
 #include <vector>
@@ -101,12 +102,9 @@ private:
             }
         });
         // Also those that only a forgotten backup's manifest listed.
-        std::optional<Manifest> newest;
-        repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
-            newest = entry.manifest;
-            return !newest;
-        });
-        for (const PackId& id : newest ? find_stored_damage(repository_, *newest).needed : std::vector<PackId>{}) {
+        const std::optional<Manifest> newest = newest_backup();
+        const StoredDamage known = newest ? find_stored_damage(repository_, *newest) : StoredDamage();
+        for (const PackId& id : known.needed) {
             ledger.mentioned(id);
         }
         PackRepair packs(repository_, lease_, progress_);
@@ -129,6 +127,27 @@ private:
             pack.generations.push_back(fact.generation);
         }
         finish_pack(packs, pack);
+        if (!known.needed.empty()) {
+            note_damaged_data(*newest);
+        }
+    }
+
+    std::optional<Manifest> newest_backup() {
+        std::optional<Manifest> newest;
+        repository_.for_each_backup_backwards([&](const BackupEntry& entry) {
+            newest = entry.manifest;
+            return !newest;
+        });
+        return newest;
+    }
+
+    // What is known to be damaged after the repair as before it, beside what has been told as lost.
+    void note_damaged_data(const Manifest& newest) {
+        const StoredDamage left = find_stored_damage(repository_, newest);
+        const auto missing = static_cast<std::uint64_t>(
+            std::count_if(left.needed.begin(), left.needed.end(), [this](const PackId& id) { return missing_.contains(id); }));
+        result_.damaged_data_packs = left.needed.size() - missing;
+        result_.damaged_data_example = result_.damaged_data_packs != 0 ? left.example : "";
     }
 
     // Packs of unfinished backups are left to who clears up after them.
@@ -155,6 +174,7 @@ private:
     void finish_pack(PackRepair& packs, Pack& pack) {
         repair_generations(packs, pack);
         if (pack.needed && !pack.found && !can_be_opened(pack.id)) {
+            missing_.insert(pack.id);
             add_lost(result_, {"pack " + pack.id.hex(), "it is missing, and a backup needs it", false});
         }
     }
@@ -178,6 +198,7 @@ private:
     Target& target_;
     const Lease& lease_;
     Progress& progress_;
+    std::set<PackId> missing_;
     RepairResult result_;
 };
 

@@ -50,6 +50,9 @@ public:
             throw_if_interrupted();
             const std::string reason = reason_to_drop(*snapshot);
             if (reason.empty()) {
+                if (is_beyond_bounds(*snapshot)) {
+                    result_.resumable.push_back(*snapshot);
+                }
                 continue;
             }
             const auto held = snapshot->entry.in_use ? std::nullopt : held_by(*snapshot);
@@ -73,15 +76,19 @@ private:
     }
     bool lacks_space() const { return options_.min_free_bytes && space_.free_bytes < *options_.min_free_bytes; }
 
+    bool is_too_old(const ClassifiedSnapshot& snapshot) const { return options_.max_age && age_of(snapshot) > *options_.max_age; }
+    bool are_too_many() const { return options_.max_count && count_ > *options_.max_count; }
+    bool is_beyond_bounds(const ClassifiedSnapshot& snapshot) const { return is_too_old(snapshot) || are_too_many(); }
+
     std::string reason_to_drop(const ClassifiedSnapshot& snapshot) const {
         constexpr std::chrono::nanoseconds kResumable = std::chrono::seconds(kResumableSeconds);
         if (snapshot.may_be_unfinished && age_of(snapshot) <= kResumable) {
             return lacks_space() ? "free" : "";
         }
-        if (options_.max_age && age_of(snapshot) > *options_.max_age) {
+        if (is_too_old(snapshot)) {
             return "age";
         }
-        if (options_.max_count && count_ > *options_.max_count) {
+        if (are_too_many()) {
             return "count";
         }
         return lacks_space() ? "free" : "";

@@ -69,7 +69,9 @@ struct TrimResult {
     std::vector<DroppedSnapshot> dropped;     // or with dry_run: that would be
     std::vector<ClassifiedSnapshot> in_use;   // would have been dropped, but a backup uses them
     std::vector<ClassifiedSnapshot> useless;  // would have been dropped for space, but as far as can be told none would come free
-    std::uint64_t free_bytes = 0;             // in the end; with dry_run: about as it would be
+    // Too old or too many, but an unfinished backup may go on from them, and they aren't needed for space.
+    std::vector<ClassifiedSnapshot> resumable;
+    std::uint64_t free_bytes = 0;  // in the end; with dry_run: about as it would be
     std::uint64_t used_bytes = 0;
     bool enough = true;  // min_free_bytes is reached
     // False after a dry run that found nothing free: the file system's own trees may be full, and what comes free then is known only when

@@ -83,6 +83,10 @@ struct RepairResult {
     std::uint64_t repaired_count = 0;
     std::vector<Damage> lost;  // what no copy can heal; at most Report::kKept
     std::uint64_t lost_count = 0;
+    // File data that verify has found damaged, and that the newest backup needs. It has no other copy here: a whole backup heals it, as far
+    // as the node still has it.
+    std::uint64_t damaged_data_packs = 0;
+    std::string damaged_data_example;  // one of these packs, and what is wrong with it
 };
 // Gives up the backups that these manifests' names mean ("backups/0000000001-..."), of which no copy of any revision can be read: what is
 // left of them is kept as "lost/backups/...", and marks take their places. Nothing else is touched: what other backups refer to stays, and

@@ -49,7 +49,13 @@ UnfinishedBackup find_unfinished(const Repository& repository, const Lease& leas
     std::string refused;
     const std::set<SessionId> unfinished = repository.unfinished_sessions();
     for (const SessionRecord& session : backend.name() == "none" ? std::vector<SessionRecord>{} : repository.sessions()) {
-        if (session.epoch >= lease.epoch() || !unfinished.contains(session.id) || !repository.can_be_resumed(session)) {
+        if (session.epoch >= lease.epoch() || !unfinished.contains(session.id)) {
+            continue;
+        }
+        if (!repository.can_be_resumed(session)) {
+            if (refused.empty() && repository.logged_packs(session).empty()) {
+                refused = "it had not got to its first checkpoint, nothing of it was kept";
+            }
             continue;
         }
         UnfinishedBackup found;

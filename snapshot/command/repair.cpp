@@ -38,7 +38,14 @@ void print_result(Call& call, const RepairResult& result, const std::vector<std:
     if (result.lost_count > result.lost.size()) {
         out << "LOST: and " << result.lost_count - result.lost.size() << " more\n";
     }
-    if (result.repaired_count == 0 && result.lost_count == 0 && dropped.empty() && !call.options().flag("quiet")) {
+    if (result.damaged_data_packs != 0) {
+        out << "not repaired: the newest backup needs "
+            << (result.damaged_data_packs == 1 ? "a pack" : std::to_string(result.damaged_data_packs) + " packs")
+            << " with damaged file data (" << printable_text(result.damaged_data_example)
+            << "). \"nodesnap backup --full\" stores anew what the node still has of it\n";
+    }
+    if (result.repaired_count == 0 && result.lost_count == 0 && result.damaged_data_packs == 0 && dropped.empty() &&
+        !call.options().flag("quiet")) {
         out << "nothing to repair: everything has all its copies\n";
     }
     if (result.lost_count != 0) {
@@ -62,6 +69,7 @@ void write_result(JsonWriter& document, const RepairResult& result, const std::v
     }
     document.end();
     document.member("lost_count", result.lost_count);
+    document.member("damaged_data_packs", result.damaged_data_packs);
     document.begin_array("lost");
     for (const Damage& damage : result.lost) {
         document.begin_object();
@@ -98,7 +106,7 @@ ExitStatus run(Call& call) {
     } else {
         print_result(call, result, dropped);
     }
-    return result.lost_count != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
+    return result.lost_count != 0 || result.damaged_data_packs != 0 ? ExitStatus::kDamaged : ExitStatus::kDone;
 }
 
 }  // namespace
@@ -120,7 +128,7 @@ const Command kRepair = {
     "1  failed or interrupted; what was repaired stays repaired\n"
     "2  wrong usage\n"
     "3  refused: this isn't a repository, it can't be written to, or what --drop-lost names isn't lost\n"
-    "5  something is damaged in all its copies\n"
+    "5  something is damaged in all its copies, or the newest backup needs file data that verify has found damaged\n"
     "6  another holds the repository, or has taken it over\n",
     declare,
     run,

@@ -119,7 +119,9 @@ void print_plan(std::ostream& out, const Manifest& manifest, const RestoreOption
         << printable_name(options.destination) << '\n';
     print_counts(out, result);
     print_delta(out, result);
-    out << "  bytes to write: " << human_bytes(result.bytes) << "; space needed: " << human_bytes(result.required_bytes) << '\n'
+    out << "  bytes to write: " << human_bytes(result.bytes)
+        << (result.basis.empty() ? "; space needed: " : "; space needed at most, with file system metadata: ")
+        << human_bytes(result.required_bytes) << '\n'
         << "  estimated time: " << human_duration(result.estimate) << '\n';
 }
 
@@ -131,7 +133,8 @@ void print_summary(std::ostream& out, const Manifest& manifest, const RestoreOpt
         << human_rate(rate_of(result)) << '\n';
     print_delta(out, result);
     if (!result.lost.empty()) {
-        out << "  incomplete: zeros, or what was there before, stand for what the backup hasn't got\n";
+        out << (result.basis.empty() ? "  incomplete: zeros stand for what the backup hasn't got\n"
+                                     : "  incomplete: zeros, or what was there before, stand for what the backup hasn't got\n");
     }
     if (result.resumed) {
         out << "  went on with a restore that had been cut off\n";

@@ -68,6 +68,7 @@ void write_result(JsonWriter& document, const TrimResult& result, const TrimOpti
     document.end();  // "dropped"
     write_kept(document, "in_use", result.in_use);
     write_kept(document, "useless", result.useless);
+    write_kept(document, "resumable", result.resumable);
     if (result.free_known) {
         document.member("free_bytes", result.free_bytes);
     } else {
@@ -92,7 +93,14 @@ void print_result(std::ostream& out, const TrimResult& result, const TrimOptions
     for (const ClassifiedSnapshot& snapshot : result.useless) {
         out << "kept " << printable_name(snapshot.entry.name) << ": no space would come free without it\n";
     }
-    if (result.dropped.empty() && result.in_use.empty() && result.useless.empty()) {
+    for (const ClassifiedSnapshot& snapshot : result.resumable) {
+        out << "kept " << printable_name(snapshot.entry.name)
+            << (snapshot.role == SnapshotRole::kUnfinished
+                    ? ": an unfinished backup can go on from it"
+                    : ": an unfinished backup may go on from it; --repository REPOSITORY tells whether one does")
+            << '\n';
+    }
+    if (result.dropped.empty() && result.in_use.empty() && result.useless.empty() && result.resumable.empty()) {
         out << "nothing to drop\n";
     }
     if (!result.free_known) {

@@ -202,6 +202,8 @@ class Damage(harness.Case):
         unnoticed = self.ok("backup", self.node, self.repository_path, "--json").json
         self.assertEqual(unnoticed["parent_missing"], "")  # nothing of it is read
         self.run_program("verify", self.repository_path, "latest", "--data", expect=harness.DAMAGED)
+        unrepaired = self.run_program("repair", self.repository_path, expect=harness.DAMAGED)
+        self.assertIn(f"not repaired: the newest backup needs a pack with damaged file data (pack {pack.name.split('.')[0]}", unrepaired.out)
         plan = self.run_program("backup", self.node, self.repository_path, "--dry-run", "--json", expect=harness.DONE).json
         self.assertIn("missing or damaged", plan["parent_missing"])
         healed = self.run_program("backup", self.node, self.repository_path, "--json", expect=harness.WARNINGS)
@@ -212,6 +214,7 @@ class Damage(harness.Case):
         self.assertGreaterEqual(stored, pack.stat().st_size - (1 << 20))
         self.assertLess(stored, pack.stat().st_size + (4 << 20))
         self.assertGreaterEqual(healed.json["backup"]["referenced_bytes"], 5 << 20)
+        self.assertEqual(self.ok("repair", self.repository_path, "--json").json["damaged_data_packs"], 0)
         self.check_healed(healed.json)
 
     def test_the_next_backup_heals_what_is_missing_or_cut_off(self):

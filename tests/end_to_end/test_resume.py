@@ -404,6 +404,10 @@ class Resume(harness.Case):
             logs = sorted((path.stat().st_mtime_ns, path) for path in (repository / "journal").glob("*.log"))
             logs[0][1].unlink()
 
+        def lose_all_logs():
+            for log in (repository / "journal").glob("*.log"):
+                log.unlink()
+
         def lose_the_snapshot():
             (name,) = self.left(mount, repository)[0]
             self.ok("snapshot", "remove", node, name)
@@ -411,6 +415,7 @@ class Resume(harness.Case):
         repository = None
         for number, (spoil, options, reason) in enumerate((
                 (lambda: None, ("--no-resume",), "--no-resume"),
+                (lose_all_logs, (), "its first checkpoint"),
                 (lambda: None, ("--exclude", "link*"), "other names are excluded"),
                 (lambda: flip(".log"), (), "journal/"),
                 (lose_a_pack, (), "pack"),

@@ -111,7 +111,9 @@ class Trim(harness.Case):
         self.assertEqual(len(self.ok("snapshot", "trim", self.node, "--max-count", "1", *known, "--json").json["dropped"]), 1)
         self.assertEqual([entry["name"] for entry in self.snapshots()], [newest])
         # Without the repository it may be that of an unfinished backup; one that is out of reach is told.
-        self.assertEqual(self.ok("snapshot", "trim", self.node, "--max-age", "0", "--json").json["dropped"], [])
+        unknown = self.ok("snapshot", "trim", self.node, "--max-age", "0", "--json").json
+        self.assertEqual((unknown["dropped"], [entry["name"] for entry in unknown["resumable"]]), ([], [newest]))
+        self.assertIn("--repository REPOSITORY tells", self.ok("snapshot", "trim", self.node, "--max-count", "0").out)
         away = self.run_program("snapshot", "trim", self.node, "--max-age", "0", "--repository", self.scratch / "away", expect=harness.WARNINGS)
         self.assertIn("can't be asked", away.err)
         dropped = self.ok("snapshot", "trim", self.node, "--max-age", "0", *known, "--json").json["dropped"]
@@ -130,7 +132,7 @@ class Trim(harness.Case):
         listed = self.ok("snapshot", "list", self.node, *known).json["snapshots"]
         self.assertEqual([(entry["role"], entry["certain"]) for entry in listed], [("parent", True), ("unfinished", True)])
         result = self.ok("snapshot", "trim", self.node, "--max-age", "0", "--max-count", "0", *known).json
-        self.assertEqual([entry["role"] for entry in result["dropped"]], ["parent"])
+        self.assertEqual([[entry["role"] for entry in result[which]] for which in ("dropped", "resumable")], [["parent"], ["unfinished"]])
         # The node has all that it holds: no space would come free.
         kept = self.run_program("snapshot", "trim", self.node, "--min-free", "99%", *known, expect=harness.WARNINGS).json
         self.assertEqual((kept["dropped"], [entry["role"] for entry in kept["useless"]]), ([], ["unfinished"]))
