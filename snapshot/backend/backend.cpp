@@ -23,7 +23,8 @@ namespace {
 std::string resolve_node_directory(const std::string& node_directory) {
     const auto status = node_directory.empty() ? std::nullopt : stat_path(node_directory);
     if (!status) {
-        throw Error::refused("there is no node directory \"" + node_directory + "\"");
+        throw Error::refused("there is no node directory \"" + node_directory + "\"",
+                             "check the path, and that what it lies on is mounted; it is the directory that the daemon keeps its data in");
     }
     if (!S_ISDIR(status->stx_mode)) {
         throw Error::refused("the node directory " + node_directory + " is not a directory");

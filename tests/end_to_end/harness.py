@@ -131,6 +131,12 @@ class Case(unittest.TestCase):
         self.stack.callback(self._unmount, point)
         return point
 
+    def mount_anew(self, point, options="noatime"):
+        """What a killed process has written without a name, its rings may hold for a while, and the journal until its next commit: now it is free."""
+        device = tool("findmnt", "--noheadings", "--output", "SOURCE", point).strip()
+        self._unmount(point)
+        tool("mount", "-o", options, device, point)
+
     @staticmethod
     def _unmount(point):
         for _ in range(50):
