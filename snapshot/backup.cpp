@@ -18,6 +18,7 @@
 #include "snapshot/backup/snapshot_hold.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/backup/unfinished.h"
+#include "snapshot/engine_version.h"
 #include "snapshot/repository/identity.h"
 #include "snapshot/rollback.h"
 #include "snapshot/scratch.h"
@@ -46,6 +47,7 @@ public:
         }
         identify();
         clear_up();
+        ask_version();
         if (!draft_) {
             parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
         }
@@ -110,6 +112,20 @@ private:
         }
     }
 
+    // Of a backup that is gone on with it is that of its own time.
+    void ask_version() {
+        if (draft_) {
+            engine_version_ = draft_->engine_version;
+        } else if (!options_.version_command.empty()) {
+            const EngineAnswer answer = ask_engine_version(options_.version_command, options_.node_directory);
+            engine_version_ = answer.version.text;
+            if (!answer.version.known() && !answer.not_installed) {
+                report_.warn("the engine's version isn't known, so that no restore of this backup can refuse an older one: " +
+                             answer.problem + " (" + options_.version_command + ")");
+            }
+        }
+    }
+
     void find_unfinished() {
         UnfinishedBackup unfinished = nodesnap::find_unfinished(repository_, lease_, *backend_, excludes_, options_);
         result_.resume_refused = std::move(unfinished.refused);
@@ -171,6 +187,9 @@ private:
             snapshot_ = backend_->create(snapshot_name(session_.id), true);
         }
         fault::step("backup.snapshot-taken");
+        if (!pre_copies()) {
+            require_consistency(consistency());
+        }
         session_.snapshot_path = snapshot_->entry().path;
         if (parent_.changed_since && snapshot_->root_ino() != parent_.changed_since->root_ino) {
             parent_.compare_only("the node directory is another one than at the last backup");
@@ -178,6 +197,14 @@ private:
         session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();
         repository_.begin_session(lease_, session_);
         fault::step("backup.snapshot-recorded");
+    }
+
+    void require_consistency(Consistency found) const {
+        if (found > options_.needed && !options_.backend.accept_inconsistent) {
+            throw Error::refused("the backup would be " + to_string(found) + ", and " + to_string(options_.needed) + " is needed" +
+                                     (result_.hold_doubt.empty() ? std::string() : ": " + result_.hold_doubt),
+                                 "--hold keeps the daemon from writing meanwhile; --accept-inconsistent backs it up as it is");
+        }
     }
 
     void note_hold(const Held& held) {
@@ -272,6 +299,7 @@ private:
         hold_.emplace(options, excludes_);
         const Held held = passes.finish(*hold_, options.max_downtime);
         note_hold(held);
+        require_consistency(consistency());
         held_since_ns_ = held.since_ns;
         drained_ = passes.result();
         result_.passes = passes.passes();
@@ -321,6 +349,8 @@ private:
         manifest.consistency = consistency();
         manifest.host_name = host_name();
         manifest.tool_version = NODESNAP_VERSION;
+        manifest.profile = draft_ ? draft_->profile : options_.profile;
+        manifest.engine_version = engine_version_;
         manifest.excludes = excludes_.patterns();
         manifest.tags = options_.tags;
         manifest.proof = snapshot_->proof();
@@ -509,6 +539,7 @@ private:
     bool publishing_ = false;
     BackupParent parent_;
     StoredDamage stored_damage_;
+    std::string engine_version_;
     std::optional<SnapshotHold> hold_;
     std::chrono::nanoseconds held_for_{0};
     std::optional<std::int64_t> held_since_ns_;  // of a directory that was read in passes: UTC

@@ -22,7 +22,10 @@ struct BackupOptions {
     hold::Options hold;  // node_directory and state_directory are those of the backup
     std::vector<std::string> excludes;
     std::vector<std::string> tags;
-    std::uint64_t limit_bytes_per_second = 0;  // --limit; 0: none
+    std::string profile;                              // that was named; it is only noted
+    std::string version_command;                      // prints the engine's version, which is noted; empty: it isn't known
+    Consistency needed = Consistency::kInconsistent;  // refused where the backup can't have it, unless backend.accept_inconsistent
+    std::uint64_t limit_bytes_per_second = 0;         // --limit; 0: none
     bool skip_unreadable = false;
     bool keep_snapshot = false;  // under a name of its own: no later backup removes it
     bool drop_snapshot = false;  // no snapshot stays, so that the next backup reads everything

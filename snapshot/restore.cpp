@@ -24,6 +24,7 @@
 #include "snapshot/restore/delta_losses.h"
 #include "snapshot/restore/estimate.h"
 #include "snapshot/restore/finish.h"
+#include "snapshot/restore/habits.h"
 #include "snapshot/restore/lost_names.h"
 #include "snapshot/restore/place.h"
 #include "snapshot/restore/plan.h"
@@ -169,6 +170,8 @@ void Restoring::inspect() {
     auto wanted = new_state(repository_, backup_, options_);
     place_ = inspect_place(repository_, backup_, options_, wanted);
     look_around(repository_, place_, report_);
+    require_own_place(backup_, options_, place_.destination, report_);
+    require_engine(backup_, options_, place_.destination, report_);
     needs_ = needs_of(repository_, backup_, selection_, file_system_of(place_.parent));
     result_.required_bytes = needs_.required_bytes;
     result_.files = needs_.files;

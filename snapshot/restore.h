@@ -35,6 +35,12 @@ struct RestoreOptions {
     bool use_snapshots = true;  // of a clone: what a local snapshot of a backup holds needn't be read
     static constexpr const char* kOldSuffix = ".before-restore";
 
+    // Refused, with nothing touched: an engine here that is older than the one that was backed up, and the place of another node.
+    std::string version_command;  // prints the version of the engine that is installed here; empty: it isn't asked
+    bool allow_older_engine = false;
+    std::string state_directory;  // where this host remembers its nodes; empty: it isn't asked
+    bool allow_other_node = false;
+
     bool dry_run = false;
     bool force_blocking = false;
     // Zeros for what the backup hasn't got: not read from its source, or damaged since. Of what is damaged since a delta restore keeps the

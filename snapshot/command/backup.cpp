@@ -9,6 +9,7 @@
 #include "platform/file.h"
 #include "snapshot/command/hold_options.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/profile.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
 
@@ -23,6 +24,7 @@ void declare(OptionSet& options) {
         "auto: the first of these that can be had (default: auto)");
     options.value("snapshot-dir", "DIR",
                   "where the snapshot is made (default: a place beside the node's directory or subvolume, see the guide)");
+    declare_profile(options);
     declare_hold(options);
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
@@ -32,6 +34,10 @@ void declare(OptionSet& options) {
     options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
     options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
     options.flag("accept-inconsistent", "without a snapshot, or with clones: back up a directory that is in use, and say so in the backup");
+    options.value("need", "CONSISTENCY",
+                  "refuse where the backup can't have it: point-in-time or crash-consistent (default: any that isn't inconsistent)");
+    options.value("version-command", "COMMAND",
+                  "prints the version of the engine, which is noted: no restore is to be opened by an older one");
     options.flag("audit", "read everything, and tell each range that differs although the file system's change list called it unchanged");
     options.flag("dry-run", "tell what would be read and stored; nothing is written, and no snapshot taken");
     options.flag("full", "read and store everything anew, also what earlier backups hold: heals what is damaged of these");
@@ -109,6 +115,19 @@ std::vector<std::string> tags_of(const Options& options) {
     return tags;
 }
 
+Consistency needed_consistency(const Options& options) {
+    const std::string text = options.text("need", to_string(Consistency::kInconsistent));
+    for (const Consistency consistency : {Consistency::kPointInTime, Consistency::kCrashConsistent}) {
+        if (text == to_string(consistency)) {
+            return consistency;
+        }
+    }
+    if (options.given("need")) {
+        throw Error::usage("--need: \"" + text + "\" is no consistency to be needed", "point-in-time and crash-consistent are");
+    }
+    return Consistency::kInconsistent;
+}
+
 BackupOptions options_of_call(const Options& options, const std::string& node_directory) {
     BackupOptions result;
     result.node_directory = node_directory;
@@ -122,6 +141,9 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.hold = hold_options(options);
     result.excludes = patterns_of(options);
     result.tags = tags_of(options);
+    result.profile = options.text("profile");
+    result.version_command = options.text("version-command");
+    result.needed = needed_consistency(options);
     result.limit_bytes_per_second = options.rate("limit");
     result.skip_unreadable = options.flag("skip-unreadable");
     result.keep_snapshot = options.flag("keep-snapshot");

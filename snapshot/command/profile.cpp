@@ -13,21 +13,35 @@ struct Profile {
     const char* text;  // a configuration file
 };
 
-// The validate commands open what was restored, never the node itself. That they may write to it is as it should be: so would the daemon.
+// RocksDB, and so quasardb, syncs what it needs in the order that it needs it in, and so does PostgreSQL: they recover from what a power
+// cut leaves, which is what crash-consistent means. The validate commands open what was restored, never the node itself. That they may
+// write to it is as it should be: so would the daemon.
 constexpr Profile kProfiles[] = {
     {"quasardb",
+     "[backup]\n"
+     "unit = qdbd.service\n"
+     "need = crash-consistent\n"
+     "version-command = qdbd --version\n"
      "[restore]\n"
      "gate-file = CURRENT\n"
+     "version-command = qdbd --version\n"
      "[drill]\n"
      "validate-command = qdb_dbtool --database=\"$NODESNAP_DIRECTORY\" --analyze\n"},
     {"rocksdb",
+     "[backup]\n"
+     "need = crash-consistent\n"
      "[restore]\n"
      "gate-file = CURRENT\n"
      "[drill]\n"
      "validate-command = ldb --db=\"$NODESNAP_DIRECTORY\" checkconsistency\n"},
     {"postgresql",
+     "[backup]\n"
+     "need = crash-consistent\n"
+     "exclude = /postmaster.pid\n"
+     "version-command = postgres --version\n"
      "[restore]\n"
      "gate-file = PG_VERSION\n"
+     "version-command = postgres --version\n"
      "[drill]\n"
      "validate-command = pg_controldata -D \"$NODESNAP_DIRECTORY\"\n"},
     {"generic", ""},

@@ -120,6 +120,8 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
     document.name("node_directory", manifest.node.path);
     document.member("host", manifest.host_name);
     document.member("tool_version", manifest.tool_version);
+    document.member("profile", manifest.profile);
+    document.member("engine_version", manifest.engine_version);
     const Manifest::Totals& totals = manifest.totals;
     document.member("files", totals.files);
     document.member("directories", totals.directories);

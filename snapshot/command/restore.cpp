@@ -26,10 +26,13 @@ void declare(OptionSet& options) {
     options.flag("accept-incomplete",
                  "zeros for what the backup hasn't got: not read when it was made (it is marked incomplete), or damaged since (with "
                  "--delta: what is there of it stays)");
+    options.value("version-command", "COMMAND", "prints the version of the engine that is installed here, which must not be older");
+    options.flag("allow-older-engine", "restore though the engine that is installed here is older than the one that was backed up");
+    options.flag("allow-other-node", "restore to a place where this host backs up another node");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
     options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
     declare_io_uring(options);
-    options.value("state-dir", "DIR", "where this host remembers what is held for a backup (default: /var/lib/nodesnap)");
+    options.value("state-dir", "DIR", "where this host remembers its nodes, and what is held for a backup (default: /var/lib/nodesnap)");
     options.flag("quiet", "no progress line and no summary");
     options.flag("json", "print the result as a JSON document");
 }
@@ -80,6 +83,10 @@ RestoreOptions options_of_call(const Options& options) {
     if (result.in_place && result.keep_old) {
         throw Error::usage("--keep-old can't be done with --in-place: what is there is written over");
     }
+    result.version_command = options.text("version-command");
+    result.allow_older_engine = options.flag("allow-older-engine");
+    result.allow_other_node = options.flag("allow-other-node");
+    result.state_directory = options.text("state-dir", "/var/lib/nodesnap");
     result.dry_run = options.flag("dry-run");
     result.force_blocking = options.flag("no-io-uring");
     result.accept_incomplete = options.flag("accept-incomplete");
@@ -193,7 +200,7 @@ ExitStatus run(Call& call) {
     RestoreOptions options = options_of_call(call.options());
     options.destination = call.positional("DESTINATION");
     call.end_of_positionals();
-    hold::refuse_held(call.options().text("state-dir", "/var/lib/nodesnap"), options.destination);
+    hold::refuse_held(options.state_directory, options.destination);
     Repository repository = open_repository(call, place);
     const Manifest manifest = choice.find(repository);
     Progress progress;
@@ -239,8 +246,9 @@ const Command kRestore = {
     "0  restored\n"
     "1  failed or interrupted; run it again to go on\n"
     "2  wrong usage\n"
-    "3  refused, nothing was touched: destination not empty (without --delta), in use or too small, --path names\n"
-    "   what the backup doesn't hold, or something of it could not be read when the backup was made\n"
+    "3  refused, nothing was touched: destination not empty (without --delta), in use, too small or another node's place, the\n"
+    "   engine here is older, --path names what the backup doesn't hold, or something of it could not be read when the backup\n"
+    "   was made\n"
     "4  restored, with warnings: zeros stand for what is lost (--accept-incomplete), something the destination can't hold,\n"
     "   something stored twice has lost a copy, a newer backup's manifest can't be read, or the destination lies inside the\n"
     "   node directory\n"

@@ -38,6 +38,8 @@ void print_backup(Call& call, const Manifest& manifest) {
         << (manifest.held_ns != 0 ? "daemon held:    for " + milliseconds(manifest.held_ns) + "\n" : "")
         << "finished:       " << utc(manifest.finished_time_ns) << " UTC\n"
         << "consistency:    " << to_string(manifest.consistency) << '\n'
+        << (manifest.engine_version.empty() ? "" : "engine:         " + printable_text(manifest.engine_version) + "\n")
+        << (manifest.profile.empty() ? "" : "profile:        " + printable_text(manifest.profile) + "\n")
         << "node:           " << printable_name(manifest.node.name) << '\n'
         << "node directory: " << printable_name(manifest.node.path) << " on " << printable_name(manifest.host_name) << '\n'
         << "backend:        " << printable_text(manifest.proof.backend) << '\n'

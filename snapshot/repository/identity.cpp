@@ -4,6 +4,7 @@
 
 #include "io/target/directory.h"
 #include "platform/error.h"
+#include "platform/file.h"
 #include "snapshot/repository/json_object.h"
 
 namespace nodesnap {
@@ -96,6 +97,19 @@ Uuid decide(const RepositoryInfo& repository, const NodePlace& place, bool adopt
 }
 
 }  // namespace
+
+bool is_place_of_other_node(const NodeIdentity& node, const std::string& state_directory, const std::string& machine_id,
+                            const std::string& path) {
+    if (!stat_path(state_directory)) {
+        return false;
+    }
+    const auto state = open_directory_target(state_directory, false);
+    const auto stored = state->load(kFile, kFileLimit);
+    const std::vector<Record> records = stored ? parse_records(stored->content, state->describe(kFile)) : std::vector<Record>{};
+    const auto there = [&](const Record& r) { return r.place.machine_id == machine_id && r.place.path == path; };
+    return std::any_of(records.begin(), records.end(), there) &&
+           std::none_of(records.begin(), records.end(), [&](const Record& r) { return there(r) && r.uuid == node.uuid; });
+}
 
 NodeIdentity resolve_identity(const RepositoryInfo& repository, const std::string& state_directory, const NodePlace& place, bool adopt) {
     const auto state = open_directory_target(state_directory, true);

@@ -23,6 +23,10 @@ struct NodePlace {
 // rewritten.
 NodeIdentity resolve_identity(const RepositoryInfo& repository, const std::string& state_directory, const NodePlace& place, bool adopt);
 
+// Whether this host remembers another node at this path, on whatever file system.
+bool is_place_of_other_node(const NodeIdentity& node, const std::string& state_directory, const std::string& machine_id,
+                            const std::string& path);
+
 inline NodeIdentity resolve_identity(const RepositoryInfo& repository, const std::string& state_directory, const std::string& machine_id,
                                      const std::string& file_system_uuid, const std::string& path, bool adopt) {
     return resolve_identity(repository, state_directory, NodePlace{machine_id, file_system_uuid, path}, adopt);

@@ -50,6 +50,8 @@ struct Manifest {
     std::vector<std::string> pins;  // who wants that, and why; may be empty
     std::string host_name;
     std::string tool_version;
+    std::string profile;         // that the backup was made with; empty: none was named
+    std::string engine_version;  // as the database's own program told it; empty: not known
     std::vector<std::string> excludes;
     std::vector<std::string> tags;
     std::optional<SessionId> parent;

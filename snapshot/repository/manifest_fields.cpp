@@ -197,6 +197,8 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     const auto id = bytes_of(builder, manifest.id.bytes);
     const auto host = builder.CreateString(manifest.host_name);
     const auto version = builder.CreateString(manifest.tool_version);
+    const auto profile = manifest.profile.empty() ? 0 : builder.CreateString(manifest.profile);
+    const auto engine = manifest.engine_version.empty() ? 0 : builder.CreateString(manifest.engine_version);
     const auto excludes = store_list(builder, manifest.excludes);
     const auto tags = builder.CreateVectorOfStrings(manifest.tags);
     // Left out where there are none.
@@ -244,6 +246,8 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     fields.add_packs(packs);
     fields.add_totals(totals);
     fields.add_pins(pins);
+    fields.add_profile(profile);
+    fields.add_engine_version(engine);
     fields.add_pack_bytes(pack_bytes);
     fields.add_avoided_packs(avoided);
     builder.Finish(fields.Finish());
@@ -276,6 +280,8 @@ Parsed<Manifest> parse_manifest_fields(std::span<const std::byte> inner) {
     manifest.pinned = from.pinned();
     manifest.host_name = fields.text(from.host_name());
     manifest.tool_version = fields.text(from.tool_version());
+    manifest.profile = fields.text(from.profile());
+    manifest.engine_version = fields.text(from.engine_version());
     manifest.proof = load(fields, from.proof());
     manifest.node = load(fields, from.node());
     manifest.hash_seed = from.hash_seed();

@@ -30,6 +30,8 @@ void expect_equal(const Manifest& a, const Manifest& b) {
     EXPECT_EQ(a.pins, b.pins);
     EXPECT_EQ(a.host_name, b.host_name);
     EXPECT_EQ(a.tool_version, b.tool_version);
+    EXPECT_EQ(a.profile, b.profile);
+    EXPECT_EQ(a.engine_version, b.engine_version);
     EXPECT_EQ(a.excludes, b.excludes);
     EXPECT_EQ(a.tags, b.tags);
     EXPECT_EQ(a.parent, b.parent);
@@ -53,6 +55,8 @@ TEST(Manifest, ComesBackAsItWas) {
     manifest.parent = *SessionId::parse("ffffffffffffffffffffff");
     manifest.damaged = manifest.pinned = true;
     manifest.pins = {"auditors", "größe"};
+    manifest.profile = "quasardb";
+    manifest.engine_version = "quasardb daemon 3.14.1";
     manifest.held_ns = 5;
     manifest.consistency = Consistency::kPointInTime;
     expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);
