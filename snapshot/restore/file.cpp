@@ -143,6 +143,9 @@ bool RestoreFile::make(bool keep) {
     if (context_.basis != nullptr) {
         use_basis(keep);
     }
+    if (context_.preallocates && !keep && !held() && !present_ && !inode_.map && data_bytes() < inode_.size) {
+        set_size();  // XFS reserves space beyond what a write appends, also where a hole is to be
+    }
     const auto unread = [](const Run& run) { return run.flags == Run::kDamagedSource; };
     if (inode_.damaged && !inode_.map && std::none_of(inode_.runs.begin(), inode_.runs.end(), unread)) {
         context_.lost.add(path(), LostRange::Cause::kSource, 0, 0);

@@ -260,20 +260,24 @@ void SnapshotUpdate::give_names() {
 
 void SnapshotUpdate::give_name(int directory, const std::string& name, const Dirent& entry) {
     const int limbo = limbo_->fd.get();
-    const auto path = [&name] { return name; };
-    const auto fresh = stat_at(limbo, new_name(entry.ino));
-    int error = 0;
-    if (entry.type == FileType::kDirectory) {
-        error = entry::rename(limbo, fresh ? new_name(entry.ino) : held_name(entry.ino), directory, name);
-    } else if (fresh) {
-        error = entry::link(limbo, new_name(entry.ino), directory, name);
-    } else if (stat_at(limbo, held_name(entry.ino))) {
-        error = entry::link(limbo, held_name(entry.ino), directory, name);
-    } else {
-        error = entry::link_open(open_held(entry.ino, kAny).get(), directory, name);
+    const bool fresh = stat_at(limbo, new_name(entry.ino)).has_value();
+    const auto give = [&] {
+        if (entry.type == FileType::kDirectory) {
+            return entry::rename(limbo, fresh ? new_name(entry.ino) : held_name(entry.ino), directory, name);
+        }
+        if (fresh || stat_at(limbo, held_name(entry.ino))) {
+            return entry::link(limbo, fresh ? new_name(entry.ino) : held_name(entry.ino), directory, name);
+        }
+        return entry::link_open(open_held(entry.ino, kAny).get(), directory, name);
+    };
+    int error = give();
+    // All names of the snapshot's backup that change have been taken away: what is still in the way is one that it left out.
+    if (error != 0 && !before_.excludes.empty() && stat_at(directory, name)) {
+        remove_entry(directory, name, name);
+        error = give();
     }
     if (error != 0) {
-        throw Error::system("give its name to", path(), error);
+        throw Error::system("give its name to", name, error);
     }
 }
 

@@ -62,6 +62,22 @@ class Fidelity(harness.Case):
     def test_xfs_without_snapshot(self):
         self.round_trip("xfs", "--snapshot", "none")
 
+    def test_holes_on_xfs(self):
+        """It reserves space beyond what is appended, which must not pass for data where a hole is to be."""
+        mount = self.file_system("xfs", 512)
+        node = mount / "node"
+        node.mkdir()
+        with open(node / "file", "wb") as file:
+            os.ftruncate(file.fileno(), 4_370_432)
+            for offset, length in ((0, 81_920), (1_130_496, 3_031_040), (4_239_360, 131_072)):
+                os.pwrite(file.fileno(), os.urandom(length), offset)
+        repository = self.repository()
+        self.ok("backup", node, repository, "--snapshot", "none")
+        for number in range(3):
+            restored = mount / f"restored{number}"
+            self.ok("restore", repository, "latest", restored)
+            self.assert_same(node, restored)
+
     def test_without_io_uring(self):
         mount, node = self.torture("btrfs")
         repository = self.repository()
