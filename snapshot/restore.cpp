@@ -100,6 +100,9 @@ RestoreResult Restoring::run() {
     inspect();
     if (options_.dry_run) {
         result_.bytes = bytes_to_write();
+        if (place_.clones() && !place_.placed) {
+            require_space_of_clone(place_, result_.bytes - std::min(result_.bytes, state_.bytes));
+        }
         result_.files_created = difference_.created;
         result_.files_changed = difference_.changed;
         result_.files_removed = difference_.removed;
@@ -189,6 +192,9 @@ void Restoring::inspect() {
     }
     if (place_.delta) {
         choose_basis();
+    }
+    if (place_.snapshot && !place_.placed) {
+        require_space_of_clone(place_, difference_.bytes - std::min(difference_.bytes, state_.bytes));
     }
     if (place_.kind == RestorePlace::Kind::kBeside && !place_.placed && state_.basis != RestoreState::kSnapshot) {
         state_.phase = RestoreState::Phase::kWriting;  // complete or not, it is looked at once more before it is renamed

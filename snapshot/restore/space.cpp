@@ -135,4 +135,13 @@ void require_space(const Repository& repository, const Manifest& backup, const R
     }
 }
 
+void require_space_of_clone(const RestorePlace& place, std::uint64_t bytes) {
+    const auto file_system = file_system_of(place.parent);
+    if (bytes > file_system.free_bytes) {
+        throw Error::refused("not enough space: the clone gets " + human_bytes(bytes) + " that differ, but " + place.parent + " has only " +
+                                 human_bytes(file_system.free_bytes) + " free",
+                             "make room; the directory is as it was");
+    }
+}
+
 }  // namespace nodesnap

@@ -11,4 +11,7 @@ namespace nodesnap {
 void require_space(const Repository& repository, const Manifest& backup, const RestoreSelection& selection, const RestorePlace& place,
                    const RestoreNeeds& needs);
 
+// Of a delta restore in a clone, as soon as it is known how many bytes are still to be written.
+void require_space_of_clone(const RestorePlace& place, std::uint64_t bytes);
+
 }  // namespace nodesnap

@@ -1,5 +1,6 @@
-"""A delta restore from the snapshot of a backup that left out what the wanted one holds."""
+"""Delta restores where something is in the way: names that the snapshot's backup had left out, and too little space."""
 
+import contextlib
 import os
 
 import compare
@@ -7,7 +8,7 @@ import delta_case
 import harness
 
 
-class DeltaExcludes(delta_case.DeltaCase):
+class DeltaInTheWay(delta_case.DeltaCase):
     def setUp(self):
         super().setUp()
         mount = self.file_system("btrfs", 1024)
@@ -78,6 +79,27 @@ class DeltaExcludes(delta_case.DeltaCase):
         self.ok("restore", self.target, first, self.node, "--delta")
         self.assert_same(wanted, self.node)
         self.assert_tidy(self.node)
+
+    def test_too_little_space_is_refused_before_anything_is_made(self):
+        mount = self.file_system("btrfs", 256)
+        node = self.subvolume(mount / "node")
+        (node / "CURRENT").write_bytes(b"MANIFEST-1\n")
+        (node / "large").write_bytes(os.urandom(60 << 20))
+        self.ok("backup", node, self.target)
+        first = self.backups(self.target)[0]["id"]
+        (node / "large").unlink()
+        self.ok("backup", node, self.target)
+        with contextlib.suppress(OSError), open(mount / "ballast", "wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(1 << 20))
+        harness.tool("sync", "-f", mount)
+        for options in (("--dry-run",), (), ("--no-snapshot", "--dry-run")):
+            refused = self.run_program("restore", self.target, first, node, "--delta", *options, expect=harness.REFUSED)
+            self.assertIn("not enough space", refused.err)
+            self.assert_tidy(node)
+        (mount / "ballast").unlink()
+        harness.tool("sync", "-f", mount)
+        self.ok("restore", self.target, first, node, "--delta")
 
 
 if __name__ == "__main__":
