@@ -16,7 +16,8 @@
 namespace nodesnap {
 namespace {
 
-constexpr const char* kRemedy = "stop the daemon, or keep the node on btrfs, where a snapshot is taken";
+constexpr const char* kRemedy =
+    "stop the daemon, or hold it with --hold, for the last moment only; or keep the node on btrfs, where a snapshot is taken";
 
 class LiveDirectory : public Snapshot {
 public:

@@ -102,7 +102,10 @@ void print(Call& call, const ForgetPlan& plan, const ForgetOptions& options, boo
         }
     }
     if (plan.removed == 0) {
-        out << "nothing to remove: " << counted(plan.kept(), "backup", "backups") << (dry_run ? " would stay\n" : " stay\n");
+        out << "nothing to remove: " << counted(plan.kept(), "backup", "backups")
+            << (dry_run            ? " would stay\n"
+                : plan.kept() == 1 ? " stays\n"
+                                   : " stay\n");
         return;
     }
     out << (dry_run ? "would remove " : "removed ") << plan.removed << " of " << counted(plan.backups.size(), "backup", "backups") << '\n';
