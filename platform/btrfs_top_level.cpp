@@ -3,35 +3,17 @@
 #include <linux/btrfs.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <unistd.h>
 
-#include <array>
-#include <cerrno>
-#include <cstring>
-#include <utility>
 #include <vector>
 
 #include "platform/btrfs.h"
+#include "platform/detached_mount.h"
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/mount.h"
 
 namespace nodesnap::btrfs {
 namespace {
-
-// What the kernel has logged on a file system context: "e Error text", one message a read.
-std::string kernel_message(int context) {
-    std::array<char, 1024> buffer;
-    std::string all;
-    for (;;) {
-        const ssize_t length = ::read(context, buffer.data(), buffer.size());
-        if (length <= 0) {
-            return all;
-        }
-        std::string message(buffer.data(), static_cast<std::size_t>(length));
-        all += (all.empty() ? "" : "; ") + (message.starts_with("e ") ? message.substr(2) : message);
-    }
-}
 
 // Any of the file system's devices will do: it is mounted, so the kernel knows the others.
 std::vector<std::string> devices_of(const std::string& path, const Mount& mount) {
@@ -55,30 +37,6 @@ std::vector<std::string> devices_of(const std::string& path, const Mount& mount)
     return devices;
 }
 
-// Returns the mount, or an empty descriptor with the reason.
-FileDescriptor mount_detached(const std::string& device, const std::string& subvolume_id, bool read_only, std::uint64_t attributes,
-                              std::string& why) {
-    const auto fail = [&why](const char* call, int context) {
-        const int error = errno;
-        const std::string message = context >= 0 ? kernel_message(context) : "";
-        why = std::string(call) + ": " + std::strerror(error) + (message.empty() ? "" : " (" + message + ")");
-        return FileDescriptor();
-    };
-    const FileDescriptor context(::fsopen("btrfs", FSOPEN_CLOEXEC));
-    if (!context) {
-        return fail("fsopen", -1);
-    }
-    if (::fsconfig(context.get(), FSCONFIG_SET_STRING, "source", device.c_str(), 0) != 0 ||
-        ::fsconfig(context.get(), FSCONFIG_SET_STRING, "subvolid", subvolume_id.c_str(), 0) != 0 ||
-        // A second mount must agree with the first one on being read-only as a whole.
-        (read_only && ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0) != 0) ||
-        ::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
-        return fail("fsconfig", context.get());
-    }
-    FileDescriptor mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, static_cast<unsigned>(attributes)));
-    return mount ? std::move(mount) : fail("fsmount", context.get());
-}
-
 }  // namespace
 
 FileDescriptor open_mount(const std::string& path, std::uint64_t subvolume_id, std::uint64_t attributes) {
@@ -87,7 +45,11 @@ FileDescriptor open_mount(const std::string& path, std::uint64_t subvolume_id, s
     const bool top = subvolume_id == kTopLevelId;
     std::string why = "no device of it is known";
     for (const std::string& device : devices_of(path, mount)) {
-        if (FileDescriptor mounted = mount_detached(device, std::to_string(subvolume_id), read_only, attributes, why)) {
+        DeviceMount request{"btrfs", device, {{"subvolid", std::to_string(subvolume_id)}}, attributes};
+        if (read_only) {  // a second mount must agree with the first one on being read-only as a whole
+            request.options.emplace_back("ro", "");
+        }
+        if (FileDescriptor mounted = mount_detached(request, why)) {
             return mounted;
         }
     }

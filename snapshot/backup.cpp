@@ -224,6 +224,7 @@ private:
         drain_options.clones = snapshot_->clones();
         drain_options.tolerate_changes = options_.backend.accept_inconsistent;
         drain_options.still_ours = [this] { lease_.check(); };
+        drain_options.check_source = [this] { snapshot_->check(false); };
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
         drain_options.scratch_directory = scratch_directory_or_default(options_.scratch_directory);
         drain_options.sizes = options_.sizes;
@@ -328,7 +329,9 @@ private:
     }
 
     // An incomplete backup is no parent.
-    bool keeps_snapshot() const { return !options_.drop_snapshot && (options_.keep_snapshot || !drained_.damaged); }
+    bool keeps_snapshot() const {
+        return !options_.drop_snapshot && (options_.keep_snapshot || (!drained_.damaged && backend_->tells_changes()));
+    }
 
     // Nothing is written down of the snapshot before it is known what came of the hold.
     Consistency consistency() const {
@@ -389,6 +392,7 @@ private:
 
     void publish() {
         progress_.phase = "publishing";
+        snapshot_->check(true);
         publishing_ = true;
         result_.manifest = manifest();
         fault::step("backup.before-publish");
@@ -444,8 +448,23 @@ private:
         // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran into.
         throw_if_taken_over();
         session_.lacked_space = lacked_space;
-        if (!suspend()) {
+        const std::optional<Error> lost = flaw_of_snapshot();
+        if (lost || !suspend()) {
             abandon();
+        }
+        if (lost) {
+            throw Error(*lost);  // and not what it led to
+        }
+    }
+
+    std::optional<Error> flaw_of_snapshot() const {
+        try {
+            if (snapshot_) {
+                snapshot_->check(true);
+            }
+            return std::nullopt;
+        } catch (const Error& error) {
+            return error;
         }
     }
 

@@ -11,7 +11,10 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/file_system.h"
+#include "platform/lvm.h"
+#include "platform/mount.h"
 #include "snapshot/backend/btrfs.h"
+#include "snapshot/backend/lvm.h"
 #include "snapshot/backend/none.h"
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/reflink.h"
@@ -54,6 +57,30 @@ std::optional<ReflinkPlace> place_of_clones(const std::string& directory, const 
     return place;
 }
 
+std::optional<LvmKind> lvm_kind(const std::string& name) {
+    for (const LvmKind kind : {LvmKind::kThin, LvmKind::kClassic}) {
+        if (name == name_of(kind)) {
+            return kind;
+        }
+    }
+    return std::nullopt;
+}
+
+// nullptr where no snapshot of the directory's volume can be taken: `why` tells, of a logical volume.
+std::unique_ptr<SnapshotBackend> backend_of_volume(const std::string& directory, const ExcludeRules& excludes,
+                                                   const BackendOptions& options, std::string& why) {
+    const Mount mount = mount_of(directory);
+    if (!lvm::volume_of_device(mount.device) || !options.snapshot_directory.empty()) {
+        return nullptr;
+    }
+    try {
+        return make_lvm_backend(std::nullopt, directory, excludes, options, why + "; but its logical volume has (" + mount.source + ")");
+    } catch (const Error& error) {
+        why += "; nor has its logical volume: " + error.message() + (error.hint().empty() ? "" : " (" + error.hint() + ")");
+        return nullptr;
+    }
+}
+
 }  // namespace
 
 std::string to_string(Layout layout) {
@@ -73,7 +100,7 @@ std::uint64_t Snapshot::root_ino() const {
 }
 
 const std::vector<std::string>& snapshot_kinds() {
-    static const std::vector<std::string> kKinds = {"btrfs", "reflink", "none"};
+    static const std::vector<std::string> kKinds = {"btrfs", "reflink", "lvm-thin", "lvm", "none"};
     return kKinds;
 }
 
@@ -81,7 +108,7 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
                                                 const BackendOptions& options) {
     const auto& kinds = snapshot_kinds();
     if (options.kind != "auto" && std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end()) {
-        throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs, reflink or none");
+        throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs, reflink, lvm-thin, lvm or none");
     }
     const std::string directory = resolve_node_directory(node_directory);
     const bool on_btrfs = btrfs::is_btrfs(directory);
@@ -95,15 +122,16 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     if (options.kind == "reflink" || (options.kind == "auto" && !on_btrfs)) {
         place = place_of_clones(directory, excludes, options, without);
     }
-    if (!place && (options.kind == "reflink" || (!on_btrfs && options.must_snapshot))) {
+    const bool chosen = options.kind == "auto";
+    auto of_volume = chosen && !place && !on_btrfs ? backend_of_volume(directory, excludes, options, without) : nullptr;
+    if (!place && !of_volume && (options.kind == "reflink" || (!on_btrfs && options.must_snapshot && !lvm_kind(options.kind)))) {
         throw Error::refused(without,
-                             "snapshots need a node directory on btrfs, or on a file system that clones files, such as XFS "
-                             "made with -m reflink=1");
+                             "snapshots need a node directory on btrfs, on a file system that clones files, such as XFS made with -m "
+                             "reflink=1, or on an LVM logical volume whose group has free extents");
     }
     if (options.preflight) {
         refuse_nested(directory, excludes);
     }
-    const bool chosen = options.kind == "auto";
     if (on_btrfs && (chosen || options.kind == "btrfs")) {
         return make_btrfs_backend(directory, excludes, options, chosen ? "the node directory is on btrfs" : "asked for");
     }
@@ -111,12 +139,21 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
         return make_reflink_backend(std::move(*place), excludes, options,
                                     chosen ? "the node directory is on " + type + ", which clones files" : "asked for");
     }
+    if (const auto kind = lvm_kind(options.kind)) {
+        return make_lvm_backend(kind, directory, excludes, options, "asked for");
+    }
+    if (of_volume) {
+        return of_volume;
+    }
     return make_none_backend(directory, excludes, options, chosen ? without : "asked for");
 }
 
 bool remove_left_snapshot(const std::string& backend, const std::string& path) {
     if (backend == "reflink") {
         return remove_left_reflink_snapshot(path);
+    }
+    if (lvm_kind(backend)) {
+        return remove_left_lvm_snapshot(path);
     }
     return backend != "btrfs" || remove_left_btrfs_snapshot(path);
 }

@@ -43,6 +43,9 @@ public:
     // As far as is known by now: `none` looks again whether the directory is in use, and throws Error::failed if it came to be while it was
     // read.
     virtual Consistency consistency() const = 0;
+    // Error::failed if what is read of it may not be what was there, for good: a classic snapshot of a logical volume that has overflowed,
+    // say. Tells what is known by now, or looks first: then all that was read before is right if this returns. Any thread.
+    virtual void check([[maybe_unused]] bool now) {}
     // Ends what need not be done while the daemon is held, and makes the snapshot durable: before it is recorded anywhere. Not needed
     // unless BackendOptions::held; may be called again.
     virtual void settle() {}
@@ -54,9 +57,10 @@ public:
 
 // About.
 struct HeldSpace {
-    std::uint64_t alone_bytes = 0;   // would come free were it removed alone
-    std::uint64_t shared_bytes = 0;  // at most so much besides, were others removed with it
-    bool shares_within = false;      // some of these may come free with it alone, too
+    std::uint64_t alone_bytes = 0;      // would come free were it removed alone
+    std::uint64_t shared_bytes = 0;     // at most so much besides, were others removed with it
+    bool shares_within = false;         // some of these may come free with it alone, too
+    std::uint64_t elsewhere_bytes = 0;  // would come free, but not for the node's file system: in the volume group
     bool frees_nothing_alone() const { return alone_bytes == 0 && !shares_within; }
 };
 
@@ -70,7 +74,7 @@ struct Descent {
 class SnapshotBackend {
 public:
     virtual ~SnapshotBackend() = default;
-    virtual std::string name() const = 0;    // "btrfs", "reflink", "none"
+    virtual std::string name() const = 0;    // "btrfs", "reflink", "lvm-thin", "lvm", "none"
     virtual std::string reason() const = 0;  // why it was chosen, for the summary
     virtual Layout layout() const = 0;
     virtual std::string file_system_uuid() const = 0;
@@ -81,7 +85,7 @@ public:
     // All that can be done before create(), so that this is as short as it can be: it looks again at what the preflight found, and flushes.
     // It may take long. create() does it itself where it wasn't done since the last one.
     virtual void prepare() = 0;
-    // Whether what has changed can be told from two snapshots.
+    // Whether what has changed can be told from two snapshots. If not, a backup keeps none for the next one.
     virtual bool tells_changes() const { return true; }
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
@@ -110,22 +114,23 @@ public:
 };
 
 struct BackendOptions {
-    std::string kind = "auto";         // auto, btrfs, reflink, none
+    std::string kind = "auto";         // auto, btrfs, reflink, lvm-thin, lvm, none
     std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
     bool must_snapshot = false;        // refuse storage without snapshots, also where `auto` would read the directory itself
     bool accept_inconsistent = false;  // with none and reflink: a directory that is in use
     // Somebody keeps the writers from writing while create() runs, so that a backend whose create() takes longer than an instant need not
     // refuse a directory that is in use. Whether it was so is for that somebody to find out: consistency() doesn't tell.
     bool held = false;
-    unsigned workers = 0;   // that clone; 0: one per CPU, up to four
-    bool preflight = true;  // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
+    std::uint64_t snapshot_bytes = 0;  // of an LVM snapshot: its room for what is overwritten while it is there; 0: see the guide
+    unsigned workers = 0;              // that clone; 0: one per CPU, up to four
+    bool preflight = true;             // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
 const std::vector<std::string>& snapshot_kinds();  // but auto
 std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_directory, const ExcludeRules& excludes,
                                                 const BackendOptions& options);
 // Removes a snapshot that a dead backup left, by the path in its session record; as durably as the rest. False if it is out of reach: its
 // file system isn't mounted. Nothing is done if it isn't one of ours any more: only read-only subvolumes with the name of a snapshot of
-// nodesnap's, and trees of clones that have its record, are ever removed.
+// nodesnap's, trees of clones that have its record, and logical volumes with its tag are ever removed.
 bool remove_left_snapshot(const std::string& backend, const std::string& path);
 // Removes, durably, the snapshot that a backup proves, wherever on its file system it lies by now: that of a node directory that was moved
 // isn't where its backend looks. Empty if it has gone, or is an operator's; otherwise why it stays, in a few words.

@@ -15,9 +15,12 @@ namespace {
 
 constexpr std::string_view kTemporary = ".tmp";
 constexpr std::string_view kBeforeRollback = "before-rollback-";
+constexpr std::string_view kVolumePrefix = "nodesnap.";  // LVM reserves some beginnings, "snapshot" among them
 constexpr std::size_t kHashDigits = 8;
 constexpr std::size_t kLongestBase = 40;
+constexpr std::size_t kLongestVolumeBase = 20;
 constexpr std::size_t kLongestGiven = 200;
+static_assert(kVolumePrefix.size() + kLongestVolumeBase <= kLongestBase);
 static_assert(kLongestBase + 1 + kHashDigits + 1 + kLongestGiven + kTemporary.size() <= 255);
 
 std::string hash_digits(const std::string& path) {
@@ -27,6 +30,18 @@ std::string hash_digits(const std::string& path) {
     return digits.data();
 }
 
+// LVM reserves names with some words behind a '_', too, and doubles each '-'.
+std::string volume_base(std::string base) {
+    constexpr const char* kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.";
+    base.resize(std::min(base.size(), kLongestVolumeBase));
+    for (char& c : base) {
+        if (std::string_view(kAllowed).find(c) == std::string_view::npos) {
+            c = '.';
+        }
+    }
+    return std::string(kVolumePrefix) + base;
+}
+
 bool is_given_name(std::string_view given) {
     return !given.empty() && given.size() <= kLongestGiven && !given.ends_with(kTemporary) &&
            std::none_of(given.begin(), given.end(), [](char c) { return c == '/' || static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
@@ -34,9 +49,10 @@ bool is_given_name(std::string_view given) {
 
 }  // namespace
 
-SnapshotNaming::SnapshotNaming(const std::string& node_directory) {
-    const std::string base = node_directory.substr(node_directory.rfind('/') + 1);
-    prefix_ = (base.empty() ? "root" : base.substr(0, kLongestBase)) + "-" + hash_digits(node_directory) + ".";
+SnapshotNaming::SnapshotNaming(const std::string& node_directory, NameStyle style) {
+    const std::string name = node_directory.substr(node_directory.rfind('/') + 1);
+    const std::string base = name.empty() ? "root" : name.substr(0, kLongestBase);
+    prefix_ = (style == NameStyle::kVolume ? volume_base(base) : base) + "-" + hash_digits(node_directory) + ".";
 }
 
 std::string SnapshotNaming::on_disk(const std::string& given, bool temporary) const {

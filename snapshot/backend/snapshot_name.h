@@ -1,6 +1,7 @@
 // How a snapshot is called on storage: "<base name of the node directory>-<8 hex digits of its path's hash>.<given name>", with ".tmp"
 // behind it if a backup made it for itself. So several nodes can keep their snapshots in one folder. At most 255 bytes, since a given name
-// has at most 200.
+// has at most 200. A logical volume's name is shorter, and plainer: "nodesnap.", a beginning of the base name of letters, digits and dots,
+// and then as above.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +16,12 @@ struct SnapshotName {
     bool temporary = false;
 };
 
+enum class NameStyle { kFile, kVolume };
+
 class SnapshotNaming {
 public:
-    explicit SnapshotNaming(const std::string& node_directory);  // absolute, without symlinks
+    // `node_directory` is absolute, without symlinks.
+    explicit SnapshotNaming(const std::string& node_directory, NameStyle style = NameStyle::kFile);
     // Error::usage if the given name can't be one: empty, too long, with '/', control characters or ".tmp" at its end.
     std::string on_disk(const std::string& given, bool temporary) const;
     std::optional<SnapshotName> parse(std::string_view on_disk) const;  // nullopt: not a snapshot of this node directory

@@ -38,6 +38,9 @@ std::string why_not_since(const Manifest& last, const Repository& repository, Sn
     if (backend.name() == "none") {
         return "without a snapshot nothing tells what has changed";
     }
+    if (!backend.tells_changes()) {
+        return "snapshots of this kind (" + backend.name() + ") don't tell what has changed";
+    }
     if (last.proof.file_system_uuid != backend.file_system_uuid()) {
         return "the last backup was of another file system";
     }

@@ -12,6 +12,7 @@
 #include "snapshot/command/profile.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/command/snapshot_size.h"
 
 namespace nodesnap::command {
 namespace {
@@ -19,12 +20,14 @@ namespace {
 void declare(OptionSet& options) {
     options.value(
         "snapshot", "KIND",
-        "btrfs; reflink: clone all files (XFS), while nobody writes to them; none: read the directory itself, of a stopped daemon, or in "
-        "passes with --hold; "
-        "auto: the first of these that can be had (default: auto)");
+        "btrfs; reflink: clone all files (XFS), while nobody writes to them; lvm-thin, lvm: of the logical volume that ext4 or XFS lies "
+        "on, into its pool or the free extents of its volume group; none: read the directory itself, of a stopped daemon, or in passes "
+        "with --hold; auto: the first "
+        "of these that can be had (default: auto)");
     options.value("snapshot-dir", "DIR",
                   "where the snapshot is made (default: a place beside the node's directory or subvolume, see the guide)");
     declare_profile(options);
+    declare_snapshot_size(options);
     declare_hold(options);
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
@@ -132,10 +135,12 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     BackupOptions result;
     result.node_directory = node_directory;
     result.backend.kind = options.text("snapshot", "auto");
-    const std::vector<std::string> kinds = {"auto", "btrfs", "reflink", "none"};
-    if (std::find(kinds.begin(), kinds.end(), result.backend.kind) == kinds.end()) {
-        throw Error::usage("--snapshot: \"" + result.backend.kind + "\" is not a kind of snapshot", "auto, btrfs, reflink and none are");
+    const std::vector<std::string>& kinds = snapshot_kinds();
+    if (result.backend.kind != "auto" && std::find(kinds.begin(), kinds.end(), result.backend.kind) == kinds.end()) {
+        throw Error::usage("--snapshot: \"" + result.backend.kind + "\" is not a kind of snapshot",
+                           "auto, btrfs, reflink, lvm-thin, lvm and none are");
     }
+    result.backend.snapshot_bytes = snapshot_size(options);
     result.backend.snapshot_directory = options.text("snapshot-dir");
     result.backend.accept_inconsistent = options.flag("accept-inconsistent");
     result.hold = hold_options(options);
@@ -377,10 +382,14 @@ const Command kBackup = {
     "release\". A hold is refused where something else has files of the node open for writing.\n"
     "On XFS with reflink the snapshot is a tree of clones beside the node directory. That isn't made at one instant: without --hold the\n"
     "backup is refused while a file is open for writing, and fails if one is changed while it is cloned; afterwards the daemon may run.\n"
+    "On ext4 and XFS on an LVM logical volume whose volume group has free extents, a classic LVM snapshot of the volume is taken, read, "
+    "and\n"
+    "removed. It keeps what is overwritten meanwhile; should its room (--snapshot-size) not suffice, the backup is given up. On thin\n"
+    "volumes it is a thin snapshot, which has the room of its pool.\n"
     "On any other file system the directory itself is read, and the daemon must be stopped until that is done; or, with --hold on ext4\n"
     "and XFS, it is read in passes while the daemon runs, which is held only while the last of them lists all files and reads those that\n"
     "were just written to: milliseconds where these are small. What can't be read within --max-downtime makes the backup fail. The\n"
-    "summary says which it was; --snapshot btrfs and --snapshot reflink refuse to go without a snapshot.\n"
+    "summary says which it was; --snapshot btrfs, reflink or lvm refuse to go without a snapshot.\n"
     "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
     "'*' and '?' fit within a name, \"**\" across directories.\n",
     "nodesnap backup /var/lib/qdb/db /backup/node1\n"

@@ -8,6 +8,7 @@
 #include "snapshot/backend/backend.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/command/snapshot_size.h"
 #include "snapshot/command/snapshot_trim.h"
 #include "snapshot/rollback.h"
 #include "snapshot/trim.h"
@@ -16,12 +17,13 @@ namespace nodesnap::command {
 namespace {
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "what takes it: auto, btrfs or reflink (default: auto)");
+    options.value("snapshot", "KIND", "what takes it: auto, btrfs, reflink, lvm-thin or lvm (default: auto)");
     options.value("snapshot-dir", "DIR",
                   "where snapshots are kept (default: a place beside the node's directory or subvolume, see the guide)");
     options.list(
         "exclude", "PATTERN",
         "with create: a nested subvolume or mount that may be missing in the snapshot, or what needn't be cloned (may be repeated)");
+    declare_snapshot_size(options);
     declare_trim(options);
     options.flag("json", "print a JSON document");
 }
@@ -80,7 +82,8 @@ ExitStatus create(Call& call, SnapshotBackend& backend, const std::string& name)
 // Who may not read the file system's trees can list all the same.
 std::optional<std::uint64_t> held_by(SnapshotBackend& backend, const SnapshotEntry& entry) {
     try {
-        return backend.held_space(entry).alone_bytes;
+        const HeldSpace held = backend.held_space(entry);
+        return held.alone_bytes + held.elsewhere_bytes;
     } catch (const Error&) {
         throw_if_interrupted();
         return std::nullopt;
@@ -151,9 +154,12 @@ ExitStatus run(Call& call) {
     }
     BackendOptions options;
     options.kind = call.options().text("snapshot", "auto");
-    if (options.kind != "auto" && options.kind != "btrfs" && options.kind != "reflink") {
-        throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots", "auto, btrfs and reflink can");
+    const std::vector<std::string>& kinds = snapshot_kinds();
+    if (options.kind == "none" || (options.kind != "auto" && std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end())) {
+        throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots",
+                           "auto, btrfs, reflink, lvm-thin and lvm can");
     }
+    options.snapshot_bytes = snapshot_size(call.options());
     options.must_snapshot = true;
     options.preflight = action == "create";
     options.snapshot_directory = call.options().text("snapshot-dir");
@@ -181,7 +187,8 @@ const Command kSnapshot = {
     "nodesnap snapshot remove NODE_DIR NAME [OPTION]...\n"
     "nodesnap snapshot trim NODE_DIR [--min-free SIZE|PERCENT] [--max-age AGE] [--max-count N] [OPTION]...\n",
     "Such a snapshot is taken in milliseconds and takes no space at first, but it lies on the node's own disk and is lost with it:\n"
-    "it is no backup. On XFS with reflink it is a tree of clones, which is only taken while nobody has a file open for writing.\n"
+    "it is no backup. On XFS with reflink it is a tree of clones, which is only taken while nobody has a file open for writing. On an LVM\n"
+    "volume it has the room that --snapshot-size gives it, and becomes invalid when more is overwritten.\n"
     "A NAME is made from the time if none is given. Those that backups make for themselves are listed too; what a dead backup left is\n"
     "removed by the next one. list tells what each one is, how old, and about how much would come free without it.\n"
     "trim is made for a timer: it drops parents, the snapshots that backups keep to tell the next ones what has changed, the oldest\n"

@@ -14,6 +14,7 @@
 #include "platform/file.h"
 #include "platform/file_system.h"
 #include "platform/mount.h"
+#include "snapshot/doctor/volume.h"
 
 namespace nodesnap {
 namespace {
@@ -104,8 +105,7 @@ void examine_storage(const std::string& node_directory, Findings& findings) {
         findings.fact("device", device.kind);
     }
     if (device.is_lvm && !btrfs::is_btrfs(node_directory)) {
-        findings.warn("lvm", "the file system lies on an LVM logical volume; snapshots of such aren't taken yet",
-                      "what `snapshots` says below is what is used");
+        examine_volume(node_directory, findings);
     }
     static constexpr std::array<const char*, 6> kRemote{"nfs", "nfs4", "cifs", "smb3", "ceph", "9p"};
     if (std::find(kRemote.begin(), kRemote.end(), mount.type) != kRemote.end() || mount.type.starts_with("fuse")) {

@@ -47,7 +47,9 @@ struct DrainOptions {
     // Of a live source that is kept from changing until this returns: called when all is read, by one of the workers, before anything is
     // made durable. What it throws ends the drain. None: nobody waits for that.
     std::function<void()> all_is_read = {};
-    std::int64_t read_until_ns = 0;    // by the monotonic clock, 0: as long as it takes. Error::failed when it is over before all is read
+    std::int64_t read_until_ns = 0;  // by the monotonic clock, 0: as long as it takes. Error::failed when it is over before all is read
+    // Asked all the time; throws when what is read of the source is of no use any more. Any thread.
+    std::function<void()> check_source = {};
     bool stores_whole_blocks = false;  // where contents are compared: no stored data is read to find which page of a block differs
     // A tree of clones, each with its CloneOrigin, and where they are: what they are clones of is drained. nullptr: it is no such.
     const CloneIndex* clones = nullptr;

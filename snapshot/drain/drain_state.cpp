@@ -120,6 +120,9 @@ void DrainState::fail(std::exception_ptr failure) {
 }
 
 void DrainState::check_time() const {
+    if (options.check_source) {
+        options.check_source();
+    }
     if (options.read_until_ns != 0 && monotonic_ns() > options.read_until_ns) {
         throw Error::failed(
             "what has changed could not be read in the time that the daemon may be held (--max-downtime)",

@@ -1,0 +1,60 @@
+#include "platform/lvm_programs.h"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "platform/error.h"
+#include "platform/fault.h"
+#include "platform/file.h"
+
+namespace nodesnap::lvm {
+namespace {
+
+constexpr int kNotFound = 127;
+
+}  // namespace
+
+ProgramResult run(std::vector<std::string> arguments) {
+    ProgramRun program;
+    program.arguments = std::move(arguments);
+    // A service's PATH need not hold them.
+    const char* path = std::getenv("PATH");
+    if (path == nullptr || std::string_view(path).find("/sbin") == std::string_view::npos) {
+        for (const char* directory : {"/usr/sbin/", "/sbin/"}) {
+            if (stat_path(directory + program.arguments[0])) {
+                program.arguments[0] = directory + program.arguments[0];
+                break;
+            }
+        }
+    }
+    program.environment = {"LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1"};
+    return run_program(program);
+}
+
+[[noreturn]] void fail(const std::string& what, const std::string& program, const ProgramResult& result) {
+    if (result.exit_code == kNotFound) {
+        throw Error::failed("cannot " + what + ": " + program + " can't be run (" + result.explanation() + ")",
+                            "install lvm2, which has the programs that LVM's volumes are managed with");
+    }
+    throw Error::failed("cannot " + what + ": " + program + ": " + result.explanation(),
+                        "run as root; `lvs -a -o +devices` and the kernel's log may tell more");
+}
+
+void change(const std::string& what, std::vector<std::string> arguments) {
+    const std::string program = arguments.front();
+    if (const int error = fault::inject("lvm")) {
+        throw Error::system(what, "", error);
+    }
+    const ProgramResult result = run(std::move(arguments));
+    if (!result.succeeded()) {
+        fail(what, program, result);
+    }
+}
+
+std::uint64_t number(std::string_view text) {
+    std::uint64_t value = 0;
+    std::from_chars(text.data(), text.data() + text.size(), value);
+    return value;
+}
+
+}  // namespace nodesnap::lvm

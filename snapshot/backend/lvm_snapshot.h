@@ -1,0 +1,77 @@
+// LvmSnapshot: one snapshot of a logical volume, in use: mounted where nobody sees it, and watched. See docs/design.md, "Snapshots of
+// logical volumes".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "platform/file_descriptor.h"
+#include "platform/lvm.h"
+#include "snapshot/backend/backend.h"
+#include "snapshot/backend/lvm_place.h"
+#include "snapshot/backend/lvm_watch.h"
+
+namespace nodesnap {
+
+enum class LvmKind { kClassic, kThin };
+const char* name_of(LvmKind kind) noexcept;  // "lvm", "lvm-thin"
+
+inline constexpr const char* kVolumeScheme = "lvm:";
+inline constexpr const char* kVolumeTag = "nodesnap";  // of each volume that is ours; nobody else's is ever touched
+
+std::string path_of_volume(const std::string& group, const std::string& name);  // "lvm:vg/name"
+// One of ours.
+std::optional<lvm::Volume> find_own_volume(const std::string& group, const std::string& name);
+void remove_own_volume(const std::string& full_name);
+// Why nothing can be read of a snapshot (any more), or shouldn't, as the end of a sentence that begins with it; empty if all can.
+std::string flaw_of_snapshot(const lvm::Volume& snapshot);
+lvm::Volume find_pool(const lvm::Volume& volume);  // of a thin volume
+// What there must be left of a thin pool; as flaw_of_snapshot().
+std::string flaw_of_pool(const lvm::Volume& pool, unsigned percent);
+SnapshotProof proof_of(LvmKind kind, const LvmPlace& place, const lvm::Volume& volume);
+
+class LvmSnapshot : public Snapshot {
+public:
+    // From here on the snapshot on storage belongs to this object, unless it is `kept`.
+    LvmSnapshot(LvmKind kind, std::shared_ptr<const LvmPlace> place, std::string on_disk, SnapshotEntry entry, bool kept);
+    ~LvmSnapshot() override;
+
+    void taken(std::int64_t taken_ns, std::int64_t duration_ns, Consistency consistency);
+    // Of one that was settled when it was made, and is active.
+    void open(lvm::Volume volume);
+
+    int root() const override { return root_.get(); }
+    const SnapshotEntry& entry() const override { return entry_; }
+    SnapshotProof proof() const override { return proof_of(kind_, *place_, volume_); }
+    std::int64_t taken_ns() const override { return entry_.created_ns; }
+    std::int64_t duration_ns() const override { return duration_ns_; }
+    Consistency consistency() const override { return consistency_; }
+    void check(bool now) override;
+    // The log of the file system in the snapshot is replayed, which may take long.
+    void settle() override;
+    void keep() noexcept override { kept_ = true; }
+    void keep_for_operator() override;
+    void remove() override;
+
+private:
+    lvm::Volume find() const;
+    void close();
+
+    const LvmKind kind_;
+    std::shared_ptr<const LvmPlace> place_;
+    std::string on_disk_;
+    SnapshotEntry entry_;
+    lvm::Volume volume_;
+    FileDescriptor mounted_;  // whole
+    FileDescriptor root_;     // the node directory in it
+    std::optional<LvmWatch> watch_;
+    std::int64_t duration_ns_ = 0;
+    Consistency consistency_ = Consistency::kCrashConsistent;
+    bool kept_;
+    bool removed_ = false;
+};
+
+}  // namespace nodesnap
