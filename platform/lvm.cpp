@@ -16,6 +16,9 @@ namespace {
 constexpr std::size_t kUuidLength = 32;
 constexpr std::uint64_t kSectorBytes = 512;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
+constexpr const char* kFields =
+    "vg_name,lv_name,vg_uuid,lv_uuid,origin,pool_lv,lv_attr,lv_dm_path,lv_tags,lv_size,lv_time,vg_extent_size,vg_free_count,thin_id,"
+    "transaction_id";
 constexpr std::string_view kUuidPrefix = "LVM-";
 
 std::string without_dashes(std::string uuid) {
@@ -136,20 +139,10 @@ std::vector<Volume> parse_volumes(const std::string& text) {
 }
 
 std::vector<Volume> list_volumes(const std::string& group) {
-    std::vector<std::string> arguments = {"lvs",
-                                          "--reportformat",
-                                          "json",
-                                          "--units",
-                                          "b",
-                                          "--nosuffix",
-                                          "--config",
-                                          R"(report{time_format="%s"})",
-                                          "-o",
-                                          "vg_name,lv_name,vg_uuid,lv_uuid,origin,pool_lv,lv_attr,lv_dm_path,lv_tags,lv_size,lv_time,vg_"
-                                          "extent_size,vg_free_count,thin_id,transaction_id"};
+    std::vector<std::string> arguments = {"lvs", "--reportformat", "json", "--units", "b", "--nosuffix"};
+    arguments.insert(arguments.end(), {"--config", R"(report{time_format="%s"})", "-o", kFields});
     if (!group.empty()) {
-        arguments.push_back("--select");
-        arguments.push_back("vg_name=\"" + group + "\"");  // of one that isn't there: none
+        arguments.insert(arguments.end(), {"--select", "vg_name=\"" + group + "\""});  // of one that isn't there: none
     }
     const ProgramResult result = run(std::move(arguments));
     if (!result.succeeded()) {
