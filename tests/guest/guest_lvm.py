@@ -192,6 +192,15 @@ class Killed(LvmCase):
                 self.assertEqual(self.listed(), [node.name], str(result))
         self.assert_restores(repository, node)
 
+    def test_each_backup_removes_what_the_killed_one_before_has_left(self):
+        node = self.volume("ext4")
+        self.fill(node, 1)
+        repository = self.repository()
+        # Not noted yet, noted, and so on: none of them comes to its end, where others than its own would be dropped.
+        for step in ("snapshot.taken", "backup.snapshot-recorded", "snapshot.taken"):
+            self.killed(step, node, repository)
+            self.assertEqual(len(self.listed()), 2, self.listed())
+
     def test_a_backup_that_was_cut_off_is_gone_on_with_from_its_snapshot(self):
         node = self.volume("xfs")
         self.fill(node, 1)
