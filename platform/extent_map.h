@@ -35,6 +35,8 @@ public:
     // `fd` must stay open and, for the SEEK_DATA way, its file position is used. Extents that end at or before `start` are left out,
     // and such as begin at or after `end` need not come.
     ExtentReader(int fd, std::string path, std::uint64_t start = 0, std::uint64_t end = UINT64_MAX);
+    // Data that isn't on storage yet isn't written there first: what was written to an unwritten extent may still be told as unwritten.
+    void leave_unsynced() noexcept { synced_ = true; }
     bool next(Extent& extent);                                          // false at the end; throws Error
     bool exact() const noexcept { return method_ == Method::kFiemap; }  // physical places and unwritten extents are told
 

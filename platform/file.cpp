@@ -11,6 +11,7 @@
 #include <climits>
 #include <cstdlib>
 #include <memory>
+#include <vector>
 
 #include "platform/error.h"
 #include "platform/fault.h"
@@ -223,6 +224,28 @@ void pwrite_all(int fd, std::span<const std::byte> from, std::uint64_t offset, c
             throw Error::system("write to", path, error);
         }
     }
+}
+
+std::uint64_t copy_some(int from, int to, std::uint64_t offset, std::uint64_t length, const std::string& path) {
+    const int injected = fault::inject("copy");
+    auto in = static_cast<off_t>(offset);
+    off_t out = in;
+    const ssize_t count = injected != 0 ? -1 : ::copy_file_range(from, &in, to, &out, length, 0);
+    if (count >= 0) {
+        return static_cast<std::uint64_t>(count);
+    }
+    const int error = injected != 0 ? injected : errno;
+    if (error == EINTR) {
+        return copy_some(from, to, offset, length, path);
+    }
+    if (error != EXDEV && error != EINVAL && error != EOPNOTSUPP && error != ENOSYS) {
+        throw Error::system("copy", path, error);
+    }
+    constexpr std::uint64_t kPiece = 256U << 10;
+    std::vector<std::byte> piece(std::min(length, kPiece));
+    piece.resize(pread_some(from, piece, offset, path));
+    pwrite_all(to, piece, offset, path);
+    return piece.size();
 }
 
 void write_all(int fd, std::span<const std::byte> from, const std::string& path) {

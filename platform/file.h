@@ -34,6 +34,8 @@ std::size_t pread_some(int fd, std::span<std::byte> into, std::uint64_t offset, 
 void pread_exact(int fd, std::span<std::byte> into, std::uint64_t offset, const std::string& path);
 void read_exact(int fd, std::span<std::byte> into, const std::string& path);  // at the file position: pipes, sockets
 void pwrite_all(int fd, std::span<const std::byte> from, std::uint64_t offset, const std::string& path);
+// Up to `length` bytes of one file to the same place of another, in the kernel where it can. Returns how many, 0 at the end of the file.
+std::uint64_t copy_some(int from, int to, std::uint64_t offset, std::uint64_t length, const std::string& path);
 void write_all(int fd, std::span<const std::byte> from, const std::string& path);
 
 void sync_file(int fd, const std::string& path, bool data_only = false);  // fsync or fdatasync

@@ -10,6 +10,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/host.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/backend_choice.h"
 #include "snapshot/backup/left_elsewhere.h"
@@ -60,6 +61,10 @@ public:
             take_snapshot();
             drain();
             publish();
+        } catch (const SpoiltSnapshot&) {
+            is_spoilt_ = true;
+            end_after_failure(false);
+            throw;
         } catch (const Error& error) {
             end_after_failure(is_space_error(error.error_number()));
             throw;
@@ -480,7 +485,7 @@ private:
 
     // Leaves what is stored for the next backup to go on with. False if there is nothing of the kind.
     bool suspend() noexcept {
-        if (!journal_begun_ || !snapshot_) {
+        if (!journal_begun_ || !snapshot_ || is_spoilt_) {
             return false;
         }
         try {
@@ -556,6 +561,7 @@ private:
     std::optional<Manifest> draft_;  // of the backup that is gone on with
     std::atomic<bool> journal_begun_ = false;
     bool publishing_ = false;
+    bool is_spoilt_ = false;  // the snapshot: nobody can go on from it
     BackupParent parent_;
     StoredDamage stored_damage_;
     std::string engine_version_;

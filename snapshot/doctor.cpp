@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "io/units.h"
 #include "platform/error.h"
@@ -12,6 +14,7 @@
 #include "snapshot/doctor/contents.h"
 #include "snapshot/doctor/daemon.h"
 #include "snapshot/doctor/findings.h"
+#include "snapshot/doctor/links.h"
 #include "snapshot/doctor/speed.h"
 #include "snapshot/doctor/storage.h"
 #include "snapshot/drain/live_stamp.h"
@@ -93,6 +96,9 @@ private:
     }
 
     void explain(const SnapshotBackend& backend) {
+        if (backend.name() == "hardlink") {
+            examine_links(result_.node_directory, excludes_, options_.backup.backend.immutable, findings_);
+        }
         if (backend.name() == "none") {
             explain_none();
             return;
@@ -111,9 +117,10 @@ private:
                                    "hold the daemon by --hold stop or --hold hook, or stop it before the backup");
             }
         }
-        findings_.fact("changes", backend.tells_changes()
-                                      ? "after the first backup only what changed is read"
-                                      : "all is read each time, and compared with what is stored; only what differs is stored");
+        findings_.fact("changes",
+                       backend.name() == "hardlink" ? "after the first backup no file is read again that was linked, and all others are"
+                       : backend.tells_changes()    ? "after the first backup only what changed is read"
+                                                 : "all is read each time, and compared with what is stored; only what differs is stored");
     }
 
     void explain_none() {
@@ -148,6 +155,9 @@ private:
         BackupOptions options = options_.backup;
         // Who uses it is told above.
         options.backend.accept_inconsistent = true;
+        if (result_.chosen == "hardlink") {
+            options.backend.kind = result_.chosen;  // `auto` takes it with a hold only
+        }
         try {
             target.check_writable();
             progress_.phase = "finding what a backup would read";
@@ -229,13 +239,17 @@ private:
         }
         result_.command = "nodesnap backup " + shell_word(result_.node_directory) + " " +
                           (options_.repository.empty() ? "REPOSITORY" : shell_word(options_.repository));
-        if (options_.backup.backend.kind != "auto") {
-            result_.command += " --snapshot " + options_.backup.backend.kind;
+        const bool will_hold = daemon_.in_use && !daemon_.hold_options.empty();
+        if (options_.backup.backend.kind != "auto" || (result_.chosen == "hardlink" && !will_hold)) {
+            result_.command += " --snapshot " + (options_.backup.backend.kind != "auto" ? options_.backup.backend.kind : result_.chosen);
+        }
+        for (const std::string& pattern : result_.chosen == "hardlink" ? options_.backup.backend.immutable : std::vector<std::string>{}) {
+            result_.command += " --immutable " + shell_word(pattern);
         }
         for (const std::string& pattern : options_.backup.excludes) {
             result_.command += " --exclude " + shell_word(pattern);
         }
-        if (daemon_.in_use && !daemon_.hold_options.empty()) {
+        if (will_hold) {
             result_.command += " " + daemon_.hold_options;
         }
         result_.command += limit_option();

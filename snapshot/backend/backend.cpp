@@ -14,11 +14,13 @@
 #include "platform/lvm.h"
 #include "platform/mount.h"
 #include "snapshot/backend/btrfs.h"
+#include "snapshot/backend/hardlink.h"
 #include "snapshot/backend/lvm.h"
 #include "snapshot/backend/none.h"
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/reflink.h"
-#include "snapshot/backend/reflink_place.h"
+#include "snapshot/backend/tree_backend.h"
+#include "snapshot/backend/tree_place.h"
 
 namespace nodesnap {
 namespace {
@@ -35,23 +37,22 @@ std::string resolve_node_directory(const std::string& node_directory) {
     return resolve_path(node_directory);
 }
 
-// None where files of it can't be cloned, or the clones have no place: `why` tells. Throws what is wrong with a place that was asked for.
-std::optional<ReflinkPlace> place_of_clones(const std::string& directory, const ExcludeRules& excludes, const BackendOptions& options,
-                                            std::string& why) {
-    const std::string on = "the node directory " + directory + " is on " + file_system_of(directory).type;
-    std::optional<ReflinkPlace> place;
+// None where snapshots of that kind can't be made: `why` tells. Throws what is wrong with a place that was asked for.
+std::optional<TreePlace> find_place(const std::string& kind, const std::string& directory, const ExcludeRules& excludes,
+                                    const BackendOptions& options, std::string& why) {
+    std::optional<TreePlace> place;
     try {
         place.emplace(directory, options.snapshot_directory, options.preflight ? &excludes : nullptr);
         // To list, and to remove, on a file system that is full, too.
-        why = !options.preflight && stat_path(place->folder()) ? "" : place->why_not();
+        const bool only_lists = !options.preflight && stat_path(place->folder());
+        why = only_lists ? "" : kind == "reflink" ? place->why_no_clones() : place->why_no_links();
     } catch (const Error& error) {
-        if (options.kind == "reflink") {
+        if (options.kind == kind) {
             throw;
         }
         why = error.message() + (error.hint().empty() ? "" : " (" + error.hint() + ")");
     }
     if (!why.empty()) {
-        why = on + ", which has no snapshots: " + why;
         place.reset();
     }
     return place;
@@ -81,6 +82,24 @@ std::unique_ptr<SnapshotBackend> backend_of_volume(const std::string& directory,
     }
 }
 
+// Of trees of links, of a node directory that isn't on btrfs.
+std::optional<TreePlace> place_of_links(const std::string& directory, const ExcludeRules& excludes, const BackendOptions& options,
+                                        std::string& why) {
+    if (options.preflight && options.immutable.empty()) {
+        why = "it isn't known which files are never written to again (--immutable, or a --profile that names them)";
+        return std::nullopt;
+    }
+    if (const std::string type = file_system_of(directory).type; type != "ext4" && type != "xfs") {
+        why = "it isn't known of " + type + " that every write shows in the times of a file";
+        return std::nullopt;
+    }
+    if (options.kind == "auto" && !options.held) {
+        why = "files can only be linked and copied while nobody writes to them (--hold, or --snapshot hardlink for a stopped daemon)";
+        return std::nullopt;
+    }
+    return find_place("hardlink", directory, excludes, options, why);
+}
+
 }  // namespace
 
 std::string to_string(Layout layout) {
@@ -100,7 +119,7 @@ std::uint64_t Snapshot::root_ino() const {
 }
 
 const std::vector<std::string>& snapshot_kinds() {
-    static const std::vector<std::string> kKinds = {"btrfs", "reflink", "lvm-thin", "lvm", "none"};
+    static const std::vector<std::string> kKinds = {"btrfs", "reflink", "lvm-thin", "lvm", "hardlink", "none"};
     return kKinds;
 }
 
@@ -108,7 +127,7 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
                                                 const BackendOptions& options) {
     const auto& kinds = snapshot_kinds();
     if (options.kind != "auto" && std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end()) {
-        throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs, reflink, lvm-thin, lvm or none");
+        throw Error::usage("unknown kind of snapshot \"" + options.kind + "\"", "auto, btrfs, reflink, lvm-thin, lvm, hardlink or none");
     }
     const std::string directory = resolve_node_directory(node_directory);
     const bool on_btrfs = btrfs::is_btrfs(directory);
@@ -117,17 +136,31 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
         throw Error::refused("the node directory " + directory + " is on " + type + ", not on btrfs",
                              "move it to btrfs, or stop the daemon and use --snapshot none");
     }
-    std::string without;  // why there is no snapshot
-    std::optional<ReflinkPlace> place;
-    if (options.kind == "reflink" || (options.kind == "auto" && !on_btrfs)) {
-        place = place_of_clones(directory, excludes, options, without);
+    if (on_btrfs && options.kind == "hardlink") {
+        throw Error::refused("the node directory " + directory + " is on btrfs, which has snapshots", "use --snapshot btrfs, or auto");
     }
     const bool chosen = options.kind == "auto";
-    auto of_volume = chosen && !place && !on_btrfs ? backend_of_volume(directory, excludes, options, without) : nullptr;
-    if (!place && !of_volume && (options.kind == "reflink" || (!on_btrfs && options.must_snapshot && !lvm_kind(options.kind)))) {
+    std::string no_clones, no_links;  // why
+    std::optional<TreePlace> clones, links;
+    if (options.kind == "reflink" || (chosen && !on_btrfs)) {
+        clones = find_place("reflink", directory, excludes, options, no_clones);
+    }
+    const std::string on = "the node directory " + directory + " is on " + type;
+    std::string without = on + ", which has no snapshots: " + no_clones;
+    auto of_volume = chosen && !on_btrfs && !clones ? backend_of_volume(directory, excludes, options, without) : nullptr;
+    if (options.kind == "hardlink" || (chosen && !on_btrfs && !clones && !of_volume)) {
+        links = place_of_links(directory, excludes, options, no_links);
+    }
+    if (options.kind == "hardlink" && !links) {
+        throw Error::refused("no snapshot can be made of links of " + directory + ": " + no_links,
+                             "--immutable '*.sst' names files that are never written to again, as --profile rocksdb does; without "
+                             "such, or where nothing can be linked, --snapshot none reads the directory itself");
+    }
+    if (!clones && !links && !of_volume && (options.kind == "reflink" || (!on_btrfs && options.must_snapshot && !lvm_kind(options.kind)))) {
         throw Error::refused(without,
                              "snapshots need a node directory on btrfs, on a file system that clones files, such as XFS made with -m "
-                             "reflink=1, or on an LVM logical volume whose group has free extents");
+                             "reflink=1, or on an LVM logical volume whose group has free extents; or --snapshot hardlink, with "
+                             "--immutable");
     }
     if (options.preflight) {
         refuse_nested(directory, excludes);
@@ -135,8 +168,8 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     if (on_btrfs && (chosen || options.kind == "btrfs")) {
         return make_btrfs_backend(directory, excludes, options, chosen ? "the node directory is on btrfs" : "asked for");
     }
-    if (place) {
-        return make_reflink_backend(std::move(*place), excludes, options,
+    if (clones) {
+        return make_reflink_backend(std::move(*clones), excludes, options,
                                     chosen ? "the node directory is on " + type + ", which clones files" : "asked for");
     }
     if (const auto kind = lvm_kind(options.kind)) {
@@ -145,12 +178,17 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     if (of_volume) {
         return of_volume;
     }
-    return make_none_backend(directory, excludes, options, chosen ? without : "asked for");
+    if (links) {
+        return make_hardlink_backend(
+            std::move(*links), excludes, options,
+            chosen ? on + ", which clones no files, and it is known which are never written to again" : "asked for");
+    }
+    return make_none_backend(directory, excludes, options, chosen ? without + (no_links.empty() ? "" : "; and " + no_links) : "asked for");
 }
 
 bool remove_left_snapshot(const std::string& backend, const std::string& path) {
-    if (backend == "reflink") {
-        return remove_left_reflink_snapshot(path);
+    if (backend == "reflink" || backend == "hardlink") {
+        return remove_left_tree_snapshot(path);
     }
     if (lvm_kind(backend)) {
         return remove_left_lvm_snapshot(path);
@@ -159,8 +197,8 @@ bool remove_left_snapshot(const std::string& backend, const std::string& path) {
 }
 
 std::string remove_snapshot_elsewhere(const SnapshotProof& proof) {
-    if (proof.backend == "reflink") {
-        return remove_reflink_snapshot_elsewhere(proof);
+    if (proof.backend == "reflink" || proof.backend == "hardlink") {
+        return remove_tree_snapshot_elsewhere(proof);
     }
     return proof.backend == "btrfs" ? remove_btrfs_snapshot_elsewhere(proof) : "";
 }

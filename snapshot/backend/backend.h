@@ -74,7 +74,7 @@ struct Descent {
 class SnapshotBackend {
 public:
     virtual ~SnapshotBackend() = default;
-    virtual std::string name() const = 0;    // "btrfs", "reflink", "lvm-thin", "lvm", "none"
+    virtual std::string name() const = 0;    // "btrfs", "reflink", "lvm-thin", "lvm", "hardlink", "none"
     virtual std::string reason() const = 0;  // why it was chosen, for the summary
     virtual Layout layout() const = 0;
     virtual std::string file_system_uuid() const = 0;
@@ -114,15 +114,18 @@ public:
 };
 
 struct BackendOptions {
-    std::string kind = "auto";         // auto, btrfs, reflink, lvm-thin, lvm, none
+    std::string kind = "auto";         // auto, btrfs, reflink, lvm-thin, lvm, hardlink, none
     std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
     bool must_snapshot = false;        // refuse storage without snapshots, also where `auto` would read the directory itself
-    bool accept_inconsistent = false;  // with none and reflink: a directory that is in use
+    bool accept_inconsistent = false;  // with none, reflink and hardlink: a directory that is in use
+    // Patterns, as for ExcludeRules: files that are never written to again once they are closed. Without such there is no hardlink.
+    std::vector<std::string> immutable;
     // Somebody keeps the writers from writing while create() runs, so that a backend whose create() takes longer than an instant need not
     // refuse a directory that is in use. Whether it was so is for that somebody to find out: consistency() doesn't tell.
     bool held = false;
+    std::int64_t longest_hold_ns = 0;  // of it: when it is over there is no use in going on; 0: isn't known
     std::uint64_t snapshot_bytes = 0;  // of an LVM snapshot: its room for what is overwritten while it is there; 0: see the guide
-    unsigned workers = 0;              // that clone; 0: one per CPU, up to four
+    unsigned workers = 0;              // that clone, or copy; 0: one per CPU, up to four
     bool preflight = true;             // false: to list and remove only; what a snapshot would miss, or hold too much, isn't looked for
 };
 const std::vector<std::string>& snapshot_kinds();  // but auto
@@ -130,7 +133,7 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
                                                 const BackendOptions& options);
 // Removes a snapshot that a dead backup left, by the path in its session record; as durably as the rest. False if it is out of reach: its
 // file system isn't mounted. Nothing is done if it isn't one of ours any more: only read-only subvolumes with the name of a snapshot of
-// nodesnap's, trees of clones that have its record, and logical volumes with its tag are ever removed.
+// nodesnap's, trees of files that have its record, and logical volumes with its tag are ever removed.
 bool remove_left_snapshot(const std::string& backend, const std::string& path);
 // Removes, durably, the snapshot that a backup proves, wherever on its file system it lies by now: that of a node directory that was moved
 // isn't where its backend looks. Empty if it has gone, or is an operator's; otherwise why it stays, in a few words.

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <span>
 #include <string_view>
@@ -11,8 +12,10 @@
 
 #include "platform/error.h"
 #include "platform/file.h"
+#include "platform/lease.h"
 #include "snapshot/backend/clone_files.h"
 #include "snapshot/backend/clone_origin.h"
+#include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/repository/external_sorter.h"
 
 namespace nodesnap {
@@ -68,27 +71,34 @@ struct CloneIndex::Record {
 // Takes all regular files of the tree.
 class CloneIndex::Record::Gather : public CloneFiles {
 public:
-    explicit Gather(ExternalSorter& sorter) : sorter_(sorter) {}
+    Gather(ExternalSorter& sorter, int directory) : sorter_(sorter), links_(directory) {}
 
 private:
     void add(const SourceDirectory& directory, const std::string& name) override {
         const std::string path = directory.place.path_of(name);
         const FileDescriptor file = open_at(directory.fd.get(), name, O_PATH | O_NOFOLLOW);
-        const CloneOrigin origin = read_clone_origin(file.get(), true, path);
+        const FileStatus status = stat_fd(file.get(), path);
+        const auto link = links_.exists() ? links_.find(status.stx_ino) : std::nullopt;
         if (const auto found = handle_of(file.get(), path)) {
             Record record;
-            record.key = key_of(origin.ino, origin.generation);
-            record.set(stat_fd(file.get(), path), *found);
+            record.key = link ? key_of(link->ino, link->generation) : key_of_clone(file.get(), path);
+            record.set(status, *found);
             sorter_.add(view_of(record.key), view_of(record));
         }
     }
 
+    static Key key_of_clone(int file, const std::string& path) {
+        const CloneOrigin origin = read_clone_origin(file, true, path);
+        return key_of(origin.ino, origin.generation);
+    }
+
     ExternalSorter& sorter_;
+    const LinkIndex links_;
 };
 
 void CloneIndex::build(int tree, int directory, const std::string& path) {
     ExternalSorter sorter("/proc/self/fd/" + std::to_string(directory), kSortMemory);
-    Record::Gather gather(sorter);
+    Record::Gather gather(sorter, directory);
     SourceWalk(tree, stat_fd(tree).stx_ino, ExcludeRules(), gather).run();
     const FileDescriptor file = open_at(directory, kFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
     std::string pending;
@@ -110,7 +120,8 @@ void CloneIndex::build(int tree, int directory, const std::string& path) {
     flush();
 }
 
-CloneIndex::CloneIndex(int directory) : directory_(open_at(directory, ".", O_RDONLY | O_DIRECTORY)) {
+CloneIndex::CloneIndex(int directory, std::string node_directory)
+    : directory_(open_at(directory, ".", O_RDONLY | O_DIRECTORY)), node_directory_(std::move(node_directory)), links_(directory) {
     static_assert(sizeof(Record) == 80);
     const int fd = try_open_long(directory, kFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (fd >= 0) {
@@ -152,7 +163,14 @@ FileDescriptor CloneIndex::open(std::uint64_t ino, std::uint64_t generation) con
             return {};
         }
         const FileStatus status = stat_fd(file.get(), kFile);
-        if (!S_ISREG(status.stx_mode) || !record->unchanged(status)) {
+        if (!S_ISREG(status.stx_mode)) {
+            return {};
+        }
+        if (const auto link = this->link(ino)) {
+            const bool as_it_was = link->is_untouched(status) || (link->has_content_of(status) && status.stx_nlink != link->all_links);
+            return link->generation == generation && as_it_was ? std::move(file) : FileDescriptor();
+        }
+        if (!record->unchanged(status)) {
             return {};
         }
         const CloneOrigin origin = read_clone_origin(file.get(), false, kFile);
@@ -160,6 +178,49 @@ FileDescriptor CloneIndex::open(std::uint64_t ino, std::uint64_t generation) con
     } catch (const Error&) {
         return {};  // announced in the header
     }
+}
+
+std::uint64_t CloneIndex::number_of(int directory, const std::string& name, const std::string& path) const {
+    if (links_.exists()) {
+        const auto status = stat_at(directory, name);
+        if (status && S_ISREG(status->stx_mode) && links_.find(status->stx_ino)) {
+            return status->stx_ino;
+        }
+    }
+    return read_clone_origin_at(directory, name, path).ino;
+}
+
+// A change of names changes the change time, too. It is the only change by the daemon that is let pass.
+bool CloneIndex::was_renamed(const FileStatus& status, const LinkRecord& link, const std::string& path) const {
+    if (status.stx_nlink != link.all_links) {
+        return true;
+    }
+    constexpr std::size_t kLongest = 2000;
+    if (path.size() > kLongest) {
+        return false;  // what is longer is shown in part only
+    }
+    const auto there = stat_path(join_path(node_directory_, path), AT_SYMLINK_NOFOLLOW);
+    return !there || there->stx_ino != status.stx_ino || device_of(*there) != device_of(status);
+}
+
+void CloneIndex::check_link(int file, const std::string& path) const {
+    if (!links_.exists()) {
+        return;
+    }
+    const ReadLease lease(file);
+    const FileStatus status = stat_fd(file, path);
+    const auto link = links_.find(status.stx_ino);
+    if (!link) {
+        return;
+    }
+    const bool is_open = lease.error() == EAGAIN;
+    if (!is_open && (link->is_untouched(status) || (link->has_content_of(status) && was_renamed(status, *link, path)))) {
+        return;
+    }
+    throw SpoiltSnapshot(Error::failed(
+        "the snapshot isn't what the node was any more: " + path + (is_open ? " is open for writing" : " was changed") +
+            ", although its name fits --immutable, so that the snapshot shares it with the node",
+        "only files that are never written to again may fit --immutable: make the patterns narrower, or use --snapshot none"));
 }
 
 }  // namespace nodesnap

@@ -2,24 +2,44 @@
 //
 // A file of its own beside the tree, written when all clones are made: one record of a fixed size for each, ascending. It says where a
 // clone is, and is believed no further: what is opened says by its CloneOrigin what it is a clone of, and by its time of change that nobody
-// has touched it since. Needs CAP_DAC_READ_SEARCH. What can't be read counts as not there. Reading is thread-safe, in constant memory.
+// has touched it since. Of a snapshot made of links the index holds these too, and LinkIndex says what they were. Needs
+// CAP_DAC_READ_SEARCH. What can't be read counts as not there. Reading is thread-safe, in constant memory.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include "platform/error.h"
+#include "platform/file.h"
 #include "platform/file_descriptor.h"
 #include "platform/file_handle.h"
+#include "snapshot/backend/link_index.h"
 
 namespace nodesnap {
+
+// What a link shows isn't what it was when the snapshot was made: the node's own file was written to. No backup can be made of that
+// snapshot.
+class SpoiltSnapshot : public Error {
+public:
+    explicit SpoiltSnapshot(const Error& error) : Error(error) {}
+};
 
 class CloneIndex {
 public:
     // Of the tree of clones `tree`, into a new file of the directory. Nothing is durable yet. `path` is for messages.
     static void build(int tree, int directory, const std::string& path);
 
-    explicit CloneIndex(int directory);
+    // `node_directory`: that the snapshot is of, where it may be made of links.
+    explicit CloneIndex(int directory, std::string node_directory = "");
+
+    bool has_links() const { return links_.exists(); }
+    // None of what is no link.
+    std::optional<LinkRecord> link(std::uint64_t ino) const { return links_.exists() ? links_.find(ino) : std::nullopt; }
+    // The number of what the entry of a directory of the snapshot is of. Error::failed if it is nothing of ours.
+    std::uint64_t number_of(int directory, const std::string& name, const std::string& path) const;
+    // SpoiltSnapshot if the open file is a link that was written to, can be, or may have been. `path`: below the node directory.
+    void check_link(int file, const std::string& path) const;
 
     // Read-only. Empty if there is no clone of that inode, or if it isn't what it was when the snapshot was made.
     FileDescriptor open(std::uint64_t ino, std::uint64_t generation) const;
@@ -27,8 +47,11 @@ public:
 private:
     struct Record;
     std::optional<Record> find(std::uint64_t ino, std::uint64_t generation) const;
+    bool was_renamed(const FileStatus& status, const LinkRecord& link, const std::string& path) const;
 
     FileDescriptor directory_;
+    std::string node_directory_;
+    LinkIndex links_;
     FileDescriptor file_;
     std::uint64_t records_ = 0;
 };

@@ -41,7 +41,8 @@ struct Work {
 
 class TreeClone : public SourceSink {
 public:
-    TreeClone(int destination, int links, const CloneTreeOptions& options) : destination_(destination), inodes_(links), options_(options) {}
+    TreeClone(int destination, InodeClone& inodes, const CloneTreeOptions& options)
+        : destination_(destination), inodes_(inodes), options_(options) {}
 
     void run(int source, const ExcludeRules& excludes) {
         std::vector<std::jthread> threads;
@@ -99,10 +100,17 @@ private:
         for (std::size_t begin = 0; begin < path.size();) {
             const std::size_t end = std::min(path.find('/', begin), path.size());
             const std::string name = path.substr(begin, end - begin);
-            if (const int failed = entry::make_directory(above.get(), name, 0700); failed != 0 && failed != EEXIST) {
-                throw Error::system("create", "the clone of " + path.substr(0, end), failed);
+            int made = entry::make_directory(above.get(), name, 0700);
+            FileDescriptor next(made == EEXIST || made == 0 ? try_open_long(above.get(), name, kDirectory) : -1);
+            if (made == EEXIST && next.get() == -ENOTDIR) {  // a link of a file that had this name when all was listed ahead
+                entry::remove(above.get(), name);
+                made = entry::make_directory(above.get(), name, 0700);
+                next.reset(try_open_long(above.get(), name, kDirectory));
             }
-            above = open_at(above.get(), name, kDirectory);
+            if (!next) {
+                throw Error::system("create", "the clone of " + path.substr(0, end), made != 0 && made != EEXIST ? made : -next.get());
+            }
+            above = std::move(next);
             begin = end + 1;
         }
     }
@@ -141,14 +149,14 @@ private:
             }
         }
         if (--*work.pending == 0) {
-            InodeClone::finish_directory(directory.fd.get(), to.get(), directory.place.path_of(""));
+            inodes_.finish_directory(directory.fd.get(), to.get(), directory.place.path_of(""));
         }
     }
 
     void clone_entry(const SourceDirectory& directory, const SourceEntry& entry, int to) {
         const std::string path = directory.place.path_of(entry.name);
         try {
-            inodes_.clone(directory.fd.get(), entry, to, path);
+            inodes_.clone(directory, entry, to, path);
             fault::step("snapshot.inode-cloned");
         } catch (const Error& error) {
             throw_unless_tolerated(path, error);
@@ -184,7 +192,7 @@ private:
     }
 
     const int destination_;
-    InodeClone inodes_;
+    InodeClone& inodes_;
     const CloneTreeOptions options_;
     std::unordered_map<std::uint64_t, Pending> open_;  // the walk's: directories that it is in, by their numbers
     std::mutex mutex_;
@@ -197,10 +205,10 @@ private:
 
 }  // namespace
 
-void clone_tree(int source, const std::string& source_path, int destination, int links, const ExcludeRules& excludes,
+void clone_tree(int source, const std::string& source_path, int destination, InodeClone& inodes, const ExcludeRules& excludes,
                 const CloneTreeOptions& options) {
     try {
-        TreeClone(destination, links, options).run(source, excludes);
+        TreeClone(destination, inodes, options).run(source, excludes);
     } catch (const Error& error) {
         if (error.error_number() == 0) {
             throw;

@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "snapshot/backend/inode_clone.h"
 #include "snapshot/exclude.h"
 
 namespace nodesnap {
@@ -18,9 +19,9 @@ struct CloneTreeOptions {
 };
 
 // `source`: descriptor of the directory, whose path is for messages. `destination`: of an empty directory on the same file system, which
-// becomes what the source is. `links`: of another empty one, for what the clones of files with several names are found by; nobody needs
-// it afterwards. Nothing is durable when it returns. Throws Error: with the path of what can't be cloned, or changed meanwhile.
-void clone_tree(int source, const std::string& source_path, int destination, int links, const ExcludeRules& excludes,
+// becomes what the source is. `inodes` makes it of what isn't a directory. Nothing is durable when it returns. Throws Error: with the path
+// of what can't be cloned, or changed meanwhile.
+void clone_tree(int source, const std::string& source_path, int destination, InodeClone& inodes, const ExcludeRules& excludes,
                 const CloneTreeOptions& options);
 
 }  // namespace nodesnap

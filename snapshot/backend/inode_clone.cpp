@@ -112,9 +112,9 @@ void match_copy_on_write(int clone, std::uint32_t flags, const std::string& path
 
 InodeClone::InodeClone(int links) : links_(links) {}
 
-void InodeClone::clone(int from, const SourceEntry& entry, int to, const std::string& path) {
+void InodeClone::clone(const SourceDirectory& from, const SourceEntry& entry, int to, const std::string& path) {
     const bool regular = entry.d_type == DT_REG;
-    const int opened = try_open_long(from, entry.name, regular ? kFile : kOther);
+    const int opened = try_open_long(from.fd.get(), entry.name, regular ? kFile : kOther);
     if (opened < 0) {
         throw Error::system("open", path, opened == -ELOOP || opened == -ENXIO ? ESTALE : -opened);
     }
@@ -123,7 +123,7 @@ void InodeClone::clone(int from, const SourceEntry& entry, int to, const std::st
     if (IFTODT(status.stx_mode) != entry.d_type) {
         throw Error::system("clone", path, ESTALE);
     }
-    if (status.stx_nlink > 1) {
+    if (links_of(status) > 1) {
         clone_linked(entry, status, opened, to, path);
     } else {
         make(entry, status, opened, to, path);
@@ -158,13 +158,9 @@ void InodeClone::make_file(const SourceEntry& entry, const FileStatus& status, i
     }
     const FileDescriptor clone(made);
     CloneOrigin origin = origin_of(opened, true, status, path);
-    if (status.stx_size != 0) {
-        match_copy_on_write(made, origin.flags, path);
-        if (const int failed = entry::clone_file(opened, made); failed != 0) {
-            throw cannot_clone(path, failed);
-        }
-    }
-    origin.unwritten = unwritten_of(opened, status, made, path);
+    origin.links = links_of(status);
+    match_copy_on_write(made, origin.flags, path);
+    origin.unwritten = give_content(opened, status, made, path);
     if (origin.unwritten.size() > CloneOrigin::kUnwrittenLimit) {
         for (const UnwrittenRange& range : origin.unwritten) {
             check("allocate room for", entry::allocate(made, true, range.offset, range.length), path);
@@ -172,6 +168,15 @@ void InodeClone::make_file(const SourceEntry& entry, const FileStatus& status, i
         origin.unwritten.clear();
     }
     give_attributes(opened, status, made, origin, path);
+}
+
+std::vector<UnwrittenRange> InodeClone::give_content(int from, const FileStatus& status, int to, const std::string& path) {
+    if (status.stx_size != 0) {
+        if (const int failed = entry::clone_file(from, to); failed != 0) {
+            throw cannot_clone(path, failed);
+        }
+    }
+    return unwritten_of(from, status, to, path);
 }
 
 void InodeClone::make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) {

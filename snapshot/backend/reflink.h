@@ -6,18 +6,14 @@
 #include <string>
 
 #include "snapshot/backend/backend.h"
-#include "snapshot/backend/reflink_place.h"
+#include "snapshot/backend/tree_place.h"
 #include "snapshot/exclude.h"
 
 namespace nodesnap {
 
 // Error::refused if a process has a file of the node directory open for writing, or if that can't be told, unless options.held or
 // options.accept_inconsistent.
-std::unique_ptr<SnapshotBackend> make_reflink_backend(ReflinkPlace place, const ExcludeRules& excludes, const BackendOptions& options,
+std::unique_ptr<SnapshotBackend> make_reflink_backend(TreePlace place, const ExcludeRules& excludes, const BackendOptions& options,
                                                       std::string reason);
-// As remove_left_snapshot().
-bool remove_left_reflink_snapshot(const std::string& path);
-// As remove_snapshot_elsewhere().
-std::string remove_reflink_snapshot_elsewhere(const SnapshotProof& proof);
 
 }  // namespace nodesnap

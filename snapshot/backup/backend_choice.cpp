@@ -12,6 +12,7 @@ std::unique_ptr<SnapshotBackend> choose_backend_for(const Target& target, const 
     const bool holds = options.hold.mode != hold::Mode::kNone;
     BackendOptions backend_options = options.backend;
     backend_options.held = holds;
+    backend_options.longest_hold_ns = holds ? options.hold.max_downtime.count() : 0;
     auto backend = choose_backend(options.node_directory, excludes, backend_options);
     if (holds && backend->name() == "none") {
         LiveStamp::refuse_unsuitable(options.node_directory);

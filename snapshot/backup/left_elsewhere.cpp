@@ -67,7 +67,7 @@ void remove_parent_elsewhere(const Repository& repository, SnapshotBackend& back
     if (!why.empty()) {
         const std::string& path = before->proof.path;
         const bool in_top_level = !path.starts_with('/');
-        const std::string removes = before->proof.backend == "reflink" ? "rm -r" : "btrfs subvolume delete";
+        const std::string removes = before->proof.backend == "btrfs" ? "btrfs subvolume delete" : "rm -r";
         report.warn("the snapshot that backup " + before->id.hex() + " has left at " + path + " on host " + before->host_name +
                     " stays, and holds space, since " + why + ": no later backup looks there; " +
                     (in_top_level ? "mount that file system's top level (subvolid=5) and remove it with `btrfs subvolume delete`"

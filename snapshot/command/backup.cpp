@@ -21,13 +21,16 @@ void declare(OptionSet& options) {
     options.value(
         "snapshot", "KIND",
         "btrfs; reflink: clone all files (XFS), while nobody writes to them; lvm-thin, lvm: of the logical volume that ext4 or XFS lies "
-        "on, into its pool or the free extents of its volume group; none: read the directory itself, of a stopped daemon, or in passes "
-        "with --hold; auto: the first "
-        "of these that can be had (default: auto)");
+        "on, into its pool or the free extents of its volume group; hardlink: link those that fit --immutable (ext4, XFS) and copy the "
+        "others, while nobody writes to them; none: read the directory itself, of a stopped daemon, or in passes with --hold; auto: the "
+        "first of these that can be had (default: auto)");
     options.value("snapshot-dir", "DIR",
                   "where the snapshot is made (default: a place beside the node's directory or subvolume, see the guide)");
     declare_profile(options);
     declare_snapshot_size(options);
+    options.list("immutable", "PATTERN",
+                 "files that fit are never written to again once they are closed, as the tables of LSM stores: what hardlink links (may be "
+                 "repeated)");
     declare_hold(options);
     options.list("exclude", "PATTERN", "leave out what fits (may be repeated); a '/' at the end: only directories");
     options.list("exclude-from", "FILE", "read patterns from FILE, one a line; empty lines and lines with '#' first don't count");
@@ -36,7 +39,8 @@ void declare(OptionSet& options) {
     options.flag("skip-unreadable", "go on when parts of a file can't be read; the backup is marked incomplete");
     options.flag("keep-snapshot", "keep the snapshot on the node's own storage until it is removed by `nodesnap snapshot remove`");
     options.flag("drop-snapshot", "keep no snapshot for the next backup, which then reads everything");
-    options.flag("accept-inconsistent", "without a snapshot, or with clones: back up a directory that is in use, and say so in the backup");
+    options.flag("accept-inconsistent",
+                 "without a snapshot, or with clones or links: back up a directory that is in use, and say so in the backup");
     options.value("need", "CONSISTENCY",
                   "refuse where the backup can't have it: point-in-time or crash-consistent (default: any that isn't inconsistent)");
     options.value("version-command", "COMMAND",
@@ -138,10 +142,12 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     const std::vector<std::string>& kinds = snapshot_kinds();
     if (result.backend.kind != "auto" && std::find(kinds.begin(), kinds.end(), result.backend.kind) == kinds.end()) {
         throw Error::usage("--snapshot: \"" + result.backend.kind + "\" is not a kind of snapshot",
-                           "auto, btrfs, reflink, lvm-thin, lvm and none are");
+                           "auto, btrfs, reflink, lvm-thin, lvm, hardlink and none are");
     }
     result.backend.snapshot_bytes = snapshot_size(options);
     result.backend.snapshot_directory = options.text("snapshot-dir");
+    result.backend.immutable = options.list("immutable");
+    const ExcludeRules check_immutable(result.backend.immutable);
     result.backend.accept_inconsistent = options.flag("accept-inconsistent");
     result.hold = hold_options(options);
     result.excludes = patterns_of(options);
@@ -386,15 +392,20 @@ const Command kBackup = {
     "and\n"
     "removed. It keeps what is overwritten meanwhile; should its room (--snapshot-size) not suffice, the backup is given up. On thin\n"
     "volumes it is a thin snapshot, which has the room of its pool.\n"
+    "On ext4, and on XFS without reflink, of a store that writes its tables once (--immutable, or a --profile that names them), and with\n"
+    "--hold, the snapshot is a tree of links: those files get a second name, and the others are copied, while the daemon is held. A file\n"
+    "that fits and is open for writing is copied, too; one that is written to before it is stored makes the backup fail. The snapshot\n"
+    "holds the space of what the daemon removes, until it is dropped.\n"
     "On any other file system the directory itself is read, and the daemon must be stopped until that is done; or, with --hold on ext4\n"
     "and XFS, it is read in passes while the daemon runs, which is held only while the last of them lists all files and reads those that\n"
     "were just written to: milliseconds where these are small. What can't be read within --max-downtime makes the backup fail. The\n"
-    "summary says which it was; --snapshot btrfs, reflink or lvm refuse to go without a snapshot.\n"
+    "summary says which it was; --snapshot btrfs, reflink, lvm or hardlink refuse to go without a snapshot.\n"
     "Exclude patterns: with a '/' in it other than at its end, a path from the node directory, otherwise a name in any directory;\n"
     "'*' and '?' fit within a name, \"**\" across directories.\n",
     "nodesnap backup /var/lib/qdb/db /backup/node1\n"
     "nodesnap backup /var/lib/qdb/db /backup/node1 --limit 200M --exclude '*.tmp' --tag nightly --wait-lock 10m\n"
     "nodesnap backup /var/lib/qdb/db /backup/node1 --hold freeze --unit qdbd\n"
+    "nodesnap backup /var/lib/rocks /backup/node1 --profile rocksdb --hold freeze --unit rocks\n"
     "nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none --hold freeze --unit qdbd --max-downtime 2s\n"
     "systemctl stop qdbd && nodesnap backup /var/lib/qdb/db /backup/node1 --snapshot none; systemctl start qdbd\n",
     "0  the backup is made\n"

@@ -5,6 +5,7 @@
 
 #include "io/units.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/profile.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
 
@@ -16,6 +17,8 @@ using Severity = Finding::Severity;
 void declare(OptionSet& options) {
     options.value("snapshot", "KIND", "as for `backup`: what this kind needs is looked for (default: auto)");
     options.value("snapshot-dir", "DIR", "as for `backup`: where the snapshot would be made");
+    declare_profile(options);
+    options.list("immutable", "PATTERN", "as for `backup`: files that are never written to again once they are closed (may be repeated)");
     options.list("exclude", "PATTERN", "as for `backup`: what would be left out (may be repeated)");
     options.flag("no-measure", "don't measure how fast the node is read and the repository is written, which takes some seconds");
     options.value("scratch-dir", "DIR", "for what doesn't fit in memory (default: $TMPDIR or /var/tmp)");
@@ -117,6 +120,8 @@ ExitStatus run(Call& call) {
     call.end_of_positionals();
     options.backup.backend.kind = call.options().text("snapshot", "auto");
     options.backup.backend.snapshot_directory = call.options().text("snapshot-dir");
+    options.backup.backend.immutable = call.options().list("immutable");
+    const ExcludeRules check_immutable(options.backup.backend.immutable);
     options.backup.excludes = call.options().list("exclude");
     options.backup.scratch_directory = call.options().scratch_directory();
     options.measure = !call.options().flag("no-measure");

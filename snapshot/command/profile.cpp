@@ -18,6 +18,7 @@ struct Profile {
 // write to it is as it should be: so would the daemon.
 constexpr Profile kProfiles[] = {
     {"quasardb",
+     "immutable = *.sst\n"
      "[backup]\n"
      "unit = qdbd.service\n"
      "need = crash-consistent\n"
@@ -28,6 +29,8 @@ constexpr Profile kProfiles[] = {
      "[drill]\n"
      "validate-command = qdb_dbtool --database=\"$NODESNAP_DIRECTORY\" --analyze\n"},
     {"rocksdb",
+     "immutable = *.sst\n"
+     "immutable = *.blob\n"
      "[backup]\n"
      "need = crash-consistent\n"
      "[restore]\n"

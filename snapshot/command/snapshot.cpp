@@ -7,6 +7,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/backend/backend.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/profile.h"
 #include "snapshot/command/repository_access.h"
 #include "snapshot/command/snapshot_size.h"
 #include "snapshot/command/snapshot_trim.h"
@@ -17,13 +18,16 @@ namespace nodesnap::command {
 namespace {
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "what takes it: auto, btrfs, reflink, lvm-thin or lvm (default: auto)");
+    options.value("snapshot", "KIND", "what takes it: auto, btrfs, reflink, lvm-thin, lvm or hardlink (default: auto)");
     options.value("snapshot-dir", "DIR",
                   "where snapshots are kept (default: a place beside the node's directory or subvolume, see the guide)");
     options.list(
         "exclude", "PATTERN",
         "with create: a nested subvolume or mount that may be missing in the snapshot, or what needn't be cloned (may be repeated)");
     declare_snapshot_size(options);
+    declare_profile(options);
+    options.list("immutable", "PATTERN",
+                 "with create: files that are never written to again, which --snapshot hardlink links (may be repeated)");
     declare_trim(options);
     options.flag("json", "print a JSON document");
 }
@@ -157,9 +161,10 @@ ExitStatus run(Call& call) {
     const std::vector<std::string>& kinds = snapshot_kinds();
     if (options.kind == "none" || (options.kind != "auto" && std::find(kinds.begin(), kinds.end(), options.kind) == kinds.end())) {
         throw Error::usage("--snapshot: \"" + printable_name(options.kind) + "\" can't make snapshots",
-                           "auto, btrfs, reflink, lvm-thin and lvm can");
+                           "auto, btrfs, reflink, lvm-thin, lvm and hardlink can");
     }
     options.snapshot_bytes = snapshot_size(call.options());
+    options.immutable = call.options().list("immutable");
     options.must_snapshot = true;
     options.preflight = action == "create";
     options.snapshot_directory = call.options().text("snapshot-dir");
@@ -187,7 +192,8 @@ const Command kSnapshot = {
     "nodesnap snapshot remove NODE_DIR NAME [OPTION]...\n"
     "nodesnap snapshot trim NODE_DIR [--min-free SIZE|PERCENT] [--max-age AGE] [--max-count N] [OPTION]...\n",
     "Such a snapshot is taken in milliseconds and takes no space at first, but it lies on the node's own disk and is lost with it:\n"
-    "it is no backup. On XFS with reflink it is a tree of clones, which is only taken while nobody has a file open for writing. On an LVM\n"
+    "it is no backup. On XFS with reflink it is a tree of clones, which is only taken while nobody has a file open for writing;\n"
+    "so is one of links (--snapshot hardlink), of ext4 and of stores whose files are mostly never written to again. On an LVM\n"
     "volume it has the room that --snapshot-size gives it, and becomes invalid when more is overwritten.\n"
     "A NAME is made from the time if none is given. Those that backups make for themselves are listed too; what a dead backup left is\n"
     "removed by the next one. list tells what each one is, how old, and about how much would come free without it.\n"

@@ -13,7 +13,8 @@ constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 class ChangeSink : public SourceSink {
 public:
-    explicit ChangeSink(std::int64_t since_ns) : since_ns_(since_ns), now_ns_(utc_now_ns()) {}
+    ChangeSink(std::int64_t since_ns, const std::function<bool(const FileStatus&)>& is_ours)
+        : since_ns_(since_ns), is_ours_(is_ours), now_ns_(utc_now_ns()) {}
 
     void found(std::uint64_t, const std::string&, const Dirent&) override {}
 
@@ -21,7 +22,7 @@ public:
         for (const SourceEntry& entry : batch->entries) {
             const int directory = batch->directory->fd.get();
             const auto status = entry.name.empty() ? std::optional(stat_fd(directory)) : stat_at(directory, entry.name);
-            if (!status || status->stx_ino != entry.ino || changed(status->stx_ctime)) {
+            if (!status || status->stx_ino != entry.ino || (changed(status->stx_ctime) && !(is_ours_ && is_ours_(*status)))) {
                 const std::string path = batch->directory->place.path_of(entry.name);
                 changed_ = path.empty() ? "." : path;
                 return;
@@ -44,14 +45,16 @@ private:
     }
 
     std::int64_t since_ns_;
+    const std::function<bool(const FileStatus&)>& is_ours_;
     std::int64_t now_ns_;
     std::optional<std::string> changed_;
 };
 
 }  // namespace
 
-std::optional<std::string> changed_since(int root, std::uint64_t root_ino, const ExcludeRules& excludes, std::int64_t since_ns) {
-    ChangeSink sink(since_ns);
+std::optional<std::string> changed_since(int root, std::uint64_t root_ino, const ExcludeRules& excludes, std::int64_t since_ns,
+                                         const std::function<bool(const FileStatus&)>& is_ours) {
+    ChangeSink sink(since_ns, is_ours);
     SourceWalk(root, root_ino, excludes, sink).run();
     return sink.result();
 }

@@ -14,9 +14,9 @@ bool is_same_inode(const Inode& before, const Inode& now) {
     return told && same_file(before, now);
 }
 
-bool is_same_inode(const Inode& before, int directory, bool cloned) {
+bool is_same_inode(const Inode& before, int directory, const CloneIndex* clones) {
     try {
-        return is_same_inode(before, read_source_inode(directory, true, cloned, "").inode);
+        return is_same_inode(before, read_source_inode(directory, true, clones, "").inode);
     } catch (const Error&) {
         return false;  // whoever drains it tells what is the matter
     }
@@ -36,7 +36,7 @@ std::optional<std::uint64_t> Counterparts::directory(const SourceDirectory& dire
         return by_path;
     }
     const auto before = numbered(directory.ino);
-    const bool renamed = before && before->type == FileType::kDirectory && is_same_inode(*before, directory.fd.get(), cloned_);
+    const bool renamed = before && before->type == FileType::kDirectory && is_same_inode(*before, directory.fd.get(), clones_);
     return renamed ? directory.ino : by_path;
 }
 

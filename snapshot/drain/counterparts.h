@@ -18,9 +18,9 @@ namespace nodesnap {
 
 class Counterparts {
 public:
-    // Both must outlive this. `cloned`: the source is a tree of clones.
-    Counterparts(const Repository& repository, const DrainParent& parent, bool cloned)
-        : repository_(repository), parent_(parent), cloned_(cloned) {}
+    // Both must outlive this. `clones`: of the source, if it is a tree of clones; or nullptr.
+    Counterparts(const Repository& repository, const DrainParent& parent, const CloneIndex* clones)
+        : repository_(repository), parent_(parent), clones_(clones) {}
 
     // The parent backup's number of the node directory.
     std::uint64_t root() const { return parent_.backup.root_ino; }
@@ -36,7 +36,7 @@ private:
 
     const Repository& repository_;
     const DrainParent& parent_;
-    const bool cloned_;
+    const CloneIndex* const clones_;
 };
 
 }  // namespace nodesnap

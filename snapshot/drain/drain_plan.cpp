@@ -12,6 +12,7 @@
 #include "snapshot/drain/drain_state.h"
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/inode_reader.h"
+#include "snapshot/drain/unchanged_file.h"
 #include "snapshot/drain/walk.h"
 
 namespace nodesnap {
@@ -44,7 +45,7 @@ private:
         const FileDescriptor file(fd);
         const std::string path = directory.place.path_of(entry.name);
         try {
-            const SourceInode source = read_source_inode(fd, true, false, path);
+            const SourceInode source = read_source_inode(fd, true, nullptr, path);
             if (source.inode.type != FileType::kRegular || (source.inode.links > 1 && !state_.claim_linked(entry.ino))) {
                 return;
             }
@@ -63,6 +64,9 @@ private:
 
     std::uint64_t bytes_of(int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
         const Inode& inode = source.inode;
+        if (will_be_taken_over(state_, fd, ino)) {
+            return 0;
+        }
         const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(fd, path).stx_blocks) * 512;
         if (const Content content = content_of(inode.size, allocated); content != Content::kRanges) {
             Inode taken_over = inode;

@@ -23,7 +23,7 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       parent_subvolume(parent_ != nullptr && parent_->tells_changes() ? btrfs::subvolume_id(parent_->source) : 0),
       begun_in(parent_ != nullptr && parent_->tells_changes() ? btrfs::current_transaction(source_) : 0),
       counterparts(parent_ != nullptr && !parent_->tells_changes()
-                       ? std::optional<Counterparts>(std::in_place, repository_, *parent_, options_.clones != nullptr)
+                       ? std::optional<Counterparts>(std::in_place, repository_, *parent_, options_.clones)
                        : std::nullopt),
       options(options_),
       progress(progress_),

@@ -225,7 +225,7 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
         skip_file();
         co_return;
     }
-    if (take_over_unchanged(state_, directory, entry)) {
+    if (take_over_unchanged(state_, directory, entry) || take_over_link(state_, directory, entry)) {
         co_return;
     }
     const std::int64_t fd = co_await open_source(directory, entry);
@@ -236,6 +236,7 @@ Task<void> DrainWorker::drain_file(const SourceDirectory& directory, const Sourc
     SourceInode source = read_inode(file.get(), entry, true, path);
     Inode& inode = source.inode;
     auto xattrs = read_source([&] { return read_xattrs(file.get(), false, path); });
+    reader_.check_unchanged(file.get(), inode, path);
     if (inode.links > 1 && !state_.claim_linked(entry.ino)) {
         co_return;
     }
@@ -320,7 +321,7 @@ Task<void> DrainWorker::drain_inline(int fd, std::uint64_t ino, Inode inode, Rec
         state_.progress.bytes_done.fetch_add(inode.size, std::memory_order_relaxed);
         reader_.check_unchanged(fd, inode, path);
     } else {
-        reader_.fell_short(path, got);
+        reader_.fell_short(fd, path, got);
         inode.damaged = true;
         Run run;
         run.length = inode.size;
@@ -345,6 +346,7 @@ Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, File
     const ActiveUnit unit(active_);
     LargeFile& file = *chunk->file;
     const auto runs = co_await reader_.read(file.fd(), range, file.inode().size, file.path(), file.stored());
+    reader_.check_unchanged(file.fd(), file.inode(), file.path());  // what is logged counts for good
     for (const Run& run : runs) {
         state_.catalog.add_run(file.ino(), run);
         if (run.flags == Run::kDamagedSource) {
@@ -353,7 +355,6 @@ Task<void> DrainWorker::drain_range(std::shared_ptr<ChunkInProgress> chunk, File
             packs_.log_run(file.ino(), run);
         }
     }
-    reader_.check_unchanged(file.fd(), file.inode(), file.path());
     if (++chunk->done == chunk->ranges.size()) {
         file.chunk_done();
     }
@@ -417,7 +418,7 @@ Task<DrainWorker::Records> DrainWorker::drain_xattrs(std::uint64_t ino, std::vec
 
 SourceInode DrainWorker::read_inode(int fd, const SourceEntry& entry, bool has_flags, const std::string& path) {
     return read_source([&] {
-        SourceInode source = read_source_inode(fd, has_flags, state_.options.clones != nullptr, path);
+        SourceInode source = read_source_inode(fd, has_flags, state_.options.clones, path);
         const bool numbered = state_.options.source_is_live || state_.options.clones != nullptr;
         if (source.inode.type != file_type_of(entry.d_type) || (numbered && source.ino != entry.ino)) {
             throw Error::system("read", path, ESTALE, "it was replaced while it was read: stop the daemon first");

@@ -6,6 +6,7 @@
 
 #include "platform/inode_flags.h"
 #include "platform/xattr.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/drain/source_walk.h"
 
 namespace nodesnap {
@@ -47,12 +48,17 @@ void add_flags(Inode& inode, int fd, const std::string& path) {
     inode.generation = inode_generation(fd);
 }
 
-SourceInode read_source_inode(int fd, bool readable, bool cloned, const std::string& path) {
+SourceInode read_source_inode(int fd, bool readable, const CloneIndex* clones, const std::string& path) {
     const FileStatus status = stat_fd(fd, path);
     SourceInode source;
     source.ino = status.stx_ino;
     source.inode = inode_of(status);
-    if (cloned) {
+    const auto link = clones != nullptr && readable ? clones->link(status.stx_ino) : std::nullopt;
+    if (link) {
+        add_flags(source.inode, fd, path);
+        source.inode.links = link->links;
+        source.inode.changed = link->changed;
+    } else if (clones != nullptr) {
         CloneOrigin origin = read_clone_origin(fd, !readable, path);
         source.ino = origin.ino;
         apply(origin, source.inode);

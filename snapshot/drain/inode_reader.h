@@ -12,6 +12,8 @@
 
 namespace nodesnap {
 
+class CloneIndex;
+
 // Attributes from a status. Flags and generation come from add_flags().
 Inode inode_of(const FileStatus& status);
 // FS_*_FL flags that a restore can set again, and the generation; `fd` is a regular file or directory open for reading.
@@ -22,9 +24,9 @@ struct SourceInode {
     Inode inode;
     std::vector<UnwrittenRange> unwritten;  // besides what its extents tell
 };
-// All of the above. `readable`: a regular file or directory that is open for reading; otherwise `fd` was opened with O_PATH. `cloned`: of
-// what it is a clone of.
-SourceInode read_source_inode(int fd, bool readable, bool cloned, const std::string& path);
+// All of the above. `readable`: a regular file or directory that is open for reading; otherwise `fd` was opened with O_PATH. `clones`: of
+// what it is a clone of, if it is in such a tree; or nullptr.
+SourceInode read_source_inode(int fd, bool readable, const CloneIndex* clones, const std::string& path);
 
 struct SourceXattr {
     std::string name;

@@ -9,6 +9,7 @@
 #include "io/transfer.h"
 #include "platform/fault.h"
 #include "platform/file.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/drain/inode_reader.h"
 #include "snapshot/drain/stored_comparison.h"
 
@@ -110,7 +111,7 @@ Task<std::vector<Run>> RangeReader::read_segment(int fd, FileRange range, std::u
         state_.read_bytes += range.length;
         state_.new_bytes += range.length;
     } else {
-        fell_short(path, got);
+        fell_short(fd, path, got);
         runs = co_await salvage(fd, range, file_size, reservation);
     }
     fault::step("drain.range-read");
@@ -161,7 +162,10 @@ Error changed_while_read(const std::string& path) {
 
 // A read gave an error, or another length than the file had: a live one has been changed. A snapshot's can't be, so that is told like a
 // failing disk.
-void RangeReader::fell_short(const std::string& path, std::int64_t got) {
+void RangeReader::fell_short(int fd, const std::string& path, std::int64_t got) {
+    if (state_.options.clones != nullptr) {
+        state_.options.clones->check_link(fd, path);  // but that of a link can
+    }
     if (got >= 0 && state_.options.source_is_live && !state_.options.tolerate_changes && !state_.options.is_warm_pass) {
         throw changed_while_read(path);
     }
@@ -169,6 +173,10 @@ void RangeReader::fell_short(const std::string& path, std::int64_t got) {
 }
 
 void RangeReader::check_unchanged(int fd, const Inode& before, const std::string& path) {
+    if (state_.options.clones != nullptr) {
+        state_.options.clones->check_link(fd, path);
+        return;
+    }
     if (!state_.options.source_is_live || state_.options.tolerate_changes || state_.options.is_warm_pass) {
         return;
     }

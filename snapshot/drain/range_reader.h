@@ -30,7 +30,8 @@ public:
     Task<std::int64_t> read_content(int fd, std::span<std::byte> into, std::uint64_t offset, std::uint64_t file_size);
 
     // A read gave an error, or another length than the file had. Throws, or takes it down and lets the drain go on.
-    void fell_short(const std::string& path, std::int64_t got);
+    void fell_short(int fd, const std::string& path, std::int64_t got);
+    // Throws if the file isn't what it was: of a live source, or a link in a snapshot.
     void check_unchanged(int fd, const Inode& before, const std::string& path);
 
 private:

@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/backend/clone_origin.h"
 #include "snapshot/drain/counterparts.h"
 
@@ -63,8 +64,8 @@ FileType file_type_of(std::uint8_t d_type) {
 }
 
 SourceWalk::SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink, const Counterparts* counterparts,
-                       bool cloned)
-    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink), counterparts_(counterparts), cloned_(cloned) {}
+                       const CloneIndex* clones)
+    : root_(root), root_ino_(root_ino), excludes_(excludes), sink_(sink), counterparts_(counterparts), clones_(clones) {}
 
 void SourceWalk::run() {
     enter("", root_ino_, open_long(root_, "", kOpenDirectory));
@@ -138,7 +139,7 @@ void SourceWalk::leave() {
 }
 
 std::uint64_t SourceWalk::number_of(int directory) const {
-    return cloned_ ? read_clone_origin(directory, false, path_).ino : stat_fd(directory).stx_ino;
+    return clones_ != nullptr ? read_clone_origin(directory, false, path_).ino : stat_fd(directory).stx_ino;
 }
 
 // From below, so that a deep tree doesn't cost a walk from its root for each level; from the root if that isn't where it was any more.
@@ -189,7 +190,7 @@ bool SourceWalk::read_entry(Level& level) {
 bool SourceWalk::find_number(Level& level, DirectoryEntry& entry) const {
     const std::string path = child_path(path_, entry.name);
     try {
-        entry.ino = read_clone_origin_at(level.directory->fd.get(), entry.name, path).ino;
+        entry.ino = clones_->number_of(level.directory->fd.get(), entry.name, path);
         return true;
     } catch (const Error& error) {
         sink_.unreadable(path, error);
@@ -210,7 +211,7 @@ void SourceWalk::take_entry(Level& level, DirectoryEntry& entry) {
     if (!excludes_.empty() && excludes_.matches(child_path(path_, entry.name), type == DT_DIR)) {
         return;
     }
-    if (cloned_ && !find_number(level, entry)) {
+    if (clones_ != nullptr && !find_number(level, entry)) {
         return;
     }
     sink_.found(level.directory->ino, entry.name, Dirent{entry.ino, file_type_of(type)});

@@ -19,6 +19,7 @@
 
 namespace nodesnap {
 
+class CloneIndex;
 class Counterparts;
 
 FileType file_type_of(std::uint8_t d_type);
@@ -37,10 +38,10 @@ public:
 
 class SourceWalk {
 public:
-    // `counterparts`: of which each directory is to have its own; or nullptr. `cloned`: what is below `root` are clones, and goes by the
-    // numbers of what they are clones of; so does `root_ino`.
+    // `counterparts`: of which each directory is to have its own; or nullptr. `clones`: of what is below `root`, if these are
+    // such: then it goes by the numbers of what they are clones of; so does `root_ino`.
     SourceWalk(int root, std::uint64_t root_ino, const ExcludeRules& excludes, SourceSink& sink, const Counterparts* counterparts = nullptr,
-               bool cloned = false);
+               const CloneIndex* clones = nullptr);
 
     // Until the sink was told everything, or is stopped. Throws what the sink throws, and Error::failed when it is interrupted.
     void run();
@@ -76,7 +77,7 @@ private:
     const ExcludeRules& excludes_;
     SourceSink& sink_;
     const Counterparts* counterparts_;
-    const bool cloned_;
+    const CloneIndex* const clones_;
     std::vector<Level> levels_;
     std::string path_;  // of the directory that is being read
 };

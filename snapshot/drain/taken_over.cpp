@@ -152,7 +152,8 @@ bool covers(const std::vector<Run>& runs, std::uint64_t size) {
 }  // namespace
 
 std::optional<EarlierClone> earlier_clone(const DrainState& state, std::uint64_t ino, const Inode& now) {
-    if (state.parent == nullptr || state.parent->clones == nullptr || now.generation == 0) {
+    // A link lies where it lay, whatever was written to it.
+    if (state.parent == nullptr || state.parent->clones == nullptr || state.parent->clones->has_links() || now.generation == 0) {
         return std::nullopt;
     }
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "platform/file.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/drain/inode_reader.h"
 #include "snapshot/drain/live_stamp.h"
 #include "snapshot/repository/tree.h"
@@ -25,6 +26,27 @@ void take_xattrs(DrainState& state, std::uint64_t ino, std::uint32_t count) {
     for (std::uint32_t taken = 0; taken < count && xattrs.next(entry); ++taken) {
         state.catalog.add_xattr(entry.key, entry.value);
     }
+}
+
+void take_record(DrainState& state, std::uint64_t ino, const Inode& recorded) {
+    take_xattrs(state, ino, recorded.xattr_count);
+    state.note_owner(recorded.uid, recorded.gid);
+    state.catalog.add_inode(ino, recorded);
+    state.progress.files_total.fetch_add(1, std::memory_order_relaxed);
+    state.progress.files_done.fetch_add(1, std::memory_order_relaxed);
+}
+
+// What the parent backup has of an inode that was this link in its snapshot, too.
+std::optional<Inode> record_of(const DrainState& state, const LinkRecord& link) {
+    const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(link.ino));
+    if (!value) {
+        return std::nullopt;
+    }
+    Inode recorded = decode_inode(*value);
+    const bool same = recorded.type == FileType::kRegular && !recorded.damaged && recorded.size == link.size &&
+                      recorded.generation == link.generation && recorded.modified == link.modified && recorded.changed == link.changed &&
+                      recorded.born == link.born;
+    return same ? std::optional(std::move(recorded)) : std::nullopt;
 }
 
 }  // namespace
@@ -50,12 +72,39 @@ bool take_over_unchanged(DrainState& state, const SourceDirectory& directory, co
         return true;
     }
     recorded.accessed = now.accessed;
-    take_xattrs(state, entry.ino, recorded.xattr_count);
-    state.note_owner(now.uid, now.gid);
-    state.catalog.add_inode(entry.ino, recorded);
-    state.progress.files_total.fetch_add(1, std::memory_order_relaxed);
-    state.progress.files_done.fetch_add(1, std::memory_order_relaxed);
+    take_record(state, entry.ino, recorded);
     return true;
+}
+
+bool take_over_link(DrainState& state, const SourceDirectory& directory, const SourceEntry& entry) {
+    if (state.options.clones == nullptr || state.parent == nullptr || state.parent->clones == nullptr) {
+        return false;
+    }
+    const auto now = state.options.clones->link(entry.ino);
+    const auto before = now ? state.parent->clones->link(entry.ino) : std::nullopt;
+    if (!before || !before->is_same(*now)) {
+        return false;
+    }
+    auto recorded = record_of(state, *now);
+    const auto status = recorded ? status_of(directory, entry) : std::nullopt;
+    if (!status) {
+        return false;
+    }
+    if (now->links > 1 && !state.claim_linked(entry.ino)) {
+        return true;
+    }
+    recorded->links = now->links;
+    recorded->accessed = inode_of(*status).accessed;
+    take_record(state, entry.ino, *recorded);
+    return true;
+}
+
+bool will_be_taken_over(const DrainState& state, int file, std::uint64_t ino) {
+    if (state.parent == nullptr || state.parent->clones == nullptr) {
+        return false;
+    }
+    const auto before = state.parent->clones->link(ino);
+    return before && before->is_untouched(stat_fd(file)) && record_of(state, *before);
 }
 
 }  // namespace nodesnap

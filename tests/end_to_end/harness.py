@@ -110,7 +110,7 @@ class Case(unittest.TestCase):
         self.stack.callback(self._remove, place)
         return place
 
-    def file_system(self, kind="btrfs", mib=512, name=None, options="noatime"):
+    def file_system(self, kind="btrfs", mib=512, name=None, options="noatime", make_options=()):
         """Makes and mounts one on a sparse image; returns the mount point."""
         self.file_systems += 1
         name = name or f"{kind}{self.file_systems}"
@@ -119,7 +119,7 @@ class Case(unittest.TestCase):
         with open(image, "wb") as file:
             file.truncate(mib << 20)
         quiet = {"btrfs": ["-q"], "ext4": ["-q", "-F"], "xfs": ["-q"]}[kind]
-        tool(f"mkfs.{kind}", *quiet, image)
+        tool(f"mkfs.{kind}", *quiet, *make_options, image)
         return self.mount(image, name, options)
 
     def mount(self, image, name, options="noatime"):

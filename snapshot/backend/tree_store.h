@@ -1,7 +1,8 @@
-// ReflinkStore: the snapshots made of clones in one folder, as they lie there:
+// TreeStore: the snapshots that are trees of files in one folder, made of clones, or of links and copies, as they lie there:
 //
-//   NAME/tree                the clone of the node directory
-//   NAME/index               where the clones are (CloneIndex)
+//   NAME/tree                what the node directory was
+//   NAME/index               where its files are (CloneIndex)
+//   NAME/links.index         what its links were (LinkIndex); only where it is made of such
 //   NAME/snapshot.json       what it is; durable after the two are
 //   .unfinished/NAME/        one that is being made, or removed: never a snapshot
 //
@@ -16,48 +17,60 @@
 #include <string_view>
 
 #include "platform/file_descriptor.h"
+#include "snapshot/backend/link_index.h"
 #include "snapshot/repository/ids.h"
 
 namespace nodesnap {
 
-struct ReflinkRecord {
+struct TreeRecord {
+    std::string kind;              // of snapshot: "reflink", "hardlink"
     Uuid id;                       // made for it
     std::string name;              // on storage, as an operator's (without_temporary())
     std::string node_directory;    // that it is of
     std::string file_system_uuid;  // that it lies on
     std::uint64_t root_ino = 0;    // of the node directory
-    std::uint64_t tree_ino = 0;    // of its clone: a copy of the snapshot has another
+    std::uint64_t tree_ino = 0;    // of the tree: a copy of the snapshot has another
     std::uint64_t tree_generation = 0;
     std::int64_t taken_ns = 0;  // UTC
 };
 
-struct StoredReflink {
+inline constexpr const char* kTreeName = "tree";
+inline constexpr const char* kLinksName = "links";  // InodeClone's, in one that isn't finished
+// Whether an open directory is the tree that the record is of.
+bool is_tree_of(int tree, const TreeRecord& record);
+
+struct StoredTree {
     FileDescriptor directory;  // NAME
-    ReflinkRecord record;
+    TreeRecord record;
 };
 
-class ReflinkStore {
+class TreeStore {
 public:
     // `folder`: descriptor of the folder, `shown` its path for messages. Nothing is made.
-    ReflinkStore(FileDescriptor folder, std::string shown);
+    TreeStore(FileDescriptor folder, std::string shown);
 
     // An empty directory of that name, locked (shared), with `tree` and `links` in it. Error::refused if one of that name is being made.
     FileDescriptor begin(const std::string& name);
     // Makes durable what is in a begun one, then a snapshot of it. Waits for the storage.
-    void finish(const std::string& name, int directory, const ReflinkRecord& record);
+    void finish(const std::string& name, int directory, const TreeRecord& record);
     // After it nothing of that name is a snapshot any more, durably; then removes what that was, and what is unfinished of that name.
     void remove(const std::string& name, FileDescriptor locked = {});
+    // A begun one, before it is finished. Error::refused if one of that name is being made.
+    void rename_unfinished(const std::string& from, const std::string& to);
     void rename(const std::string& from, const std::string& to);  // a snapshot; false if there is one of that name
 
-    std::optional<StoredReflink> open(const std::string& name) const;  // nullopt: no snapshot that we made
-    bool exists(const std::string& name) const;                        // of whatever kind
+    std::optional<StoredTree> open(const std::string& name) const;  // nullopt: no snapshot that we made
+    bool exists(const std::string& name) const;                     // of whatever kind
     bool is_still_there(const std::string& name, int directory) const;
-    void for_each(const std::function<void(const std::string& name, StoredReflink found)>& visit) const;
+    void for_each(const std::function<void(const std::string& name, StoredTree found)>& visit) const;
+    // Of all snapshots that are made of links; to be told what is done to these.
+    LinkIndexes links() const;
     // Removes what is unfinished, fits, and isn't being made.
     void clear_up(const std::function<bool(const std::string& name)>& fits);
 
 private:
     FileDescriptor unfinished(bool make) const;
+    void remove_unfinished(int above, const std::string& name) const;
     void make_names_durable() const;
 
     FileDescriptor folder_;

@@ -1,4 +1,4 @@
-#include "snapshot/backend/reflink_place.h"
+#include "snapshot/backend/tree_place.h"
 
 #include <fcntl.h>
 
@@ -10,6 +10,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/file_system.h"
+#include "platform/lease.h"
 #include "platform/mount.h"
 #include "snapshot/backend/clone_origin.h"
 #include "snapshot/backend/snapshot_folder.h"
@@ -27,12 +28,12 @@ Layout layout_of(const std::string& node_directory) {
 
 }  // namespace
 
-ReflinkPlace::ReflinkPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes)
+TreePlace::TreePlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes)
     : node_directory_(node_directory), layout_(layout_of(node_directory)), file_system_uuid_(file_system_uuid_of(node_directory)) {
     if (snapshot_directory.empty()) {
         if (layout_ == Layout::kMountRoot) {
             throw Error::refused(
-                "the node directory " + node_directory_ + " is the root of a mount: clones of its files could only be kept inside it",
+                "the node directory " + node_directory_ + " is the root of a mount: its snapshots could only be kept inside it",
                 "move the node into a directory of that file system, or name a directory inside that is excluded: "
                 "--snapshot-dir " +
                     shell_word(join_path(node_directory_, kSnapshotFolder)) + " " + exclude_option_of(kSnapshotFolder));
@@ -52,7 +53,7 @@ ReflinkPlace::ReflinkPlace(const std::string& node_directory, const std::string&
     }
 }
 
-FileDescriptor ReflinkPlace::open_folder(bool make) const {
+FileDescriptor TreePlace::open_folder(bool make) const {
     if (!named_by_operator_) {
         return open_own_folder(open_path(parent_of_path(folder_), O_PATH | O_DIRECTORY).get(), kSnapshotFolder, folder_, make);
     }
@@ -65,9 +66,37 @@ FileDescriptor ReflinkPlace::open_folder(bool make) const {
     return open_path(folder_, O_RDONLY | O_DIRECTORY);
 }
 
-std::string ReflinkPlace::why_not() const {
+std::string TreePlace::beside() const {
+    return stat_path(folder_) ? folder_ : parent_of_path(folder_);
+}
+
+std::string TreePlace::why_no_links() const {
+    const std::string beside = this->beside();
+    // A link across mounts isn't made, be they of one file system.
+    if (mount_of(beside).id != mount_of(node_directory_).id) {
+        return beside + " is under another mount, to which nothing can be linked";
+    }
+    FileDescriptor made(try_open_long(open_path(beside, O_RDONLY | O_DIRECTORY).get(), "", O_RDWR | O_TMPFILE, 0600));
+    if (!made) {
+        return "no file can be made in " + beside + ": " + std::strerror(-made.get());
+    }
+    try {
+        write_clone_origin(made.get(), false, CloneOrigin{}, beside);  // a copy has to say what it is of
+        const FileDescriptor again = open_path("/proc/self/fd/" + std::to_string(made.get()), O_RDONLY);
+        made.reset();
+        if (const ReadLease lease(again.get()); lease.error() != 0) {
+            return "no lease can be had there, which proves that nobody writes to a file (" + std::string(std::strerror(lease.error())) +
+                   ")";
+        }
+    } catch (const Error& error) {
+        return error.message();
+    }
+    return "";
+}
+
+std::string TreePlace::why_no_clones() const {
     constexpr std::size_t kProbeBytes = 4096;
-    const std::string beside = stat_path(folder_) ? folder_ : parent_of_path(folder_);
+    const std::string beside = this->beside();
     const auto open_nameless = [&] { return try_open_long(open_path(beside, O_RDONLY | O_DIRECTORY).get(), "", O_RDWR | O_TMPFILE, 0600); };
     const FileDescriptor from(open_nameless());
     const FileDescriptor to(open_nameless());

@@ -1,4 +1,4 @@
-#include "snapshot/backend/reflink_store.h"
+#include "snapshot/backend/tree_store.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -29,14 +29,13 @@ namespace {
 
 constexpr const char* kUnfinished = ".unfinished";
 constexpr const char* kRecord = "snapshot.json";
-constexpr const char* kKind = "reflink-snapshot";
-constexpr const char* kTree = "tree";
-constexpr const char* kLinks = "links";
+constexpr std::string_view kKindEnd = "-snapshot";
+
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
-Bytes encode(const ReflinkRecord& record) {
+Bytes encode(const TreeRecord& record) {
     JsonObject object;
-    object.kind = kKind;
+    object.kind = record.kind + std::string(kKindEnd);
     auto& out = object.members;
     out["id"] = record.id.text();
     out["name"] = member::from_path(record.name);
@@ -49,10 +48,11 @@ Bytes encode(const ReflinkRecord& record) {
     return encode_json_object(object);
 }
 
-ReflinkRecord decode(std::span<const std::byte> bytes, const std::string& name) {
-    const JsonObject object = decode_json_object(bytes, kKind, name);
+TreeRecord decode(std::span<const std::byte> bytes, const std::string& kind, const std::string& name) {
+    const JsonObject object = decode_json_object(bytes, kind + std::string(kKindEnd), name);
     const auto& in = object.members;
-    ReflinkRecord record;
+    TreeRecord record;
+    record.kind = kind;
     record.id = member::uuid(in, "id", name);
     record.name = member::path(in, "name", name);
     record.node_directory = member::path(in, "node_directory", name);
@@ -65,7 +65,7 @@ ReflinkRecord decode(std::span<const std::byte> bytes, const std::string& name) 
 }
 
 // nullopt where there is none that can be read: then there is no snapshot.
-std::optional<ReflinkRecord> load_record(int directory, const std::string& shown) {
+std::optional<TreeRecord> load_record(int directory, const std::string& shown) {
     const int fd = try_open_long(directory, kRecord, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (fd == -ENOENT || fd == -ELOOP) {
         return std::nullopt;
@@ -76,14 +76,16 @@ std::optional<ReflinkRecord> load_record(int directory, const std::string& shown
     const FileDescriptor file(fd);
     Bytes bytes(kJsonObjectLimit + 1);
     bytes.resize(pread_some(fd, bytes, 0, shown));
-    try {
-        return decode(bytes, shown + "/" + kRecord);
-    } catch (const Error& error) {
-        if (error.error_number() != 0) {
-            throw;
+    for (const char* kind : {"reflink", "hardlink"}) {
+        try {
+            return decode(bytes, kind, shown + "/" + kRecord);
+        } catch (const Error& error) {
+            if (error.error_number() != 0) {
+                throw;
+            }
         }
-        return std::nullopt;
     }
+    return std::nullopt;
 }
 
 bool is_ours(const FileStatus& status) {
@@ -108,14 +110,18 @@ void inherit_nothing(int directory, const std::string& shown) {
 
 }  // namespace
 
-ReflinkStore::ReflinkStore(FileDescriptor folder, std::string shown) : folder_(std::move(folder)), shown_(std::move(shown)) {}
+bool is_tree_of(int tree, const TreeRecord& record) {
+    return tree >= 0 && stat_fd(tree).stx_ino == record.tree_ino && inode_generation(tree) == record.tree_generation;
+}
 
-FileDescriptor ReflinkStore::unfinished(bool make) const {
+TreeStore::TreeStore(FileDescriptor folder, std::string shown) : folder_(std::move(folder)), shown_(std::move(shown)) {}
+
+FileDescriptor TreeStore::unfinished(bool make) const {
     return open_own_folder(folder_.get(), kUnfinished, shown_ + "/" + kUnfinished, make);
 }
 
 // Names that were given and taken, in both directories. On btrfs fsync of one may not take the other along.
-void ReflinkStore::make_names_durable() const {
+void TreeStore::make_names_durable() const {
     if (btrfs::is_btrfs(folder_.get())) {
         btrfs::commit(folder_.get(), shown_);
         return;
@@ -124,7 +130,7 @@ void ReflinkStore::make_names_durable() const {
     sync_directory(folder_.get(), shown_);
 }
 
-FileDescriptor ReflinkStore::begin(const std::string& name) {
+FileDescriptor TreeStore::begin(const std::string& name) {
     const std::string shown = shown_ + "/" + kUnfinished + "/" + name;
     const FileDescriptor above = unfinished(true);
     const int failed = entry::make_directory(above.get(), name, 0700);
@@ -140,7 +146,7 @@ FileDescriptor ReflinkStore::begin(const std::string& name) {
         throw Error::failed("the unfinished snapshot " + shown + " was removed by another program as soon as it was begun", "try again");
     }
     inherit_nothing(directory.get(), shown);
-    for (const char* part : {kTree, kLinks}) {
+    for (const char* part : {kTreeName, kLinksName}) {
         if (const int made = entry::make_directory(directory.get(), part, 0700); made != 0) {
             throw Error::system("create directory", shown + "/" + part, made);
         }
@@ -148,10 +154,10 @@ FileDescriptor ReflinkStore::begin(const std::string& name) {
     return directory;
 }
 
-void ReflinkStore::finish(const std::string& name, int directory, const ReflinkRecord& record) {
+void TreeStore::finish(const std::string& name, int directory, const TreeRecord& record) {
     const std::string shown = shown_ + "/" + name;
-    remove_tree(directory, kLinks, shown);
-    CloneIndex::build(open_at(directory, kTree, kDirectory).get(), directory, shown);
+    remove_tree(directory, kLinksName, shown);
+    CloneIndex::build(open_at(directory, kTreeName, kDirectory).get(), directory, shown);
     sync_file_system(directory, shown);
     fault::step("snapshot.tree-durable");
     const Bytes bytes = encode(record);
@@ -166,11 +172,11 @@ void ReflinkStore::finish(const std::string& name, int directory, const ReflinkR
     make_names_durable();
 }
 
-void ReflinkStore::remove(const std::string& name, FileDescriptor locked) {
+void TreeStore::remove(const std::string& name, FileDescriptor locked) {
     const std::string shown = shown_ + "/" + name;
     if (open(name)) {
         const FileDescriptor above = unfinished(true);
-        remove_tree(above.get(), name, shown);  // what an earlier removal left
+        remove_unfinished(above.get(), name);  // what an earlier removal left
         if (!rename_no_replace(folder_.get(), name, above.get(), name)) {
             throw Error::failed("cannot remove the snapshot " + shown + ": another program is doing so");
         }
@@ -179,18 +185,46 @@ void ReflinkStore::remove(const std::string& name, FileDescriptor locked) {
     }
     locked.reset();
     if (const FileDescriptor above = unfinished(false)) {
-        remove_tree(above.get(), name, shown);
+        remove_unfinished(above.get(), name);
     }
 }
 
-void ReflinkStore::rename(const std::string& from, const std::string& to) {
+void TreeStore::remove_unfinished(int above, const std::string& name) const {
+    const std::string shown = shown_ + "/" + kUnfinished + "/" + name;
+    const FileDescriptor tree(try_open_long(above, name + "/" + kTreeName, kDirectory));
+    if (tree) {
+        remove_links(tree.get(), links());
+    }
+    remove_tree(above, name, shown);
+}
+
+void TreeStore::rename_unfinished(const std::string& from, const std::string& to) {
+    const FileDescriptor above = unfinished(true);
+    if (!rename_no_replace(above.get(), from, above.get(), to)) {
+        throw Error::refused("a snapshot is being made, or removed, at " + shown_ + "/" + kUnfinished + "/" + to,
+                             "wait until that has ended");
+    }
+}
+
+LinkIndexes TreeStore::links() const {
+    LinkIndexes indexes;
+    for_each([&](const std::string&, const StoredTree& found) {
+        LinkIndex index(found.directory.get(), true);
+        if (index.exists()) {
+            indexes.add(std::move(index));
+        }
+    });
+    return indexes;
+}
+
+void TreeStore::rename(const std::string& from, const std::string& to) {
     if (!rename_no_replace(folder_.get(), from, folder_.get(), to)) {
         throw Error::failed("cannot keep the snapshot " + shown_ + "/" + from + ": there is one of its name already");
     }
     make_names_durable();
 }
 
-std::optional<StoredReflink> ReflinkStore::open(const std::string& name) const {
+std::optional<StoredTree> TreeStore::open(const std::string& name) const {
     const std::string shown = shown_ + "/" + name;
     const int fd = try_open_long(folder_.get(), name, kDirectory);
     if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
@@ -199,7 +233,7 @@ std::optional<StoredReflink> ReflinkStore::open(const std::string& name) const {
     if (fd < 0) {
         throw Error::system("open the snapshot", shown, -fd);
     }
-    StoredReflink found;
+    StoredTree found;
     found.directory.reset(fd);
     if (!is_ours(stat_fd(fd, shown))) {
         return std::nullopt;
@@ -212,17 +246,17 @@ std::optional<StoredReflink> ReflinkStore::open(const std::string& name) const {
     return found;
 }
 
-bool ReflinkStore::exists(const std::string& name) const {
+bool TreeStore::exists(const std::string& name) const {
     return stat_at(folder_.get(), name).has_value();
 }
 
-bool ReflinkStore::is_still_there(const std::string& name, int directory) const {
+bool TreeStore::is_still_there(const std::string& name, int directory) const {
     const auto status = stat_at(folder_.get(), name);
     const FileStatus opened = stat_fd(directory, name);
     return status && status->stx_ino == opened.stx_ino && device_of(*status) == device_of(opened);
 }
 
-void ReflinkStore::for_each(const std::function<void(const std::string& name, StoredReflink found)>& visit) const {
+void TreeStore::for_each(const std::function<void(const std::string& name, StoredTree found)>& visit) const {
     DirectoryStream stream(open_at(folder_.get(), ".", O_RDONLY | O_DIRECTORY), shown_);
     DirectoryEntry found;
     while (stream.next(found)) {
@@ -235,7 +269,7 @@ void ReflinkStore::for_each(const std::function<void(const std::string& name, St
     }
 }
 
-void ReflinkStore::clear_up(const std::function<bool(const std::string& name)>& fits) {
+void TreeStore::clear_up(const std::function<bool(const std::string& name)>& fits) {
     const FileDescriptor above = unfinished(false);
     if (!above) {
         return;
@@ -251,7 +285,7 @@ void ReflinkStore::clear_up(const std::function<bool(const std::string& name)>& 
     for (const std::string& name : left) {
         const FileDescriptor directory(try_open_long(above.get(), name, kDirectory));
         if (directory && entry::lock_exclusive(directory.get()) == 0) {
-            remove_tree(above.get(), name, shown_ + "/" + kUnfinished + "/" + name);
+            remove_unfinished(above.get(), name);
         }
     }
 }

@@ -1,4 +1,4 @@
-// ReflinkPlace: where a node directory lies on a file system that can clone files, and where its snapshots are kept:
+// TreePlace: where a node directory lies, and where its snapshots are kept that are trees of clones, or of links and copies:
 //
 //   folder, subvolume    <parent directory>/.nodesnap
 //   root of a mount      there is no beside; only in a directory inside that the operator names, and excludes
@@ -14,11 +14,11 @@
 
 namespace nodesnap {
 
-class ReflinkPlace {
+class TreePlace {
 public:
     // `node_directory` is absolute, without symlinks. Error::refused where no snapshots can be kept. Without `excludes` the place is only
     // looked for: it may lie inside the node directory.
-    ReflinkPlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes);
+    TreePlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes);
 
     Layout layout() const { return layout_; }
     const std::string& node_directory() const { return node_directory_; }
@@ -28,9 +28,13 @@ public:
     FileDescriptor open_folder(bool make) const;
 
     // Why files of the node's file system can't be cloned to there; empty if they can. Clones a small file that has no name.
-    std::string why_not() const;
+    std::string why_no_clones() const;
+    // Why its files can't be linked to there, or no leases be had on them; empty if they can, as far as a file without a name tells.
+    std::string why_no_links() const;
 
 private:
+    std::string beside() const;
+
     std::string node_directory_;
     Layout layout_ = Layout::kFolder;
     std::string file_system_uuid_;

@@ -1,0 +1,350 @@
+#include "snapshot/backend/link_tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "platform/clock.h"
+#include "platform/entry.h"
+#include "platform/error.h"
+#include "platform/extent_map.h"
+#include "platform/fault.h"
+#include "platform/inode_flags.h"
+#include "platform/lease.h"
+#include "platform/xattr.h"
+#include "snapshot/restore/remove_tree.h"
+
+namespace nodesnap {
+namespace {
+
+constexpr int kFile = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME;
+constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+constexpr std::uint64_t kCopyPiece = 4U << 20;
+
+Error cannot_link(const std::string& path, int error) {
+    return Error::refused("cannot link " + path + " into the snapshot: " + Error::system("link", path, error).message(),
+                          "keep the snapshots in a directory of the same mount, project and encryption policy (--snapshot-dir), leave the "
+                          "file out of --immutable, or use --snapshot none");
+}
+
+std::uint64_t allocated_bytes(const FileStatus& status) {
+    constexpr std::uint64_t kSector = 512;
+    return status.stx_blocks * kSector;
+}
+
+// What of an unwritten extent nobody has written to; what somebody has, in memory only, was copied.
+void add_unwritten(int file, const Extent& extent, std::uint64_t size, const std::string& path, std::vector<UnwrittenRange>& ranges) {
+    const auto add = [&](std::uint64_t begin, std::uint64_t end) {
+        if (begin < end && !ranges.empty() && ranges.back().offset + ranges.back().length == begin) {
+            ranges.back().length += end - begin;
+        } else if (begin < end) {
+            ranges.push_back({begin, end - begin});
+        }
+    };
+    std::uint64_t at = extent.logical;
+    for (const std::uint64_t end = std::min(extent.end(), size); at < end;) {
+        const DataStretch data = next_data(file, at, end, path);
+        add(at, data.begin);
+        at = data.end;
+    }
+    add(at, extent.end());
+}
+
+// Of a directory that has its attributes, while names in it are dropped.
+class KeptTimes {
+public:
+    KeptTimes(int directory, std::string path) : directory_(directory), path_(std::move(path)), before_(stat_fd(directory, path_)) {}
+    void restore() const {
+        const entry::Times times{before_.stx_atime.tv_sec, before_.stx_atime.tv_nsec, before_.stx_mtime.tv_sec, before_.stx_mtime.tv_nsec};
+        if (const int failed = entry::set_times(directory_, times); failed != 0) {
+            throw Error::system("set the times of", path_ + " in the snapshot", failed);
+        }
+    }
+
+private:
+    const int directory_;
+    const std::string path_;
+    const FileStatus before_;
+};
+
+struct Place {
+    std::string directory, name;
+};
+Place split(const std::string& path) {
+    const std::size_t slash = path.rfind('/');
+    return slash == std::string::npos ? Place{"", path} : Place{path.substr(0, slash), path.substr(slash + 1)};
+}
+
+}  // namespace
+
+LinkTree::LinkTree(int tree, int links, const ExcludeRules& immutable, LinkIndexes others)
+    : InodeClone(links), tree_(tree), immutable_(immutable), others_(std::move(others)) {}
+
+void LinkTree::begin_ahead() {
+    phase_ = Phase::kAhead;
+    was_ahead_ = true;
+}
+
+void LinkTree::begin_held(std::int64_t until_ns) {
+    phase_ = Phase::kHeld;
+    until_ns_ = until_ns;
+}
+
+void LinkTree::end_held() {
+    next_stamp_ns();
+}
+
+void LinkTree::clone(const SourceDirectory& from, const SourceEntry& entry, int to, const std::string& path) {
+    const std::string place = from.place.whole_path_of(entry.name);
+    if (phase_ == Phase::kHeld && was_ahead_) {
+        make_room(entry, to, place);
+    }
+    if (entry.d_type == DT_REG && link(from, entry, to, place, path)) {
+        return;
+    }
+    if (phase_ == Phase::kHeld) {
+        InodeClone::clone(from, entry, to, path);
+    } else if (entry.d_type == DT_REG) {
+        const auto status = stat_at(from.fd.get(), entry.name);
+        rest_bytes_ += status ? allocated_bytes(*status) : 0;
+    }
+}
+
+// False if it is to be copied.
+bool LinkTree::link(const SourceDirectory& from, const SourceEntry& entry, int to, const std::string& place, const std::string& path) {
+    const bool fits = immutable_.matches_tree(place, false);
+    Shard& shard = shard_of(entry.ino);
+    const std::lock_guard lock(shard.mutex);
+    auto known = shard.files.find(entry.ino);
+    if (!fits && known == shard.files.end()) {
+        return false;
+    }
+    const FileDescriptor file(try_open_long(from.fd.get(), entry.name, kFile));
+    if (!file) {
+        const int error = -file.get();
+        throw Error::system("open", path, error == ELOOP || error == ENXIO ? ESTALE : error);
+    }
+    const FileStatus status = stat_fd(file.get(), path);
+    if (!S_ISREG(status.stx_mode) || status.stx_ino != entry.ino) {
+        throw Error::system("link", path, ESTALE);
+    }
+    if (known == shard.files.end()) {
+        if (++count_ > kLimit) {
+            throw Error::failed("more than " + std::to_string(kLimit) + " files fit --immutable",
+                                "make the patterns narrower, or use --snapshot none");
+        }
+        known = shard.files.emplace(entry.ino, Linked{}).first;
+    }
+    Linked& linked = known->second;
+    if (!linked.is_copied && link_open(linked, file.get(), entry, to, place, path)) {
+        return true;
+    }
+    linked.is_copied = phase_ == Phase::kHeld;
+    if (linked.is_copied && was_ahead_) {
+        entry::remove(to, entry.name);  // what was linked there ahead
+    }
+    return false;
+}
+
+bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place, const std::string& path) {
+    const ReadLease lease(file);
+    if (lease.error() == EAGAIN) {
+        return false;
+    }
+    if (lease.error() != 0) {
+        throw Error::system("take a lease on", path, lease.error());
+    }
+    const FileStatus before = stat_fd(file, path);
+    LinkRecord record = record_of(linked, file, before);
+    const auto is_here = [&place](const Name& name) { return name.path == place; };
+    auto name = std::find_if(linked.names.begin(), linked.names.end(), is_here);
+    if (name == linked.names.end()) {
+        const int failed = entry::link_open(file, to, entry.name);
+        if (failed == EMLINK || failed == EPERM) {  // too many names, or a flag that forbids another
+            return false;
+        }
+        if (failed == ENOENT || failed == EEXIST) {  // it was removed, or replaced, since it was listed
+            throw Error::system("link", path, failed);
+        }
+        if (failed != 0) {
+            throw cannot_link(path, failed);
+        }
+        name = linked.names.insert(linked.names.end(), Name{place});
+    }
+    const FileStatus after = stat_fd(file, path);
+    if (!lease.lasts() || !record.has_content_of(after)) {
+        linked.record = record;
+        return false;  // somebody is about to write to it
+    }
+    const Time seen = LinkRecord::of(before, 0).seen;
+    record.seen = LinkRecord::of(after, 0).seen;
+    record.all_links = after.stx_nlink;
+    if (record.seen != seen) {
+        others_.moved(record.ino, seen, record.seen);
+    }
+    linked.record = record;
+    name->confirmed = phase_ == Phase::kHeld;
+    fault::step("snapshot.inode-linked");
+    return true;
+}
+
+// For what has a name that was another inode's when all was listed ahead.
+void LinkTree::make_room(const SourceEntry& entry, int to, const std::string& place) {
+    const auto there = stat_at(to, entry.name);
+    if (!there || (there->stx_ino == entry.ino && S_ISREG(there->stx_mode) && entry.d_type == DT_REG)) {
+        return;
+    }
+    if (S_ISDIR(there->stx_mode)) {
+        remove_tree(to, entry.name, place);
+        return;
+    }
+    Shard& shard = shard_of(there->stx_ino);
+    const std::lock_guard lock(shard.mutex);
+    const FileDescriptor file = open_at(to, entry.name, kFile);
+    const RemovedLink removed = remove_link(to, entry.name, file.get(), others_);
+    const auto found = shard.files.find(there->stx_ino);
+    if (found != shard.files.end()) {
+        note_removal(found->second.record, removed, place);
+        std::erase_if(found->second.names, [&place](const Name& name) { return name.path == place; });
+    }
+}
+
+// It is one more change that is our own.
+void LinkTree::note_removal(LinkRecord& record, const RemovedLink& removed, const std::string& place) {
+    if (removed.error != 0) {
+        throw Error::system("remove", place + " from the snapshot", removed.error);
+    }
+    if (removed.only_ours && record.is_untouched(removed.before)) {
+        record.seen = LinkRecord::of(removed.after, 0).seen;
+        record.all_links = removed.after.stx_nlink;
+    }
+}
+
+// As the inode is now: with the last change by somebody else, where it is known that whatever came since was ours.
+LinkRecord LinkTree::record_of(const Linked& linked, int file, const FileStatus& status) const {
+    if (linked.record.ino != 0 && linked.record.is_untouched(status)) {
+        return linked.record;
+    }
+    return others_.find_untouched(status).value_or(LinkRecord::of(status, inode_generation(file)));
+}
+
+std::vector<UnwrittenRange> LinkTree::give_content(int from, const FileStatus& status, int to, const std::string& path) {
+    if (const int failed = entry::truncate(to, status.stx_size); failed != 0) {
+        throw Error::system("set the size of", "the copy of " + path, failed);
+    }
+    for (std::uint64_t at = 0; at < status.stx_size;) {
+        const DataStretch data = next_data(from, at, status.stx_size, path);
+        for (at = data.begin; at < data.end;) {
+            if (until_ns_ != 0 && monotonic_ns() > until_ns_) {
+                throw Error::failed("the daemon can't be held as long as it takes to copy what doesn't fit --immutable (--max-downtime)",
+                                    "allow a longer downtime, name more files that are never written to again, or use --snapshot none");
+            }
+            const std::uint64_t copied = copy_some(from, to, at, std::min(kCopyPiece, data.end - at), path);
+            if (copied == 0) {
+                throw Error::system("copy", path, ESTALE);
+            }
+            at += copied;
+        }
+        at = data.end;
+    }
+    std::vector<UnwrittenRange> ranges;
+    if (stat_fd(to, path).stx_blocks < status.stx_blocks) {
+        ExtentReader extents(from, path);
+        extents.leave_unsynced();  // that would be waited for, with the daemon
+        for (Extent extent; extents.next(extent);) {
+            if (extent.unwritten()) {
+                add_unwritten(from, extent, status.stx_size, path, ranges);
+            }
+        }
+    }
+    return ranges;
+}
+
+std::uint64_t LinkTree::links_of(const FileStatus& status) const {
+    if (!S_ISREG(status.stx_mode) || status.stx_nlink == 1) {
+        return status.stx_nlink;
+    }
+    std::uint64_t ours = others_.links_of(status.stx_ino);
+    const Shard& shard = shard_of(status.stx_ino);
+    const std::lock_guard lock(shard.mutex);
+    if (const auto found = shard.files.find(status.stx_ino); found != shard.files.end()) {
+        ours += found->second.names.size();
+    }
+    return status.stx_nlink > ours ? status.stx_nlink - ours : 1;
+}
+
+void LinkTree::finish_directory(int from, int to, const std::string& path) {
+    if (phase_ == Phase::kHeld) {
+        InodeClone::finish_directory(from, to, path);
+        return;
+    }
+    const std::lock_guard lock(directories_mutex_);
+    directories_.push_back(path);
+}
+
+bool LinkTree::is_untouched(const FileStatus& status) const {
+    const Shard& shard = shard_of(status.stx_ino);
+    const std::lock_guard lock(shard.mutex);
+    const auto found = shard.files.find(status.stx_ino);
+    return found != shard.files.end() && !found->second.is_copied && found->second.record.is_untouched(status);
+}
+
+// If it is still what was linked there.
+void LinkTree::drop(std::uint64_t ino, Linked& linked, const std::string& place) const {
+    const auto [above, name] = split(place);
+    const FileDescriptor directory(try_open_long(tree_, above, kDirectory));
+    const FileDescriptor file(directory ? try_open_long(directory.get(), name, kFile) : -1);
+    const LinkRecord now = file ? LinkRecord::of(stat_fd(file.get(), place), 0) : LinkRecord{};
+    if (now.ino != ino || now.born != linked.record.born) {
+        return;  // a copy, say, which may have got the number of what was removed
+    }
+    const KeptTimes times(directory.get(), above);
+    note_removal(linked.record, remove_link(directory.get(), name, file.get(), others_), place);
+    times.restore();
+}
+
+void LinkTree::settle(int directory, const std::string& path) {
+    std::vector<LinkRecord> records;
+    for (Shard& shard : shards_) {
+        for (auto& [ino, linked] : shard.files) {
+            for (const Name& name : linked.names) {
+                if (!name.confirmed) {
+                    drop(ino, linked, name.path);
+                }
+            }
+            std::erase_if(linked.names, [](const Name& name) { return !name.confirmed; });
+            if (!linked.names.empty()) {
+                linked.record.links = linked.names.size();
+                records.push_back(linked.record);
+            }
+        }
+    }
+    drop_empty_directories();
+    std::sort(records.begin(), records.end(), [](const LinkRecord& a, const LinkRecord& b) { return a.ino < b.ino; });
+    LinkIndex::write(directory, records, path);
+}
+
+// Of those that have gone, which nobody has given the attributes of what they were made of.
+void LinkTree::drop_empty_directories() const {
+    std::vector<std::string> paths = directories_;
+    std::sort(paths.begin(), paths.end(), [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
+    for (const std::string& path : paths) {
+        const FileDescriptor directory(path.empty() ? -1 : try_open_long(tree_, path, kDirectory));
+        if (!directory || xattr::get(directory.get(), kCloneOriginAttribute, path)) {
+            continue;
+        }
+        const auto [above, name] = split(path);
+        const FileDescriptor parent = open_long(tree_, above, kDirectory);
+        const KeptTimes times(parent.get(), above);
+        if (const int failed = entry::remove_directory(parent.get(), name); failed != 0) {
+            throw Error::system("remove", path + " from the snapshot", failed);
+        }
+        times.restore();
+    }
+}
+
+}  // namespace nodesnap
