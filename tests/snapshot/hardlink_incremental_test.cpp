@@ -75,9 +75,9 @@ protected:
         Progress progress;
         return run_backup(repository, complete(options), progress, report_);
     }
-    std::string failure_of_backup() {
+    std::string failure_of_backup(const BackupOptions& options = {}) {
         try {
-            backup();
+            backup(options);
         } catch (const Error& error) {
             return error.message();
         }
@@ -208,6 +208,32 @@ TEST_P(HardlinkIncrementalTest, APatternThatLiesMakesABackupFailThatIsDrained) {
     EXPECT_FALSE(made.resumed);
     expect_stored(made.manifest);
     EXPECT_TRUE(verifies());
+}
+
+// Although parts of it were stored, and their packs have logs.
+TEST_P(HardlinkIncrementalTest, ASnapshotThatIsSpoiltIsNotGoneOnWith) {
+    write("victim.sst", 24 << 20, 'v');
+    next_stamp_ns();
+    BackupOptions options;
+    options.workers = 1;
+    options.sizes.data_pack_bytes = 4 << 20;
+    {
+        test::FaultHooks hooks;
+        bool done = false;
+        hooks.on_each_step([&](const std::string& passed) {
+            if (passed == "drain.pack-logged" && !done) {
+                done = true;
+                overwrite("victim.sst", (24 << 20) - 10, "changed");
+            }
+        });
+        EXPECT_NE(failure_of_backup(options).find("victim.sst was changed"), std::string::npos);
+        EXPECT_GE(hooks.steps("drain.pack-logged"), 1U) << "there is nothing that could be gone on with";
+    }
+    EXPECT_EQ(snapshots(), 0U);
+    const BackupResult made = backup(options);
+    EXPECT_FALSE(made.resumed);
+    EXPECT_EQ(made.resume_refused, "");
+    expect_stored(made.manifest);
 }
 
 // A table that the daemon removes, or renames to remove it later, is in the snapshot all the same.
