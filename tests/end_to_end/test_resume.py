@@ -100,7 +100,7 @@ class Resume(harness.Case):
         harness.tool("btrfs", "subvolume", "snapshot", "-r", node, golden)
         whole = self.repository("whole")
         self.ok("backup", node, whole, *WORKERS, "--drop-snapshot")
-        for step in ("drain.pack-logged:1", "drain.pack-logged:2", "drain.pack-sealed:2", "drain.data-durable", "drain.metadata-durable",
+        for step in ("drain.pack-logged:1", "drain.pack-logged:2", "drain.pack-sealed:3", "drain.data-durable", "drain.metadata-durable",
                      "backup.before-publish"):
             with self.subTest(step=step):
                 harness.tool("btrfs", "subvolume", "delete", node)
@@ -222,7 +222,7 @@ class Resume(harness.Case):
         mount = self.file_system("btrfs", 3072)
         node = self.node_of(mount)
         wanted = compare.snapshot_of(node)
-        for step in ("drain.pack-sealed:2", "drain.pack-logged:1", "drain.metadata-durable", "publish.checked"):
+        for step in ("drain.pack-sealed:3", "drain.pack-logged:1", "drain.metadata-durable", "publish.checked"):
             with self.subTest(step=step):
                 repository = self.repository(step.replace(":", "-"))
                 sleeper = self.start_program("backup", node, repository, *WORKERS, "--lock-lease", "1s", program=harness.FAULTS,
