@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 SKIPPED, DIED = 77, 125
 PROGRAMS = {"linux.uml": "user-mode-linux", "busybox": "busybox-static", "lvcreate": "lvm2", "dmsetup": "dmsetup", "thin_delta": "thin-provisioning-tools",
             "mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "unshare": "util-linux", "setpriv": "util-linux"}
+SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # others in the guest
 PASSED_ON = ("NODESNAP", "NODESNAP_FAULTS", "RECORD_WRITER", "ROCKSDB_WRITER", "SYNTHETIC_MAP")
 
 
@@ -66,6 +67,9 @@ class Guest:
         for name, script in (("init", "init.sh"), ("start", "start.sh")):
             shutil.copy(HERE / script, self.run / name)
             (self.run / name).chmod(0o755)
+        wanted = {HERE.parent.parent, *(Path(os.path.realpath(os.environ[name])).parent for name in PASSED_ON if name in os.environ)}
+        hidden = sorted(str(directory) for directory in wanted if any(directory.is_relative_to(scratch) for scratch in SCRATCH))
+        (self.run / "visible").write_text("".join(f"{directory}\n" for directory in hidden))
         lines = [f"export {name}={shlex.quote(os.path.realpath(os.environ[name]))}" for name in PASSED_ON if name in os.environ]
         lines += [f"cd {shlex.quote(os.getcwd())} || exit 1", f"run() {{ {shlex.join(self.options.command)}; }}"]
         (self.run / "command").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")

@@ -24,6 +24,10 @@ mkdir -p $new/run/lvm $new/run/lock/lvm
 mount -n -t tmpfs -o mode=1777 tmpfs $new/tmp
 mount -n -t tmpfs -o mode=1777 tmpfs $new/var/tmp
 mount -n -t hostfs -o "$run" none $new/host
+while read -r directory; do
+    mkdir -p "$new$directory"
+    mount -n -t hostfs -o "$directory" none "$new$directory" -r
+done <"$run/visible"
 mount -n -t cgroup2 cgroup2 $new/sys/fs/cgroup
 busybox ifconfig lo 127.0.0.1 up
 busybox hostname guest
