@@ -65,7 +65,7 @@ public:
         if (free == 0) {
             throw Error::refused("the volume group " + group() + " has no free extents: a snapshot of " + origin.full_name() +
                                      " would have no room for what is overwritten while it is there",
-                                 "add a physical volume with vgextend, or free extents with lvremove or lvreduce");
+                                 "add a physical volume with vgextend, or remove a volume of it that nobody needs");
         }
         if (snapshot_bytes_ == 0) {
             // Half of what is free leaves as much to others. More than all of the volume, and the table of it, is never needed.
