@@ -317,6 +317,7 @@ OF_CASE = {
     "incremental": (Nodesnap, RsyncDelta, RsyncWhole, Send, Restic, Borg),
     "delta": (Nodesnap, LostParent, Delta, DeltaOlder, DeltaInPlace, DeltaCompared, RsyncBack),
     "chain": (Nodesnap,),
+    "downtime": (Nodesnap,),
 }
 
 

@@ -75,7 +75,7 @@ def rewrite_pages(path, count, source):
 
 def _fill_full(node, factor):
     _fill_rocksdb(node / "store", factor)
-    _fill_updated_in_place(node / "pages.db", int(PAGES_BYTES * factor))
+    fill_updated_in_place(node / "pages.db", int(PAGES_BYTES * factor))
     _fill_files(node / "objects", int(20000 * factor), 200, 64 << 10, random.Random(20000))
 
 
@@ -91,7 +91,7 @@ def _fill_rocksdb(store, factor):
         left.unlink()
 
 
-def _fill_updated_in_place(path, size):
+def fill_updated_in_place(path, size):
     """A file as a B-tree engine leaves it: pages rewritten at random, in waves with a sync after each, so that it lies in very many extents."""
     source = random.Random(1 << 30)
     with open(path, "wb") as file:

@@ -1,4 +1,4 @@
-"""Loop devices with btrfs on preallocated image files, so that every contender gets the same storage in the same state."""
+"""Loop devices with a file system on preallocated image files, so that every contender gets the same storage in the same state."""
 
 import ctypes
 import os
@@ -42,13 +42,16 @@ def detach_stale(image):
 
 
 class Volume:
-    """One image file on a loop device with direct I/O, holding a btrfs that is mounted at `path`.
+    """One image file on a loop device with direct I/O, holding a file system, a btrfs where nothing else is said, that is mounted at `path`.
 
     Discards are off everywhere (mkfs -K, mount nodiscard): they would punch holes into the image, and the allocation that follows would be
     charged to whoever runs next.
     """
 
-    def __init__(self, image, size_bytes, path):
+    MAKE = {"btrfs": ("mkfs.btrfs", "--quiet", "--force", "--nodiscard"), "xfs": ("mkfs.xfs", "-q", "-f", "-K"), "ext4": ("mkfs.ext4", "-q", "-F", "-E", "nodiscard")}
+
+    def __init__(self, image, size_bytes, path, kind="btrfs"):
+        self.kind = kind
         self.image = Path(image)
         self.path = Path(path)
         self.size_bytes = size_bytes
@@ -79,10 +82,10 @@ class Volume:
 
     def format(self):
         self.unmount()
-        run("mkfs.btrfs", "--quiet", "--force", "--nodiscard", self.device)
+        run(*self.MAKE[self.kind], self.device)
 
     def mount(self):
-        run("mount", "-o", "noatime,nodiscard", self.device, self.path)
+        run("mount", "-o", "noatime,nodiscard", "-t", self.kind, self.device, self.path)
         self.mounted = True
 
     def unmount(self):
