@@ -1,5 +1,6 @@
 #include "snapshot/backup/snapshot_hold.h"
 
+#include <future>
 #include <optional>
 #include <utility>
 
@@ -34,7 +35,9 @@ Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const
     Held held;
     held.what = hold_->what();
     std::optional<Silence> silence(std::in_place, progress);
+    std::future<std::string> look;
     const auto release = [&] {
+        held.doubt = look.get();
         const hold::Result result = hold_->release();
         silence.reset();
         tell_warnings(report);
@@ -50,7 +53,7 @@ Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const
         hold_->hold();
         const std::int64_t since_ns = monotonic_ns();
         held.since_ns = utc_now_ns();
-        held.doubt = look_while_held(atomic);
+        look = std::async(std::launch::async, [this, atomic] { return look_while_held(atomic); });  // beside what it is held for
         work(release, since_ns);
     } catch (...) {
         hold_.reset();  // lets go, before anybody clears up
