@@ -132,7 +132,7 @@ void InodeClone::clone(const SourceDirectory& from, const SourceEntry& entry, in
 
 void InodeClone::clone_linked(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) {
     const std::uint64_t generation = entry.d_type == DT_REG ? inode_generation(opened) : 0;
-    const std::string key = std::to_string(status.stx_ino) + "." + std::to_string(generation);
+    const std::string key = std::to_string(status.stx_ino) + "." + std::to_string(generation) + "." + std::to_string(round_);
     const std::lock_guard lock(links_mutex_);
     const int failed = entry::link(links_, key, to, entry.name);
     if (failed == ENOENT) {

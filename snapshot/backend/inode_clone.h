@@ -31,6 +31,8 @@ protected:
     virtual std::vector<UnwrittenRange> give_content(int from, const FileStatus& status, int to, const std::string& path);
     // How many names it has that aren't nodesnap's.
     virtual std::uint64_t links_of(const FileStatus& status) const { return status.stx_nlink; }
+    // Files of several names are made anew from now on, each once.
+    void forget_links() { ++round_; }
 
 private:
     void clone_linked(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
@@ -39,6 +41,7 @@ private:
     static void make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
 
     const int links_;
+    unsigned round_ = 0;
     std::mutex links_mutex_;
 };
 

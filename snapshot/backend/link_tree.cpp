@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -22,7 +23,6 @@ namespace nodesnap {
 namespace {
 
 constexpr int kFile = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME;
-constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 constexpr std::uint64_t kCopyPiece = 4U << 20;
 
 Error cannot_link(const std::string& path, int error) {
@@ -54,35 +54,10 @@ void add_unwritten(int file, const Extent& extent, std::uint64_t size, const std
     add(at, extent.end());
 }
 
-// Of a directory that has its attributes, while names in it are dropped.
-class KeptTimes {
-public:
-    KeptTimes(int directory, std::string path) : directory_(directory), path_(std::move(path)), before_(stat_fd(directory, path_)) {}
-    void restore() const {
-        const entry::Times times{before_.stx_atime.tv_sec, before_.stx_atime.tv_nsec, before_.stx_mtime.tv_sec, before_.stx_mtime.tv_nsec};
-        if (const int failed = entry::set_times(directory_, times); failed != 0) {
-            throw Error::system("set the times of", path_ + " in the snapshot", failed);
-        }
-    }
-
-private:
-    const int directory_;
-    const std::string path_;
-    const FileStatus before_;
-};
-
-struct Place {
-    std::string directory, name;
-};
-Place split(const std::string& path) {
-    const std::size_t slash = path.rfind('/');
-    return slash == std::string::npos ? Place{"", path} : Place{path.substr(0, slash), path.substr(slash + 1)};
-}
-
 }  // namespace
 
 LinkTree::LinkTree(int tree, int links, const ExcludeRules& immutable, LinkIndexes others)
-    : InodeClone(links), tree_(tree), immutable_(immutable), others_(std::move(others)) {}
+    : TreeMaker(links), tree_(tree), immutable_(immutable), others_(std::move(others)) {}
 
 void LinkTree::begin_ahead() {
     phase_ = Phase::kAhead;
@@ -144,10 +119,24 @@ bool LinkTree::link(const SourceDirectory& from, const SourceEntry& entry, int t
         return true;
     }
     linked.is_copied = phase_ == Phase::kHeld;
-    if (linked.is_copied && was_ahead_) {
-        entry::remove(to, entry.name);  // what was linked there ahead
+    if (linked.is_copied) {
+        remove_name(linked, file.get(), entry, to, place);  // that was linked there ahead
     }
     return false;
+}
+
+// As soon as one of its names can't be linked none of them is: it stays one file.
+bool LinkTree::is_linkable(const Linked& linked, int file, const FileStatus& status, const std::string& path) const {
+    if (phase_ != Phase::kHeld || status.stx_nlink <= others_.links_of(status.stx_ino) + linked.names.size() + 1) {
+        return true;
+    }
+    return (inode_flags(file, path).value_or(0) & (FS_IMMUTABLE_FL | FS_APPEND_FL)) == 0;
+}
+
+void LinkTree::remove_name(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place) const {
+    if (std::erase_if(linked.names, [&place](const Name& name) { return name.path == place; }) != 0) {
+        note_removal(linked.record, remove_link(to, entry.name, file, others_), place);
+    }
 }
 
 bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place, const std::string& path) {
@@ -159,6 +148,9 @@ bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int
         throw Error::system("take a lease on", path, lease.error());
     }
     const FileStatus before = stat_fd(file, path);
+    if (!is_linkable(linked, file, before, path)) {
+        return false;
+    }
     LinkRecord record = record_of(linked, file, before);
     const auto is_here = [&place](const Name& name) { return name.path == place; };
     auto name = std::find_if(linked.names.begin(), linked.names.end(), is_here);
@@ -282,29 +274,26 @@ void LinkTree::finish_directory(int from, int to, const std::string& path) {
         InodeClone::finish_directory(from, to, path);
         return;
     }
-    const std::lock_guard lock(directories_mutex_);
-    directories_.push_back(path);
+    directories_.add(path);
 }
 
 bool LinkTree::is_untouched(const FileStatus& status) const {
     const Shard& shard = shard_of(status.stx_ino);
     const std::lock_guard lock(shard.mutex);
     const auto found = shard.files.find(status.stx_ino);
-    return found != shard.files.end() && !found->second.is_copied && found->second.record.is_untouched(status);
+    return found != shard.files.end() && found->second.record.is_untouched(status);
 }
 
 // If it is still what was linked there.
 void LinkTree::drop(std::uint64_t ino, Linked& linked, const std::string& place) const {
-    const auto [above, name] = split(place);
-    const FileDescriptor directory(try_open_long(tree_, above, kDirectory));
-    const FileDescriptor file(directory ? try_open_long(directory.get(), name, kFile) : -1);
-    const LinkRecord now = file ? LinkRecord::of(stat_fd(file.get(), place), 0) : LinkRecord{};
-    if (now.ino != ino || now.born != linked.record.born) {
-        return;  // a copy, say, which may have got the number of what was removed
-    }
-    const KeptTimes times(directory.get(), above);
-    note_removal(linked.record, remove_link(directory.get(), name, file.get(), others_), place);
-    times.restore();
+    in_directory_of(tree_, place, [&](int directory, const std::string& name) {
+        const FileDescriptor file(try_open_long(directory, name, kFile));
+        const LinkRecord now = file ? LinkRecord::of(stat_fd(file.get(), place), 0) : LinkRecord{};
+        // Otherwise a copy, say, which may have got the number of what was removed.
+        if (now.ino == ino && now.born == linked.record.born) {
+            note_removal(linked.record, remove_link(directory, name, file.get(), others_), place);
+        }
+    });
 }
 
 void LinkTree::settle(int directory, const std::string& path) {
@@ -323,28 +312,9 @@ void LinkTree::settle(int directory, const std::string& path) {
             }
         }
     }
-    drop_empty_directories();
+    directories_.drop_unfinished(tree_);
     std::sort(records.begin(), records.end(), [](const LinkRecord& a, const LinkRecord& b) { return a.ino < b.ino; });
     LinkIndex::write(directory, records, path);
-}
-
-// Of those that have gone, which nobody has given the attributes of what they were made of.
-void LinkTree::drop_empty_directories() const {
-    std::vector<std::string> paths = directories_;
-    std::sort(paths.begin(), paths.end(), [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
-    for (const std::string& path : paths) {
-        const FileDescriptor directory(path.empty() ? -1 : try_open_long(tree_, path, kDirectory));
-        if (!directory || xattr::get(directory.get(), kCloneOriginAttribute, path)) {
-            continue;
-        }
-        const auto [above, name] = split(path);
-        const FileDescriptor parent = open_long(tree_, above, kDirectory);
-        const KeptTimes times(parent.get(), above);
-        if (const int failed = entry::remove_directory(parent.get(), name); failed != 0) {
-            throw Error::system("remove", path + " from the snapshot", failed);
-        }
-        times.restore();
-    }
 }
 
 }  // namespace nodesnap

@@ -1,10 +1,5 @@
-// LinkTree: makes a tree in which the files that never change are further names of the node's own inodes, and the others are copies.
-//
-//     LinkTree links(...);
-//     links.begin_ahead();    clone_tree(...);     // while the daemon writes: directories, and links of what fits the patterns
-//     links.begin_held(...);  clone_tree(...);     // while nobody writes: what has come since, copies of the rest
-//     links.end_held();
-//     links.settle(...);                           // what was linked ahead and has gone is dropped; the index
+// LinkTree: makes a tree in which the files that never change are further names of the node's own inodes, and the others are copies. Ahead
+// it makes the directories, and links of what fits the patterns; held, what has come since, and copies of the rest; settled, the index.
 //
 // A file is linked if its name fits a pattern, or another of its names did that was met before, and if a read lease on it can be had.
 // Errors are nodesnap::Error. Any thread between the steps. Memory: some 200 bytes for each linked file, of which there may be kLimit.
@@ -18,13 +13,14 @@
 #include <unordered_map>
 #include <vector>
 
-#include "snapshot/backend/inode_clone.h"
+#include "snapshot/backend/ahead_names.h"
 #include "snapshot/backend/link_index.h"
+#include "snapshot/backend/tree_maker.h"
 #include "snapshot/exclude.h"
 
 namespace nodesnap {
 
-class LinkTree : public InodeClone {
+class LinkTree : public TreeMaker {
 public:
     static constexpr std::size_t kLimit = 256U << 10;
 
@@ -32,21 +28,17 @@ public:
     // `others`: the links of the snapshots that are there.
     LinkTree(int tree, int links, const ExcludeRules& immutable, LinkIndexes others);
 
-    void begin_ahead();
-    // `until_ns`: by the monotonic clock, when there is no use any more in copying; 0: never.
-    void begin_held(std::int64_t until_ns);
+    void begin_ahead() override;
+    void begin_held(std::int64_t until_ns) override;
     // Returns when whatever is written from now on gets a later time than what was recorded.
-    void end_held();
-    // `directory`: that the tree lies in, which gets the index.
-    void settle(int directory, const std::string& path);
+    void end_held() override;
+    void settle(int directory, const std::string& path) override;
 
     void clone(const SourceDirectory& from, const SourceEntry& entry, int to, const std::string& path) override;
     void finish_directory(int from, int to, const std::string& path) override;
 
-    // While everything is listed ahead: what isn't linked, and so will have to be copied.
-    std::uint64_t rest_bytes() const { return rest_bytes_; }
-    // Whether it is as this recorded it, but for what this did itself.
-    bool is_untouched(const FileStatus& status) const;
+    std::uint64_t rest_bytes() const override { return rest_bytes_; }
+    bool is_untouched(const FileStatus& status) const override;
 
 protected:
     std::vector<UnwrittenRange> give_content(int from, const FileStatus& status, int to, const std::string& path) override;
@@ -73,11 +65,12 @@ private:
     const Shard& shard_of(std::uint64_t ino) const { return shards_[ino % kShards]; }
     bool link(const SourceDirectory& from, const SourceEntry& entry, int to, const std::string& place, const std::string& path);
     bool link_open(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place, const std::string& path);
+    bool is_linkable(const Linked& linked, int file, const FileStatus& status, const std::string& path) const;
+    void remove_name(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place) const;
     void make_room(const SourceEntry& entry, int to, const std::string& place);
     static void note_removal(LinkRecord& record, const RemovedLink& removed, const std::string& place);
     LinkRecord record_of(const Linked& linked, int file, const FileStatus& status) const;
     void drop(std::uint64_t ino, Linked& linked, const std::string& place) const;
-    void drop_empty_directories() const;
 
     const int tree_;
     const ExcludeRules& immutable_;
@@ -88,8 +81,7 @@ private:
     std::array<Shard, kShards> shards_;
     std::atomic<std::size_t> count_{0};
     std::atomic<std::uint64_t> rest_bytes_{0};
-    std::mutex directories_mutex_;
-    std::vector<std::string> directories_;  // that were made ahead, in no order
+    AheadDirectories directories_;
 };
 
 }  // namespace nodesnap

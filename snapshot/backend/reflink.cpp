@@ -1,32 +1,24 @@
 #include "snapshot/backend/reflink.h"
 
-#include <fcntl.h>
-
 #include <utility>
 
-#include "platform/file.h"
-#include "snapshot/backend/clone_tree.h"
-#include "snapshot/backend/tree_backend.h"
+#include "snapshot/backend/ahead_backend.h"
+#include "snapshot/backend/clone_ahead.h"
 
 namespace nodesnap {
 namespace {
 
-class ReflinkBackend : public TreeBackend {
+class ReflinkBackend : public AheadBackend {
 public:
-    using TreeBackend::TreeBackend;
+    using AheadBackend::AheadBackend;
 
     std::string name() const override { return "reflink"; }
 
 private:
-    void fill(int node, TreeSnapshot& snapshot) override {
-        snapshot.begin_tree();
-        CloneTreeOptions clone_options;
-        clone_options.workers = options().workers;
-        clone_options.tolerate_changes = options().accept_inconsistent;
-        const FileDescriptor links = open_at(snapshot.directory(), kLinksName, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        InodeClone inodes(links.get());
-        clone_tree(node, place().node_directory(), snapshot.root(), inodes, excludes(), clone_options);
+    std::unique_ptr<TreeMaker> make_maker(int node, int tree, int links, TreeStore&) override {
+        return std::make_unique<CloneAhead>(node, place().node_directory(), tree, links);
     }
+    bool makes_ahead() const override { return options().held && LiveStamp::is_suitable(place().node_directory()); }
     std::string verb() const override { return "cloned"; }
 };
 

@@ -23,19 +23,19 @@ std::int64_t latest(const Time& changed) {
     return changed.nanoseconds == 0 ? at + kSecondNs - 1 : at;
 }
 
-// All that a change of a file's content or attributes, or another file of its number, makes different, or later.
-bool has_same_status(const Inode& before, const Inode& now) {
-    return before.type == now.type && before.mode == now.mode && before.uid == now.uid && before.gid == now.gid &&
-           before.size == now.size && before.links == now.links && before.modified == now.modified && before.changed == now.changed &&
-           before.born == now.born;
-}
-
 }  // namespace
 
+LiveStatus LiveStatus::of(const Inode& inode) {
+    return {inode.type, inode.mode, inode.uid, inode.gid, inode.size, inode.links, inode.modified, inode.changed, inode.born};
+}
+
+bool LiveStamp::is_suitable(const std::string& directory) {
+    return std::find(kSuitable.begin(), kSuitable.end(), file_system_of(directory).type) != kSuitable.end();
+}
+
 void LiveStamp::refuse_unsuitable(const std::string& directory) {
-    const std::string type = file_system_of(directory).type;
-    if (std::find(kSuitable.begin(), kSuitable.end(), type) == kSuitable.end()) {
-        throw Error::refused("the node directory " + directory + " is on " + type +
+    if (!is_suitable(directory)) {
+        throw Error::refused("the node directory " + directory + " is on " + file_system_of(directory).type +
                                  ", of which it isn't known that every write shows in a change time: with --hold it would have to be held "
                                  "until all is read",
                              "stop the daemon yourself before the backup, start it afterwards, and leave --hold out; or move the node to "
@@ -60,8 +60,8 @@ bool LiveStamp::counts() const {
     return utc_now_ns() - boot_ns >= clock_ahead_ns_;
 }
 
-bool LiveStamp::is_unchanged(std::uint64_t ino, const Inode& recorded, const Inode& now) const {
-    if (recorded.type != FileType::kRegular || recorded.damaged || !has_same_status(recorded, now)) {
+bool LiveStamp::is_unchanged(std::uint64_t ino, const LiveStatus& recorded, const LiveStatus& now) const {
+    if (recorded.type != FileType::kRegular || recorded != now) {
         return false;
     }
     const bool direct = !direct_ || std::binary_search(direct_->begin(), direct_->end(), ino);

@@ -19,9 +19,23 @@
 
 namespace nodesnap {
 
+// All that a change of a file's content or attributes, or another file of its number, makes different, or later.
+struct LiveStatus {
+    FileType type = FileType::kRegular;
+    std::uint16_t mode = 0;
+    std::uint32_t uid = 0, gid = 0;
+    std::uint64_t size = 0, links = 0;
+    Time modified, changed, born;
+
+    static LiveStatus of(const Inode& inode);
+    bool operator==(const LiveStatus&) const = default;
+};
+
 class LiveStamp {
 public:
-    // Error::refused where the file system isn't one of those.
+    // Whether the file system is one of those.
+    static bool is_suitable(const std::string& directory);
+    // Error::refused otherwise.
     static void refuse_unsuitable(const std::string& directory);
 
     // Writes back all that is dirty, so it may take long. `root` is open on `directory`.
@@ -30,8 +44,8 @@ public:
     // False where the clock was set back since: then nothing can be told.
     bool counts() const;
     // Whether a regular file has the content and the attributes that were read after this was taken. `recorded` is from before it was
-    // read; of `now` only what statx tells is looked at.
-    bool is_unchanged(std::uint64_t ino, const Inode& recorded, const Inode& now) const;
+    // read; of both only what statx tells is looked at.
+    bool is_unchanged(std::uint64_t ino, const LiveStatus& recorded, const LiveStatus& now) const;
 
 private:
     LiveStamp() = default;

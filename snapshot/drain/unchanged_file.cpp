@@ -65,7 +65,7 @@ bool take_over_unchanged(DrainState& state, const SourceDirectory& directory, co
     }
     Inode recorded = decode_inode(*stored);
     const Inode now = inode_of(*status);
-    if (!state.parent->stamp->is_unchanged(entry.ino, recorded, now)) {
+    if (recorded.damaged || !state.parent->stamp->is_unchanged(entry.ino, LiveStatus::of(recorded), LiveStatus::of(now))) {
         return false;
     }
     if (now.links > 1 && !state.claim_linked(entry.ino)) {

@@ -168,10 +168,8 @@ class Frozen(HardlinkCase):
         outside = self.mount_point / "outside"
         outside.mkdir()
         changes = Changes(str(self.node), str(outside), seed)
-        # Known gap (docs/design.md, "Snapshots made of links"): a flag that forbids links may part the names of a file.
-        changes.kinds.remove(changes.do_seal)
         changes.make(200)
-        places = ["snapshot.inode-linked:5", "snapshot.inode-linked:40", "snapshot.linked-ahead:1", "hold.asking:1"]
+        places = ["snapshot.inode-linked:5", "snapshot.inode-linked:40", "snapshot.made-ahead:1", "hold.asking:1"]
         for number in range(ROUNDS):
             where = changes.random.choice(places)
             backup = self.stopped_at(where, repository, *self.freezing(helper.child))

@@ -1,6 +1,7 @@
 // The backend that links files, on real file systems that clone none: ext4, and XFS without reflink.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -287,6 +288,32 @@ TEST_P(HardlinkBackendTest, NamesOfOneInodeStayTogether) {
     EXPECT_EQ(read_clone_origin_at(AT_FDCWD, tree + "3.sst", "3.sst").links, 1U) << "one of its two is the first snapshot's";
 }
 
+// A name that comes after the flag can't be linked, but one that was linked before is.
+TEST_P(HardlinkBackendTest, AFlagThatForbidsLinksDoesNotPartTheNamesOfAFile) {
+    for (const std::uint32_t flag : {FS_IMMUTABLE_FL, FS_APPEND_FL}) {
+        write(node() + "/1.sst", "table");
+        fs::create_hard_link(node() + "/1.sst", node() + "/2.sst");
+        const FileDescriptor file = open_path(node() + "/1.sst", O_RDONLY);
+        const auto backend = choose(held);
+        backend->prepare();
+        fs::create_hard_link(node() + "/1.sst", node() + "/3.sst");
+        ASSERT_TRUE(set_inode_flags(file.get(), flag));
+        const auto snapshot = backend->create("one", true);
+        snapshot->settle();
+        const std::string tree = snapshot->entry().path + "/tree";
+        EXPECT_EQ(contents_below(tree), contents_below(node()));
+        EXPECT_EQ(number_of(tree + "/1.sst"), number_of(tree + "/2.sst"));
+        EXPECT_EQ(number_of(tree + "/1.sst"), number_of(tree + "/3.sst"));
+        EXPECT_EQ(read_clone_origin_at(AT_FDCWD, tree + "/3.sst", "3.sst").links, 3U);
+        EXPECT_EQ(stat_fd(file.get()).stx_nlink, 3U) << "what was linked ahead is dropped";
+        EXPECT_EQ(inode_flags(file.get()).value_or(0) & flag, flag);
+        ASSERT_TRUE(set_inode_flags(file.get(), 0));
+        for (const char* name : {"1.sst", "2.sst", "3.sst"}) {
+            fs::remove(node() + "/" + name);
+        }
+    }
+}
+
 TEST_P(HardlinkBackendTest, WhatWasLinkedAheadIsBroughtUpToDateWhileHeld) {
     fs::create_directories(node() + "/gone/deeper");
     fs::create_directories(node() + "/stays/deeper");
@@ -432,7 +459,7 @@ TEST_P(HardlinkBackendTest, KilledAnywhereItLeavesNothingThatTheNextDoesNotClear
     const Time changed = link_of(*kept, "1.sst").changed;
     for (const auto& [step, nth] : std::vector<std::pair<std::string, std::uint64_t>>{{"snapshot.inode-linked", 1},
                                                                                       {"snapshot.inode-linked", 5},
-                                                                                      {"snapshot.linked-ahead", 1},
+                                                                                      {"snapshot.made-ahead", 1},
                                                                                       {"snapshot.inode-linked", 15},
                                                                                       {"snapshot.cloned", 1},
                                                                                       {"snapshot.tree-durable", 1},
