@@ -82,6 +82,15 @@ std::unique_ptr<SnapshotBackend> backend_of_volume(const std::string& directory,
     }
 }
 
+// Why no clones can be made of it now, although files can be cloned; "" if they can.
+std::string why_not_cloned_now(const std::string& directory, const ExcludeRules& excludes, const BackendOptions& options) {
+    if (!options.preflight || options.held || options.accept_inconsistent) {
+        return "";
+    }
+    const auto obstacle = find_obstacle(directory, excludes, "");
+    return obstacle ? "files can only be cloned while nobody writes to them, and " + obstacle->message : "";
+}
+
 // Of trees of links, of a node directory that isn't on btrfs.
 std::optional<TreePlace> place_of_links(const std::string& directory, const ExcludeRules& excludes, const BackendOptions& options,
                                         std::string& why) {
@@ -147,7 +156,14 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     }
     const std::string on = "the node directory " + directory + " is on " + type;
     std::string without = on + ", which has no snapshots: " + no_clones;
-    auto of_volume = chosen && !on_btrfs && !clones ? backend_of_volume(directory, excludes, options, without) : nullptr;
+    std::unique_ptr<SnapshotBackend> of_volume;
+    if (chosen && !on_btrfs && !clones) {
+        of_volume = backend_of_volume(directory, excludes, options, without);
+    } else if (chosen && clones) {
+        if (std::string not_now = why_not_cloned_now(directory, excludes, options); !not_now.empty()) {
+            of_volume = backend_of_volume(directory, excludes, options, not_now);
+        }
+    }
     if (options.kind == "hardlink" || (chosen && !on_btrfs && !clones && !of_volume)) {
         links = place_of_links(directory, excludes, options, no_links);
     }
@@ -168,7 +184,7 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     if (on_btrfs && (chosen || options.kind == "btrfs")) {
         return make_btrfs_backend(directory, excludes, options, chosen ? "the node directory is on btrfs" : "asked for");
     }
-    if (clones) {
+    if (clones && !of_volume) {
         return make_reflink_backend(std::move(*clones), excludes, options,
                                     chosen ? "the node directory is on " + type + ", which clones files" : "asked for");
     }

@@ -77,6 +77,18 @@ class Backups(LvmCase):
         self.assertFalse(mark.exists())
         self.assert_restores(repository, node)
 
+    def test_files_that_could_be_cloned_are_not_while_somebody_writes(self):
+        node = self.volume("xfs") / "node"
+        self.fill(node, 1)
+        repository = self.repository()
+        with open(node / "file0", "ab"):
+            running = self.backup(node, repository)
+            self.assertEqual((running["snapshot_backend"], running["backup"]["consistency"]), ("lvm", "crash-consistent"))
+            self.assertIn("while nobody writes", running["snapshot_backend_reason"])
+            self.run_program("backup", node, repository, "--snapshot", "reflink", expect=REFUSED)
+        self.assertEqual(self.backup(node, repository)["snapshot_backend"], "reflink")
+        self.assert_restores(repository, node)
+
     def test_a_bind_mount_of_a_folder_is_found_on_the_volume(self):
         point = self.volume("xfs")
         self.fill(point / "deep" / "node", 1)
