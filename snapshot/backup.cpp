@@ -227,6 +227,7 @@ private:
         drain_options.skip_unreadable = options_.skip_unreadable;
         drain_options.source_is_live = backend_->name() == "none";
         drain_options.clones = snapshot_->clones();
+        drain_options.files = snapshot_->files();
         drain_options.tolerate_changes = options_.backend.accept_inconsistent;
         drain_options.still_ours = [this] { lease_.check(); };
         drain_options.check_source = [this] { snapshot_->check(false); };

@@ -16,6 +16,7 @@
 namespace nodesnap {
 
 class CloneIndex;
+class SnapshotFiles;
 
 enum class Layout { kFolder, kSubvolume, kMountRoot };  // what the node directory is
 std::string to_string(Layout layout);                   // "folder", "subvolume", "mounted subvolume"
@@ -36,6 +37,8 @@ public:
     virtual int root() const = 0;                                 // descriptor of the node directory as it was, O_RDONLY | O_DIRECTORY
     virtual std::uint64_t root_ino() const;                       // the node directory's number
     virtual const CloneIndex* clones() const { return nullptr; }  // of one that is a tree of clones
+    // Of one whose files are to be opened so, and are told to be unchanged by where their data lies. nullptr: all others.
+    virtual const SnapshotFiles* files() const { return nullptr; }
     virtual const SnapshotEntry& entry() const = 0;
     virtual SnapshotProof proof() const = 0;
     virtual std::int64_t taken_ns() const = 0;     // UTC

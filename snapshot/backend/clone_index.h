@@ -15,6 +15,7 @@
 #include "platform/file_descriptor.h"
 #include "platform/file_handle.h"
 #include "snapshot/backend/link_index.h"
+#include "snapshot/backend/snapshot_files.h"
 
 namespace nodesnap {
 
@@ -25,7 +26,7 @@ public:
     explicit SpoiltSnapshot(const Error& error) : Error(error) {}
 };
 
-class CloneIndex {
+class CloneIndex : public SnapshotFiles {
 public:
     // Of the tree of clones `tree`, into a new file of the directory. Nothing is durable yet. `path` is for messages.
     static void build(int tree, int directory, const std::string& path);
@@ -33,16 +34,14 @@ public:
     // `node_directory`: that the snapshot is of, where it may be made of links.
     explicit CloneIndex(int directory, std::string node_directory = "");
 
-    bool has_links() const { return links_.exists(); }
-    // None of what is no link.
-    std::optional<LinkRecord> link(std::uint64_t ino) const { return links_.exists() ? links_.find(ino) : std::nullopt; }
+    bool has_links() const override { return links_.exists(); }
+    std::optional<LinkRecord> link(std::uint64_t ino) const override { return links_.exists() ? links_.find(ino) : std::nullopt; }
     // The number of what the entry of a directory of the snapshot is of. Error::failed if it is nothing of ours.
     std::uint64_t number_of(int directory, const std::string& name, const std::string& path) const;
     // SpoiltSnapshot if the open file is a link that was written to, can be, or may have been. `path`: below the node directory.
     void check_link(int file, const std::string& path) const;
 
-    // Read-only. Empty if there is no clone of that inode, or if it isn't what it was when the snapshot was made.
-    FileDescriptor open(std::uint64_t ino, std::uint64_t generation) const;
+    FileDescriptor open(std::uint64_t ino, std::uint64_t generation) const override;
 
 private:
     struct Record;

@@ -35,6 +35,7 @@ public:
     int root() const override { return tree_.get(); }
     std::uint64_t root_ino() const override { return record_.root_ino; }
     const CloneIndex* clones() const override { return clones_ ? &*clones_ : nullptr; }
+    const SnapshotFiles* files() const override { return clones(); }
     const SnapshotEntry& entry() const override { return entry_; }
     SnapshotProof proof() const override;
     std::int64_t taken_ns() const override { return record_.taken_ns; }

@@ -31,8 +31,8 @@ struct BackupParent {
     }
     // Not without `changed_since`, which must outlive it, as `snapshot` must.
     DrainParent changes() const {
-        const CloneIndex* const clones = snapshot->clones();
-        return {*changed_since, clones != nullptr ? -1 : snapshot->root(), {}, true, forked_at, clones};
+        const SnapshotFiles* const files = snapshot->files();
+        return {*changed_since, files != nullptr ? -1 : snapshot->root(), {}, true, forked_at, files};
     }
     // Not without `compared`. Both must outlive it.
     DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }

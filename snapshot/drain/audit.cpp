@@ -17,7 +17,7 @@
 #include "platform/file_descriptor.h"
 #include "platform/interrupt.h"
 #include "platform/random.h"
-#include "snapshot/backend/clone_index.h"
+#include "snapshot/backend/snapshot_files.h"
 #include "snapshot/drain/stored_comparison.h"
 #include "snapshot/run_reader.h"
 
@@ -32,12 +32,12 @@ constexpr int kFailuresAllowed = 256;  // picks of nothing that could be compare
 class RangeAudit {
 public:
     RangeAudit(const AuditedSource& source, const Repository& repository)
-        : source_(source), subvolume_(source.clones == nullptr ? btrfs::subvolume_id(source.directory) : 0), repository_(repository) {}
+        : source_(source), subvolume_(source.files == nullptr ? btrfs::subvolume_id(source.directory) : 0), repository_(repository) {}
 
     // Empty if it can't be opened: that proves nothing.
     FileDescriptor open(std::uint64_t ino, const Inode& inode) const {
-        if (source_.clones != nullptr) {
-            return source_.clones->open(ino, inode.generation);
+        if (source_.files != nullptr) {
+            return source_.files->open(ino, inode.generation);
         }
         constexpr int kFlags = O_RDONLY | O_NOATIME | O_NOFOLLOW;
         return FileDescriptor(std::max(btrfs::try_open_inode(source_.directory, subvolume_, ino, inode.generation, kFlags), -1));

@@ -15,7 +15,7 @@
 
 namespace nodesnap {
 
-class CloneIndex;
+class SnapshotFiles;
 
 struct AuditLimits {
     std::uint64_t least_bytes = std::uint64_t{1} << 20;  // read whatever time it takes, if the tree has as much
@@ -30,11 +30,11 @@ struct AuditResult {
     std::string lost;  // where what the tree refers to can't be read, and why; empty: nowhere
 };
 
-// A directory in the snapshot; and, where that is a tree of clones, where these are.
+// A directory in the snapshot; and how its files are opened, where not by their numbers on btrfs.
 struct AuditedSource {
-    AuditedSource(int directory_, const CloneIndex* clones_ = nullptr) : directory(directory_), clones(clones_) {}  // from one alone, too
+    AuditedSource(int directory_, const SnapshotFiles* files_ = nullptr) : directory(directory_), files(files_) {}  // from one alone, too
     int directory;
-    const CloneIndex* clones;
+    const SnapshotFiles* files;
 };
 
 // `tree` is the backup's, whose nodes and packs are all there; `edited`: inodes that the change list

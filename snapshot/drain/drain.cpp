@@ -151,7 +151,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     fault::step("drain.metadata-durable");
     if (parent != nullptr && !parent->is_compared()) {
         progress.phase = "auditing";
-        const AuditedSource audited_source{source, options.clones};
+        const AuditedSource audited_source{source, options.files};
         const AuditResult audited = options.audits_everything
                                         ? audit_everything(audited_source, repository, built.tree, progress, report)
                                         : audit(audited_source, repository, built.tree, built.totals.data_bytes, state.edited());

@@ -25,6 +25,7 @@ namespace nodesnap {
 
 class CloneIndex;
 class LiveStamp;
+class SnapshotFiles;
 
 inline constexpr unsigned kDefaultWorkers = 4;
 inline constexpr unsigned kMaximumWorkers = 8;  // of four buffers each
@@ -53,6 +54,7 @@ struct DrainOptions {
     bool stores_whole_blocks = false;  // where contents are compared: no stored data is read to find which page of a block differs
     // A tree of clones, each with its CloneOrigin, and where they are: what they are clones of is drained. nullptr: it is no such.
     const CloneIndex* clones = nullptr;
+    const SnapshotFiles* files = nullptr;  // of the source, for a parent with `files` too
     std::uint64_t limit_bytes_per_second = 0;
     std::string scratch_directory;
     DrainSizes sizes;
@@ -77,13 +79,13 @@ struct DrainParent {
     bool same_file_system = true;        // as the source's: inode numbers mean the same. Always with a source
     // With a source: the node directory doesn't come from it, but both come from what this transaction was the last to change. 0: it does.
     std::uint64_t forked_at = 0;
-    // Of its snapshot, if that is a tree of clones, proved to be what the backup says: then data that lies where it did isn't read.
-    const CloneIndex* clones = nullptr;
-    // Not with a source, nor clones: its tree is what another pass over the same live directory has read after this was taken. What is
+    // Of its snapshot, proved to be what the backup says, where data that lies where it did is the same: that isn't read.
+    const SnapshotFiles* files = nullptr;
+    // Not with a source, nor files: its tree is what another pass over the same live directory has read after this was taken. What is
     // unchanged since is taken over without being read.
     const LiveStamp* stamp = nullptr;
     bool tells_changes() const { return source >= 0; }
-    bool is_compared() const { return source < 0 && clones == nullptr; }
+    bool is_compared() const { return source < 0 && files == nullptr; }
 };
 
 struct DrainResult {

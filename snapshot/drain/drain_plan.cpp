@@ -50,7 +50,7 @@ private:
                 return;
             }
             const std::uint64_t bytes = bytes_of(fd, entry.ino, source, path);
-            const bool all_are_found = state_.parent != nullptr && state_.parent->clones != nullptr;  // not only what has changed
+            const bool all_are_found = state_.parent != nullptr && state_.parent->files != nullptr;  // not only what has changed
             plan_.files += !all_are_found || bytes != 0 ? 1 : 0;
             plan_.bytes += bytes;
             state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);

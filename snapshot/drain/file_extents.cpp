@@ -119,7 +119,7 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
         }
         return result;
     }
-    if (auto earlier = earlier_clone(state, ino, inode)) {
+    if (auto earlier = earlier_file(state, ino, inode)) {
         result.next = not_taken_over(state, fd, ino, source, std::move(*earlier), path);
         state.note_edited(ino);
     } else {
@@ -133,9 +133,9 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
 bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Content content, Inode& inode, const std::string& path) {
     switch (content) {
         case Content::kInline:
-            return take_over_clone(state, fd, ino, inode, path);
+            return take_over_placed(state, fd, ino, inode, path);
         case Content::kWhole:
-            return tells_changes(state) ? share_small(state, ino, inode, path) : take_over_clone(state, fd, ino, inode, path);
+            return tells_changes(state) ? share_small(state, ino, inode, path) : take_over_placed(state, fd, ino, inode, path);
         case Content::kNone:
         case Content::kRanges:
             break;

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "platform/extent_map.h"
-#include "snapshot/backend/clone_index.h"
-#include "snapshot/drain/clone_changes.h"
+#include "snapshot/backend/snapshot_files.h"
+#include "snapshot/drain/extent_changes.h"
 #include "snapshot/drain/stored_runs.h"
 #include "snapshot/repository/pack.h"
 #include "snapshot/repository/tree.h"
@@ -18,7 +18,7 @@ namespace nodesnap {
 namespace {
 
 bool is_same(const Extent& extent) {
-    return (extent.flags & CloneChanges::kSame) != 0;
+    return (extent.flags & ExtentChanges::kSame) != 0;
 }
 
 // Goes through a file's extents, in order: hands out those that are to be read, and takes the runs of the others over.
@@ -128,7 +128,7 @@ private:
 
 // Whether all of a file's data lies where that of the earlier clone does.
 bool is_all_same(int before, int now, std::uint64_t size, const std::string& path) {
-    CloneChanges changes(before, now, path);
+    ExtentChanges changes(before, now, path);
     std::uint64_t end = 0;
     for (Extent extent; end < size && changes.next(extent); end = extent.end()) {
         if (!is_same(extent) || extent.logical != end) {
@@ -151,36 +151,36 @@ bool covers(const std::vector<Run>& runs, std::uint64_t size) {
 
 }  // namespace
 
-std::optional<EarlierClone> earlier_clone(const DrainState& state, std::uint64_t ino, const Inode& now) {
+std::optional<EarlierFile> earlier_file(const DrainState& state, std::uint64_t ino, const Inode& now) {
     // A link lies where it lay, whatever was written to it.
-    if (state.parent == nullptr || state.parent->clones == nullptr || state.parent->clones->has_links() || now.generation == 0) {
+    if (state.parent == nullptr || state.parent->files == nullptr || state.parent->files->has_links() || now.generation == 0) {
         return std::nullopt;
     }
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
     if (!value) {
         return std::nullopt;
     }
-    EarlierClone earlier;
+    EarlierFile earlier;
     earlier.record = decode_inode(*value);
     const Inode& before = earlier.record;
     if (before.type != FileType::kRegular || before.generation != now.generation || before.damaged) {
         return std::nullopt;
     }
-    earlier.file = state.parent->clones->open(ino, now.generation);
+    earlier.file = state.parent->files->open(ino, now.generation);
     return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
 }
 
-LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, EarlierClone earlier,
+LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, EarlierFile earlier,
                                      const std::string& path) {
     const auto before = std::make_shared<const FileDescriptor>(std::move(earlier.file));
-    const auto changes = std::make_shared<CloneChanges>(before->get(), fd, path);
+    const auto changes = std::make_shared<ExtentChanges>(before->get(), fd, path);
     auto extents = with_unwritten([before, changes](Extent& extent) { return changes->next(extent); }, source.unwritten);
     const auto taken = std::make_shared<TakeOver>(state, ino, source.inode.size, std::move(earlier.record), std::move(extents));
     return [taken](Extent& extent) { return taken->next(extent); };
 }
 
-bool take_over_clone(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
-    auto earlier = earlier_clone(state, ino, inode);
+bool take_over_placed(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
+    auto earlier = earlier_file(state, ino, inode);
     if (!earlier || earlier->record.size != inode.size || inode.size == 0) {
         return false;
     }

@@ -77,11 +77,11 @@ bool take_over_unchanged(DrainState& state, const SourceDirectory& directory, co
 }
 
 bool take_over_link(DrainState& state, const SourceDirectory& directory, const SourceEntry& entry) {
-    if (state.options.clones == nullptr || state.parent == nullptr || state.parent->clones == nullptr) {
+    if (state.options.clones == nullptr || state.parent == nullptr || state.parent->files == nullptr) {
         return false;
     }
     const auto now = state.options.clones->link(entry.ino);
-    const auto before = now ? state.parent->clones->link(entry.ino) : std::nullopt;
+    const auto before = now ? state.parent->files->link(entry.ino) : std::nullopt;
     if (!before || !before->is_same(*now)) {
         return false;
     }
@@ -100,10 +100,10 @@ bool take_over_link(DrainState& state, const SourceDirectory& directory, const S
 }
 
 bool will_be_taken_over(const DrainState& state, int file, std::uint64_t ino) {
-    if (state.parent == nullptr || state.parent->clones == nullptr) {
+    if (state.parent == nullptr || state.parent->files == nullptr) {
         return false;
     }
-    const auto before = state.parent->clones->link(ino);
+    const auto before = state.parent->files->link(ino);
     return before && before->is_untouched(stat_fd(file)) && record_of(state, *before);
 }
 

@@ -1,5 +1,5 @@
 // What two clones of a file have in common, on real file systems; and how unwritten ranges are put in between extents.
-#include "snapshot/drain/clone_changes.h"
+#include "snapshot/drain/extent_changes.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ void PrintTo(const Range& range, std::ostream* out) {
     *out << '[' << range.begin << ", " << range.end << ')';
 }
 
-class CloneChangesTest : public testing::TestWithParam<const char*> {
+class ExtentChangesTest : public testing::TestWithParam<const char*> {
 protected:
     void SetUp() override {
         const std::string type = GetParam();
@@ -53,12 +53,12 @@ protected:
     // What of `now` is data and differs from `before`; what is the same goes to `same`.
     static Ranges changed(const FileDescriptor& before, const FileDescriptor& now, Ranges* same = nullptr) {
         Ranges found;
-        CloneChanges changes(before.get(), now.get(), "file");
+        ExtentChanges changes(before.get(), now.get(), "file");
         std::uint64_t position = 0;
         for (Extent extent; changes.next(extent);) {
             EXPECT_GE(extent.logical, position);
             position = extent.end();
-            const bool is_same = (extent.flags & CloneChanges::kSame) != 0;
+            const bool is_same = (extent.flags & ExtentChanges::kSame) != 0;
             Ranges* const ranges = is_same ? same : extent.unwritten() ? nullptr : &found;
             if (ranges == nullptr) {
                 continue;
@@ -79,10 +79,10 @@ protected:
     FileDescriptor file_;
 };
 
-INSTANTIATE_TEST_SUITE_P(OnEach, CloneChangesTest, testing::Values("xfs", "btrfs"),
+INSTANTIATE_TEST_SUITE_P(OnEach, ExtentChangesTest, testing::Values("xfs", "btrfs"),
                          [](const testing::TestParamInfo<const char*>& type) { return std::string(type.param); });
 
-TEST_P(CloneChangesTest, WhatWasNotWrittenToIsTheSame) {
+TEST_P(ExtentChangesTest, WhatWasNotWrittenToIsTheSame) {
     write(0, 1 << 20, 'a');
     const FileDescriptor before = clone("before");
     Ranges same;
@@ -90,7 +90,7 @@ TEST_P(CloneChangesTest, WhatWasNotWrittenToIsTheSame) {
     EXPECT_EQ(same, (Ranges{{0, 1 << 20}}));
 }
 
-TEST_P(CloneChangesTest, WhatWasWrittenDiffersAlsoIfItIsTheSameByte) {
+TEST_P(ExtentChangesTest, WhatWasWrittenDiffersAlsoIfItIsTheSameByte) {
     write(0, 1 << 20, 'a');
     const FileDescriptor before = clone("before");
     write(3 * kPage, kPage, 'a');
@@ -116,16 +116,16 @@ TEST(CompressedClones, TheirPlaceTellsNothing) {
     ASSERT_EQ(entry::clone_file(file.get(), before.get()), 0);
     const file_clone_range second_half{file.get(), kHalf, kHalf, 0};
     ASSERT_EQ(::ioctl(file.get(), FICLONERANGE, &second_half), 0);
-    CloneChanges changes(before.get(), file.get(), "file");
+    ExtentChanges changes(before.get(), file.get(), "file");
     bool encoded = false;
     for (Extent extent; changes.next(extent);) {
         encoded |= (extent.flags & Extent::kEncoded) != 0;
-        EXPECT_TRUE(extent.logical >= kHalf || (extent.flags & CloneChanges::kSame) == 0) << "other data";
+        EXPECT_TRUE(extent.logical >= kHalf || (extent.flags & ExtentChanges::kSame) == 0) << "other data";
     }
     EXPECT_TRUE(encoded) << "it isn't compressed: this proves nothing";
 }
 
-TEST_P(CloneChangesTest, HolesUnwrittenRangesAndMovedBlocks) {
+TEST_P(ExtentChangesTest, HolesUnwrittenRangesAndMovedBlocks) {
     write(0, 1 << 20, 'a');
     const FileDescriptor before = clone("before");
     ASSERT_TRUE(allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 16 * kPage, 16 * kPage));
@@ -147,7 +147,7 @@ TEST_P(CloneChangesTest, HolesUnwrittenRangesAndMovedBlocks) {
     }
 }
 
-TEST_P(CloneChangesTest, WhatWasPreallocatedBeforeAndWrittenSinceDiffers) {
+TEST_P(ExtentChangesTest, WhatWasPreallocatedBeforeAndWrittenSinceDiffers) {
     ASSERT_TRUE(allocate(0, 0, 1 << 20));
     const FileDescriptor before = clone("before");
     write(8 * kPage, 2 * kPage, 'a');
@@ -157,7 +157,7 @@ TEST_P(CloneChangesTest, WhatWasPreallocatedBeforeAndWrittenSinceDiffers) {
 }
 
 // More extents than are looked at at once, in the one or in the other.
-TEST_P(CloneChangesTest, ManyExtents) {
+TEST_P(ExtentChangesTest, ManyExtents) {
     constexpr std::uint64_t kPages = 3000;
     write(0, kPages * kPage, 'a');
     sync_file(file_.get(), "file");

@@ -1,4 +1,4 @@
-// CloneChanges: what two clones of one file, taken at different times, have in common, told by where their data lies on storage.
+// ExtentChanges: what one file has in common in two snapshots, told by where its data lies on storage in either.
 //
 // Clones share blocks, and a block that is shared is never written to: where both have the same block, both have what it held when the
 // earlier one was made. For that both must have it at one and the same time; so of each stretch the later map is read, then the earlier
@@ -15,12 +15,12 @@
 
 namespace nodesnap {
 
-class CloneChanges {
+class ExtentChanges {
 public:
     static constexpr std::uint32_t kSame = 1U << 31;  // in an Extent's flags: the earlier clone has the same data there
 
     // Both must stay open; neither is being written to. `path` is for messages.
-    CloneChanges(int before, int now, std::string path);
+    ExtentChanges(int before, int now, std::string path);
 
     // All that the later one has, in ascending order, cut where one end of what is the same lies; false at the end. Where a map can't be
     // read, what is left may be one extent.

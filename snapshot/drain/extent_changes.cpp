@@ -1,4 +1,4 @@
-#include "snapshot/drain/clone_changes.h"
+#include "snapshot/drain/extent_changes.h"
 
 #include <algorithm>
 #include <utility>
@@ -32,9 +32,9 @@ Extent clipped(Extent extent, std::uint64_t begin, std::uint64_t end) {
 
 }  // namespace
 
-CloneChanges::CloneChanges(int before, int now, std::string path) : before_(before), now_(now), path_(std::move(path)) {}
+ExtentChanges::ExtentChanges(int before, int now, std::string path) : before_(before), now_(now), path_(std::move(path)) {}
 
-bool CloneChanges::next(Extent& extent) {
+bool ExtentChanges::next(Extent& extent) {
     while (taken_ == found_.size()) {
         if (!fill()) {
             return false;
@@ -45,7 +45,7 @@ bool CloneChanges::next(Extent& extent) {
 }
 
 // Empty where the file system doesn't tell places.
-std::vector<Extent> CloneChanges::window_of(int file, std::uint64_t begin, std::uint64_t end, std::size_t limit) const {
+std::vector<Extent> ExtentChanges::window_of(int file, std::uint64_t begin, std::uint64_t end, std::size_t limit) const {
     std::vector<Extent> extents;
     ExtentReader reader(file, path_, begin, end);
     for (Extent extent; extents.size() < limit && reader.next(extent);) {
@@ -62,7 +62,7 @@ std::vector<Extent> CloneChanges::window_of(int file, std::uint64_t begin, std::
 }
 
 // What can't be told counts as different, and where the later map ends early, all behind that as data.
-bool CloneChanges::fill() {
+bool ExtentChanges::fill() {
     found_.clear();
     taken_ = 0;
     if (position_ >= kEnd) {
@@ -77,7 +77,7 @@ bool CloneChanges::fill() {
     return true;
 }
 
-void CloneChanges::compare_window() {
+void ExtentChanges::compare_window() {
     std::vector<Extent> now = window_of(now_, position_, kEnd, kWindow);
     std::uint64_t end = now.size() < kWindow ? kEnd : now.back().end();
     const std::vector<Extent> before = window_of(before_, position_, end, kWindowBefore);
@@ -99,7 +99,7 @@ void CloneChanges::compare_window() {
     position_ = end;
 }
 
-void CloneChanges::compare(const Extent& extent, const std::vector<Extent>& before) {
+void ExtentChanges::compare(const Extent& extent, const std::vector<Extent>& before) {
     auto other = std::lower_bound(before.begin(), before.end(), extent.logical,
                                   [](const Extent& earlier, std::uint64_t offset) { return earlier.end() <= offset; });
     std::uint64_t at = extent.logical;
