@@ -1,14 +1,17 @@
 #include "platform/program_run.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "platform/clock.h"
@@ -41,16 +44,75 @@ std::string written_to(int memory) {
     return text;
 }
 
-// Returns when the program has ended; it isn't waited for yet, so that its number still belongs to its group. True if it took too long.
-bool wait_for_end(const Pidfd& process, const ProgramRun& run) {
-    std::int64_t deadline = run.time_limit.count() > 0 ? monotonic_ns() + run.time_limit.count() : INT64_MAX;
-    bool timed_out = false;
-    while (!process.wait_ended(std::min(monotonic_ns() + kCallbackNs, deadline))) {
-        if (run.while_waiting) {
-            run.while_waiting();
+// A pipe from the program's standard output to who takes it.
+class OutputPipe {
+public:
+    explicit OutputPipe(const std::function<void(std::string_view)>& take) : take_(take) {
+        std::array<int, 2> ends{};
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+            throw Error::system("make a pipe for the output of a program", "", errno);
         }
-        if (!timed_out && run.give_up && run.give_up()) {
-            deadline = monotonic_ns();
+        read_.reset(ends[0]);
+        write_.reset(ends[1]);
+        ::fcntl(read_.get(), F_SETFL, O_NONBLOCK);  // who is left behind may hold the other end for ever
+    }
+    int write_end() const { return write_.get(); }
+    void close_write_end() { write_.reset(); }
+
+    // As Pidfd::wait_ended(), but returns when there was something to take, too. All is taken if it returns true.
+    bool wait_ended(const Pidfd& process, std::int64_t deadline_ns) {
+        constexpr std::int64_t kMillisecondNs = 1'000'000;
+        const std::int64_t left_ns = std::clamp<std::int64_t>(deadline_ns - monotonic_ns(), 0, kCallbackNs);
+        std::array<pollfd, 2> waits{{{process.get(), POLLIN, 0}, {ended_ ? -1 : read_.get(), POLLIN, 0}}};
+        if (::poll(waits.data(), waits.size(), static_cast<int>((left_ns + kMillisecondNs - 1) / kMillisecondNs)) < 0) {
+            return false;  // by a signal
+        }
+        const bool has_ended = waits[0].revents != 0;
+        if (waits[1].revents != 0) {
+            take_piece();
+        }
+        while (has_ended && take_piece()) {
+        }
+        return has_ended;
+    }
+
+private:
+    // False if there is none (yet).
+    bool take_piece() {
+        const ssize_t count = ::read(read_.get(), buffer_.data(), buffer_.size());
+        if (count > 0) {
+            take_(std::string_view(buffer_.data(), static_cast<std::size_t>(count)));
+            return true;
+        }
+        ended_ = ended_ || count == 0;
+        return count < 0 && errno == EINTR;
+    }
+
+    const std::function<void(std::string_view)>& take_;
+    FileDescriptor read_;
+    FileDescriptor write_;
+    bool ended_ = false;
+    std::array<char, 64U << 10> buffer_{};
+};
+
+// Returns when the program has ended; it isn't waited for yet, so that its number still belongs to its group. True if it took too long.
+bool wait_for_end(const Pidfd& process, const ProgramRun& run, OutputPipe* output) {
+    std::int64_t deadline = run.time_limit.count() > 0 ? monotonic_ns() + run.time_limit.count() : INT64_MAX;
+    std::int64_t next_callback = monotonic_ns() + kCallbackNs;
+    bool timed_out = false;
+    for (;;) {
+        const std::int64_t until = std::min(next_callback, deadline);
+        if (output != nullptr ? output->wait_ended(process, until) : process.wait_ended(until)) {
+            break;
+        }
+        if (monotonic_ns() >= next_callback) {
+            next_callback = monotonic_ns() + kCallbackNs;
+            if (run.while_waiting) {
+                run.while_waiting();
+            }
+            if (!timed_out && run.give_up && run.give_up()) {
+                deadline = monotonic_ns();
+            }
         }
         if (monotonic_ns() >= deadline) {
             ::kill(-process.pid(), timed_out ? SIGKILL : SIGTERM);
@@ -80,9 +142,27 @@ std::string ProgramResult::explanation() const {
 
 ProgramResult run_program(const ProgramRun& run) {
     const FileDescriptor output = make_output_memory();
-    const pid_t pid = spawn({run.arguments, "", run.environment, output.get(), {}, run.cgroup_procs});
+    const auto pipe = run.take_output ? std::make_unique<OutputPipe>(run.take_output) : nullptr;
+    Spawn start;
+    start.arguments = run.arguments;
+    start.environment = run.environment;
+    start.output = pipe ? pipe->write_end() : output.get();
+    start.error_output = output.get();
+    start.cgroup_procs = run.cgroup_procs;
+    const pid_t pid = spawn(start);
     ProgramResult result;
-    result.timed_out = wait_for_end(Pidfd::open(pid).value(), run);
+    try {
+        if (pipe) {
+            pipe->close_write_end();
+        }
+        result.timed_out = wait_for_end(Pidfd::open(pid).value(), run, pipe.get());
+    } catch (...) {
+        if (pipe) {
+            ::kill(-pid, SIGKILL);
+            wait_for_child(pid);
+        }
+        throw;
+    }
     const int status = wait_for_child(pid);
     result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

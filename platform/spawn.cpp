@@ -68,6 +68,7 @@ struct Prepared {
     std::vector<char*> environment;
     int null = -1;
     int output = -1;
+    int error_output = -1;
     int cgroup_procs = -1;
     const std::vector<int>* inherited = nullptr;
     int death_signal = 0;
@@ -92,7 +93,7 @@ struct Prepared {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     ::dup2(prepared.null, 0);
     ::dup2(prepared.output, 1);
-    ::dup2(prepared.output, 2);
+    ::dup2(prepared.error_output, 2);
     ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);  // since 5.11; ours are close-on-exec anyway, those that we were given may not be
     for (const int fd : *prepared.inherited) {
         ::fcntl(fd, F_SETFD, 0);
@@ -119,10 +120,13 @@ pid_t spawn(const Spawn& what) {
     std::vector<std::string> arguments = what.arguments;
     std::vector<std::string> environment = merged_environment(what.environment);
     const FileDescriptor null = open_path("/dev/null", O_RDWR);
-    Prepared prepared{pointers(programs), pointers(arguments), pointers(environment), null.get(), what.output,
-                      what.cgroup_procs,  &what.inherited,     what.death_signal,     ::getpid()};
+    Prepared prepared{pointers(programs), pointers(arguments), pointers(environment), null.get(),        what.output,
+                      what.error_output,  what.cgroup_procs,   &what.inherited,       what.death_signal, ::getpid()};
     if (prepared.output < 0) {
         prepared.output = null.get();
+    }
+    if (prepared.error_output < 0) {
+        prepared.error_output = prepared.output;
     }
     if (const int error = fault::inject("fork")) {
         throw Error::system("start", what.arguments[0], error);

@@ -19,6 +19,7 @@ struct Spawn {
     std::string program = {};              // if not empty: that is executed, and the first argument is only a name
     std::vector<std::string> environment;  // "NAME=value", instead of and besides this process's own
     int output = -1;                       // standard output and error; -1: /dev/null, as input always is
+    int error_output = -1;                 // standard error, if it is to go elsewhere
     std::vector<int> inherited;            // descriptors that stay open, under their numbers
     int cgroup_procs = -1;                 // Cgroup::procs_descriptor() of the cgroup that it enters before it is executed
     int death_signal = 0;                  // what it gets when the thread that started it ends; 0: nothing

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <filesystem>
 #include <sstream>
+#include <stdexcept>
 
 #include "platform/clock.h"
 #include "platform/file.h"
@@ -33,6 +34,35 @@ TEST(ProgramRun, GivesOutputAndStatus) {
     EXPECT_EQ(result.explanation(), "exit status 3: err");
     EXPECT_TRUE(shell("true").succeeded());
     EXPECT_EQ(shell("kill -9 $$").signal, SIGKILL);
+}
+
+// Far beyond what is kept in memory; standard error is kept all the same.
+TEST(ProgramRun, OutputCanBeTakenAsItComes) {
+    ProgramRun run;
+    run.arguments = {"/bin/sh", "-c", "head -c 5000000 /dev/zero; echo err >&2; exit 3"};
+    std::size_t taken = 0;
+    run.take_output = [&](std::string_view text) { taken += text.size(); };
+    const ProgramResult result = run_program(run);
+    EXPECT_EQ(taken, 5'000'000U);
+    EXPECT_EQ(result.exit_code, 3);
+    EXPECT_EQ(result.output, "err\n");
+}
+
+TEST(ProgramRun, IsKilledWhenItsOutputIsRefused) {
+    test::ScratchDirectory scratch;
+    ProgramRun run;
+    run.arguments = {"/bin/sh", "-c", "echo $$ > " + (scratch / "pid") + "; yes"};
+    run.take_output = [&](std::string_view) { throw std::runtime_error("enough"); };
+    EXPECT_THROW(run_program(run), std::runtime_error);
+    EXPECT_NE(::kill(std::stoi(read_small_file(scratch / "pid").value()), 0), 0);
+}
+
+TEST(ProgramRun, OneThatPrintsAllTheTimeIsGivenUp) {
+    ProgramRun run;
+    run.arguments = {"yes"};
+    run.take_output = [](std::string_view) {};
+    run.give_up = [] { return true; };
+    EXPECT_TRUE(run_program(run).timed_out);
 }
 
 TEST(ProgramRun, VariablesAreAddedAndReplaced) {
