@@ -10,8 +10,11 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "platform/thin_delta.h"
 #include "snapshot/repository/check_record.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/repository/inventory.h"
@@ -301,6 +304,30 @@ inline void fuzz_pack_log(Input input) {
     tolerating_errors([&] { read(block); });
 }
 
+// What thin_delta would print: in one piece, and in two.
+inline void fuzz_thin_delta(Input input) {
+    const std::string_view text(reinterpret_cast<const char*>(input.data()), input.size());
+    const auto read = [&](std::size_t cut) {
+        std::vector<lvm::BlockRange> ranges;
+        bool whole = false;
+        tolerating_errors([&] {
+            std::uint64_t end = 0;
+            lvm::ThinDeltaParser parser(2, 3, [&](const lvm::BlockRange& range) {
+                must(range.begin >= end && range.length != 0, "ranges overlap");
+                end = range.begin + range.length;
+                must(end > range.begin && end <= UINT64_MAX / parser.block_bytes(), "a range is out of bounds");
+                ranges.push_back(range);
+            });
+            parser.add(text.substr(0, cut));
+            parser.add(text.substr(cut));
+            parser.finish();
+            whole = true;
+        });
+        return std::pair(std::move(ranges), whole);
+    };
+    must(read(text.size()) == read(text.size() / 2), "what is understood rests on the pieces");
+}
+
 // With a header that fits what follows it.
 inline Bytes with_fitting_header(Input input) {
     Bytes bytes = aligned_copy(input);
@@ -362,6 +389,7 @@ inline constexpr std::array kParsers = {
     Parser{"pack_log_fuzz", fuzz_pack_log},
     Parser{"checks_fuzz", fuzz_checks},
     Parser{"inventory_fuzz", fuzz_inventory},
+    Parser{"thin_delta_fuzz", fuzz_thin_delta},
 };
 
 }  // namespace nodesnap::test

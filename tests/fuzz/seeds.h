@@ -179,6 +179,15 @@ inline std::vector<Seed> seeds_of(const std::string& parser) {
         return {{"empty", encode_inventory(sample_uuid(), {})},
                 {"two", encode_inventory(sample_uuid(), {7, {{sample_pack(1), 1U << 27, 0}, {sample_pack(2), 0, 3}}})}};
     }
+    if (parser == "thin_delta_fuzz") {
+        const std::string begin = "<superblock time=\"2\" data_block_size=\"128\">\n  <diff left=\"2\" right=\"3\">\n";
+        const std::string end = "  </diff>\n</superblock>\n";
+        return {{"empty", to_bytes(begin + end)},
+                {"ranges", to_bytes(begin +
+                                    "    <same begin=\"0\" length=\"10\"/>\n    <different begin=\"10\" length=\"2\"/>\n"
+                                    "    <left_only begin=\"12\" length=\"1\"/>\n    <right_only begin=\"99\" length=\"7\"/>\n" +
+                                    end)}};
+    }
     if (parser == "pack_fuzz") {
         return pack_seeds();
     }
