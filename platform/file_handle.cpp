@@ -30,6 +30,32 @@ std::optional<FileHandle> handle_of(int fd, const std::string& path_for_errors) 
     return result;
 }
 
+std::optional<FileHandle> handle_of_inode(const std::string& file_system_type, std::uint64_t ino, std::uint64_t generation) {
+    constexpr std::int32_t kNumberAndGeneration = 1;  // FILEID_INO32_GEN of the kernel
+    constexpr std::int32_t kOf64Bits = 0x80;          // XFS_FILEID_TYPE_64FLAG
+    const auto number32 = static_cast<std::uint32_t>(ino);
+    const auto generation32 = static_cast<std::uint32_t>(generation);
+    FileHandle handle;
+    const auto add = [&handle](const auto& value) {
+        std::memcpy(handle.bytes.data() + handle.length, &value, sizeof(value));
+        handle.length += sizeof(value);
+    };
+    if (generation32 != generation) {
+        return std::nullopt;
+    }
+    if (file_system_type == "ext4" && number32 == ino) {
+        handle.type = kNumberAndGeneration;
+        add(number32);
+    } else if (file_system_type == "xfs") {
+        handle.type = kNumberAndGeneration | kOf64Bits;
+        add(ino);
+    } else {
+        return std::nullopt;
+    }
+    add(generation32);
+    return handle;
+}
+
 int try_open_handle(int any, const FileHandle& handle, int flags) noexcept {
     if (const int error = fault::inject("open_handle")) {
         return -error;

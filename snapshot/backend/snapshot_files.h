@@ -16,6 +16,8 @@ public:
     virtual ~SnapshotFiles() = default;
     // Read-only. Empty if the snapshot has no such file, or if that isn't what it was when the snapshot was made.
     virtual FileDescriptor open(std::uint64_t ino, std::uint64_t generation) const = 0;
+    // What lies at the same place in two snapshots is the same: what is overwritten gets another place. If not, SameBlocks must tell.
+    virtual bool place_proves() const { return true; }
     // Some are further names of the node's own files: these lie where they lay, whatever was written to them.
     virtual bool has_links() const { return false; }
     // None of what is no link.

@@ -25,6 +25,7 @@ namespace nodesnap {
 
 class CloneIndex;
 class LiveStamp;
+class SameBlocks;
 class SnapshotFiles;
 
 inline constexpr unsigned kDefaultWorkers = 4;
@@ -81,6 +82,8 @@ struct DrainParent {
     std::uint64_t forked_at = 0;
     // Of its snapshot, proved to be what the backup says, where data that lies where it did is the same: that isn't read.
     const SnapshotFiles* files = nullptr;
+    // With files, of snapshots that don't share storage by files: what of their device is the same in both. nullptr: all at the same place.
+    const SameBlocks* blocks = nullptr;
     // Not with a source, nor files: its tree is what another pass over the same live directory has read after this was taken. What is
     // unchanged since is taken over without being read.
     const LiveStamp* stamp = nullptr;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "platform/error.h"
+#include "snapshot/backend/same_blocks.h"
 
 namespace nodesnap {
 namespace {
@@ -32,7 +33,8 @@ Extent clipped(Extent extent, std::uint64_t begin, std::uint64_t end) {
 
 }  // namespace
 
-ExtentChanges::ExtentChanges(int before, int now, std::string path) : before_(before), now_(now), path_(std::move(path)) {}
+ExtentChanges::ExtentChanges(int before, int now, std::string path, const SameBlocks* blocks)
+    : before_(before), now_(now), path_(std::move(path)), blocks_(blocks) {}
 
 bool ExtentChanges::next(Extent& extent) {
     while (taken_ == found_.size()) {
@@ -89,35 +91,56 @@ void ExtentChanges::compare_window() {
         std::erase_if(now, [](const Extent& extent) { return extent.length == 0; });
     }
     const bool stood_still = window_of(now_, position_, end, kWindow + 1) == now;
+    position_ = end;
     for (const Extent& extent : now) {
-        if (stood_still) {
-            compare(extent, before);
-        } else {
+        if (!stood_still) {
             found_.push_back(extent);
+        } else if (const std::uint64_t reached = compare(extent, before); reached < extent.end()) {
+            position_ = reached;
+            break;
         }
     }
-    position_ = end;
 }
 
-void ExtentChanges::compare(const Extent& extent, const std::vector<Extent>& before) {
+// Returns where it has got to: not to the end, if that makes too many pieces.
+std::uint64_t ExtentChanges::compare(const Extent& extent, const std::vector<Extent>& before) {
     auto other = std::lower_bound(before.begin(), before.end(), extent.logical,
                                   [](const Extent& earlier, std::uint64_t offset) { return earlier.end() <= offset; });
     std::uint64_t at = extent.logical;
-    const auto add = [&](std::uint64_t end, std::uint32_t flag) {
-        if (end > at) {
-            Extent part = clipped(extent, at, end);
-            part.flags |= flag;
-            found_.push_back(part);
-            at = end;
-        }
-    };
     for (; other != before.end() && other->logical < extent.end(); ++other) {
-        if (same_place(*other, extent)) {
-            add(other->logical, 0);
-            add(std::min(other->end(), extent.end()), kSame);
+        if (!same_place(*other, extent)) {
+            continue;
+        }
+        if (other->logical > at) {
+            found_.push_back(clipped(extent, at, other->logical));
+        }
+        const Extent both = clipped(extent, other->logical, other->end());
+        at = add_same_place(both);
+        if (at < both.end()) {
+            return at;
         }
     }
-    add(extent.end(), 0);
+    if (extent.end() > at) {
+        found_.push_back(clipped(extent, at, extent.end()));
+    }
+    return extent.end();
+}
+
+std::uint64_t ExtentChanges::add_same_place(const Extent& extent) {
+    std::uint64_t at = extent.logical;
+    while (at < extent.end() && (blocks_ == nullptr || found_.size() < kPieces)) {
+        Extent part = clipped(extent, at, extent.end());
+        bool same = true;
+        if (blocks_ != nullptr) {
+            const auto stretch = blocks_->stretch(part.physical, part.physical + part.length);
+            part.length = stretch.end - part.physical;
+            same = stretch.same;
+        }
+        part.flags |= same ? kSame : 0;
+        found_.push_back(part);
+        at = part.end();
+    }
+    return at;
 }
 
 }  // namespace nodesnap

@@ -127,8 +127,8 @@ private:
 };
 
 // Whether all of a file's data lies where that of the earlier clone does.
-bool is_all_same(int before, int now, std::uint64_t size, const std::string& path) {
-    ExtentChanges changes(before, now, path);
+bool is_all_same(int before, int now, std::uint64_t size, const std::string& path, const SameBlocks* blocks) {
+    ExtentChanges changes(before, now, path, blocks);
     std::uint64_t end = 0;
     for (Extent extent; end < size && changes.next(extent); end = extent.end()) {
         if (!is_same(extent) || extent.logical != end) {
@@ -152,8 +152,9 @@ bool covers(const std::vector<Run>& runs, std::uint64_t size) {
 }  // namespace
 
 std::optional<EarlierFile> earlier_file(const DrainState& state, std::uint64_t ino, const Inode& now) {
+    const SnapshotFiles* const files = state.parent != nullptr ? state.parent->files : nullptr;
     // A link lies where it lay, whatever was written to it.
-    if (state.parent == nullptr || state.parent->files == nullptr || state.parent->files->has_links() || now.generation == 0) {
+    if (files == nullptr || files->has_links() || now.generation == 0 || (!files->place_proves() && state.parent->blocks == nullptr)) {
         return std::nullopt;
     }
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
@@ -166,14 +167,14 @@ std::optional<EarlierFile> earlier_file(const DrainState& state, std::uint64_t i
     if (before.type != FileType::kRegular || before.generation != now.generation || before.damaged) {
         return std::nullopt;
     }
-    earlier.file = state.parent->files->open(ino, now.generation);
+    earlier.file = files->open(ino, now.generation);
     return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
 }
 
 LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, EarlierFile earlier,
                                      const std::string& path) {
     const auto before = std::make_shared<const FileDescriptor>(std::move(earlier.file));
-    const auto changes = std::make_shared<ExtentChanges>(before->get(), fd, path);
+    const auto changes = std::make_shared<ExtentChanges>(before->get(), fd, path, state.parent->blocks);
     auto extents = with_unwritten([before, changes](Extent& extent) { return changes->next(extent); }, source.unwritten);
     const auto taken = std::make_shared<TakeOver>(state, ino, source.inode.size, std::move(earlier.record), std::move(extents));
     return [taken](Extent& extent) { return taken->next(extent); };
@@ -187,7 +188,7 @@ bool take_over_placed(const DrainState& state, int fd, std::uint64_t ino, Inode&
     Inode& record = earlier->record;
     const bool is_inline = record.run_count == 0 && record.content.size() == inode.size;
     const bool has_runs = record.run_count != 0 && record.runs.size() == record.run_count && covers(record.runs, inode.size);
-    if ((!is_inline && !has_runs) || !is_all_same(earlier->file.get(), fd, inode.size, path)) {
+    if ((!is_inline && !has_runs) || !is_all_same(earlier->file.get(), fd, inode.size, path, state.parent->blocks)) {
         return false;
     }
     inode.content = std::move(record.content);
