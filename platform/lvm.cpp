@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "platform/error.h"
 #include "platform/file.h"
@@ -99,7 +100,7 @@ bool Volume::is_open() const {
 }
 
 bool Volume::is_read_only() const {
-    return attributes.size() > 1 && (attributes[1] == 'r' || attributes[1] == 'R');
+    return attributes.size() > 1 && attributes[1] == 'r';  // 'R': for now only
 }
 
 bool Volume::is_active() const {
@@ -166,6 +167,17 @@ void rename_volume(const std::string& group, const std::string& from, const std:
 
 void remove_volume(const std::string& full_name) {
     change("remove the snapshot " + full_name, {"lvremove", "--yes", full_name});
+}
+
+void change_tags(const Volume& volume, const std::string& added, const std::string& removed) {
+    std::vector<std::string> arguments = {"lvchange"};
+    for (const auto& [option, tag] : {std::pair("--addtag", &added), std::pair("--deltag", &removed)}) {
+        if (!tag->empty()) {
+            arguments.insert(arguments.end(), {option, *tag});
+        }
+    }
+    arguments.push_back(volume.full_name());
+    change("change the tags of " + volume.full_name(), std::move(arguments));
 }
 
 std::optional<SnapshotFill> parse_snapshot_status(const std::string& line) {

@@ -38,7 +38,7 @@ struct Volume {
     bool is_classic_snapshot() const;
     bool is_open() const;  // mounted, say
     bool is_active() const;
-    bool is_read_only() const;
+    bool is_read_only() const;  // whenever it is activated
 };
 
 // What the kernel says of a block device.
@@ -57,6 +57,8 @@ void create_snapshot(const Volume& origin, const std::string& name, std::uint64_
 void rename_volume(const std::string& group, const std::string& from, const std::string& to);
 // Fails if it is open.
 void remove_volume(const std::string& full_name);
+// In one step; empty ones are left out.
+void change_tags(const Volume& volume, const std::string& added, const std::string& removed);
 
 // How full a classic snapshot is.
 struct SnapshotFill {

@@ -1,20 +1,23 @@
 #include "platform/lvm_programs.h"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdlib>
+#include <sstream>
+#include <utility>
 
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/file.h"
+#include "platform/interrupt.h"
 
 namespace nodesnap::lvm {
 namespace {
 
 constexpr int kNotFound = 127;
 
-}  // namespace
-
-ProgramResult run(std::vector<std::string> arguments) {
+ProgramRun prepared(std::vector<std::string> arguments) {
     ProgramRun program;
     program.arguments = std::move(arguments);
     // A service's PATH need not hold them.
@@ -28,7 +31,33 @@ ProgramResult run(std::vector<std::string> arguments) {
         }
     }
     program.environment = {"LC_ALL=C", "LVM_SUPPRESS_FD_WARNINGS=1"};
+    return program;
+}
+
+}  // namespace
+
+ProgramResult run(std::vector<std::string> arguments) {
+    return run_program(prepared(std::move(arguments)));
+}
+
+ProgramResult run_reading(std::vector<std::string> arguments, std::function<void(std::string_view)> take) {
+    ProgramRun program = prepared(std::move(arguments));
+    program.take_output = std::move(take);
+    program.give_up = [] { return interrupt::interrupted(); };
     return run_program(program);
+}
+
+bool is_installed(const std::string& program) {
+    const char* const path = std::getenv("PATH");
+    std::istringstream directories((path == nullptr ? std::string() : path + std::string(":")) + "/usr/sbin:/sbin");
+    for (std::string directory; std::getline(directories, directory, ':');) {
+        directory += '/';
+        directory += program;
+        if (directory.size() > program.size() + 1 && ::access(directory.c_str(), X_OK) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 [[noreturn]] void fail(const std::string& what, const std::string& program, const ProgramResult& result) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,9 @@ namespace nodesnap::lvm {
 
 // To its end, however long that takes.
 ProgramResult run(std::vector<std::string> arguments);
+// One that changes nothing, whose output is taken as it comes; ended when the user interrupts.
+ProgramResult run_reading(std::vector<std::string> arguments, std::function<void(std::string_view)> take);
+bool is_installed(const std::string& program);
 // Of a program that was to do `what`, as in "remove the snapshot vg/x".
 [[noreturn]] void fail(const std::string& what, const std::string& program, const ProgramResult& result);
 // Runs it, and fails if that does.

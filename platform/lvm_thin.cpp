@@ -1,14 +1,23 @@
 #include "platform/lvm_thin.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <sstream>
 #include <tuple>
 #include <utility>
 
+#include "platform/error.h"
+#include "platform/file.h"
+#include "platform/interrupt.h"
 #include "platform/lvm_programs.h"
 
 namespace nodesnap::lvm {
 namespace {
+
+constexpr const char* kThinDelta = "thin_delta";
 
 unsigned percent(std::uint64_t used, std::uint64_t total) {
     return total == 0 ? 100 : static_cast<unsigned>((used * 100 + total - 1) / total);
@@ -23,6 +32,14 @@ std::string dm_name_of(const Volume& pool) {
         }
     }
     return name;
+}
+
+std::string metadata_device(const Volume& pool) {
+    return "/dev/mapper/" + dm_name_of(pool) + "_tmeta";
+}
+
+void send(const Volume& pool, const std::string& message, const std::string& what) {
+    change(what + pool.full_name(), {"dmsetup", "message", dm_name_of(pool) + "-tpool", "0", message});
 }
 
 }  // namespace
@@ -58,6 +75,7 @@ std::optional<PoolFill> parse_pool_status(const std::string& line) {
     };
     std::tie(fill.used_metadata, fill.total_metadata) = parts(metadata);
     std::tie(fill.used_data, fill.total_data) = parts(data);
+    fill.reserved_metadata = number(held_root);  // "-": none
     fill.works = mode == "rw" && line.find("needs_check") == std::string::npos;
     return fill;
 }
@@ -77,6 +95,42 @@ void activate(const Volume& volume) {
 
 void deactivate(const Volume& volume) {
     change("deactivate the snapshot " + volume.full_name(), {"lvchange", "--activate", "n", volume.full_name()});
+}
+
+void reserve_metadata(const Volume& pool) {
+    send(pool, "reserve_metadata_snap", "reserve the metadata of the thin pool ");
+}
+
+void release_metadata(const Volume& pool) {
+    send(pool, "release_metadata_snap", "release the reserved metadata of the thin pool ");
+}
+
+FileDescriptor lock_metadata(const Volume& pool) {
+    const std::string path = metadata_device(pool);
+    FileDescriptor device = open_path(path, O_RDONLY | O_NONBLOCK);
+    if (::flock(device.get(), LOCK_EX | LOCK_NB) == 0) {
+        return device;
+    }
+    if (errno != EWOULDBLOCK) {
+        throw Error::system("lock", path, errno);
+    }
+    return {};
+}
+
+bool has_thin_delta() {
+    return is_installed(kThinDelta);
+}
+
+void compare_thin(const Volume& pool, ThinDeltaParser& parser) {
+    const ProgramResult result = run_reading({kThinDelta, "--metadata-snap", "--thin1", std::to_string(parser.left()), "--thin2",
+                                              std::to_string(parser.right()), metadata_device(pool)},
+                                             [&parser](std::string_view text) { parser.add(text); });
+    interrupt::throw_if_interrupted();
+    if (!result.succeeded()) {
+        throw Error::failed("cannot compare thin volumes of " + pool.full_name() + ": thin_delta: " + result.explanation(),
+                            "thin_check tells whether the pool's metadata are in order");
+    }
+    parser.finish();
 }
 
 void set_read_only(const Volume& volume) {

@@ -5,7 +5,9 @@
 #include <optional>
 #include <string>
 
+#include "platform/file_descriptor.h"
 #include "platform/lvm.h"
+#include "platform/thin_delta.h"
 
 namespace nodesnap::lvm {
 
@@ -15,6 +17,8 @@ struct PoolFill {
     std::uint64_t used_metadata = 0;
     std::uint64_t total_metadata = 0;
     bool works = false;  // writable, with its metadata in order
+    // Where the metadata lie that are reserved for programs to read, as they were when that was done (a block of theirs); 0: none are.
+    std::uint64_t reserved_metadata = 0;
 
     unsigned data_percent() const;  // rounded up
     unsigned metadata_percent() const;
@@ -27,5 +31,17 @@ PoolFill pool_fill(const Volume& pool);
 void activate(const Volume& volume);
 void deactivate(const Volume& volume);
 void set_read_only(const Volume& volume);
+
+// The pool's metadata as they are now, for programs to read while it goes on changing. Fails if some are reserved already. They are until
+// they are released, whoever ends or restarts meanwhile, and the pool keeps what it has given up since.
+void reserve_metadata(const Volume& pool);
+void release_metadata(const Volume& pool);
+// A lock between programs of ours that do so, which ends with the descriptor; empty if another has it.
+FileDescriptor lock_metadata(const Volume& pool);
+
+bool has_thin_delta();
+// Of two thin devices of the pool, by the metadata that are reserved. Error::failed as ThinDeltaParser, or with what the program said; what
+// was taken until then is to be dropped.
+void compare_thin(const Volume& pool, ThinDeltaParser& parser);
 
 }  // namespace nodesnap::lvm

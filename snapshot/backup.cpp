@@ -50,7 +50,11 @@ public:
         clear_up();
         ask_version();
         if (!draft_) {
+            const std::string dropped = make_room();
             parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
+            if (parent_.compared && !parent_.changed_since && !dropped.empty()) {
+                parent_.missing = dropped;
+            }
         }
         look_for_stored_damage();
         if (holds() && !pre_copies()) {
@@ -117,6 +121,15 @@ private:
         }
     }
 
+    // Before a parent is chosen, which could be what takes the room.
+    std::string make_room() {
+        std::string dropped = backend_->make_room();
+        if (!dropped.empty()) {
+            report_.warn(dropped);
+        }
+        return dropped;
+    }
+
     // Of a backup that is gone on with it is that of its own time.
     void ask_version() {
         if (draft_) {
@@ -166,6 +179,10 @@ private:
     void begin() {
         if (draft_) {
             result_.resumed = true;
+            parent_.compare_blocks(*backend_, snapshot_.get());
+            if (session_.mode == DrainMode::kChanges && !parent_.changed_since) {
+                session_.mode = DrainMode::kCompared;  // what is logged is what has changed, and right whoever goes on
+            }
             repository_.resume_session(lease_, session_, {repository_.next_sequence(), utc_now_ns() / 1'000'000'000, 0});
             return;
         }
@@ -199,6 +216,8 @@ private:
         if (parent_.changed_since && snapshot_->root_ino() != parent_.changed_since->root_ino) {
             parent_.compare_only("the node directory is another one than at the last backup");
         }
+        progress_.phase = "finding what has changed";
+        parent_.compare_blocks(*backend_, snapshot_.get());
         session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();
         repository_.begin_session(lease_, session_);
         fault::step("backup.snapshot-recorded");
@@ -336,7 +355,7 @@ private:
 
     // An incomplete backup is no parent.
     bool keeps_snapshot() const {
-        return !options_.drop_snapshot && (options_.keep_snapshot || (!drained_.damaged && backend_->tells_changes()));
+        return !options_.drop_snapshot && (options_.keep_snapshot || (may_stay_ && !drained_.damaged && backend_->tells_changes()));
     }
 
     // Nothing is written down of the snapshot before it is known what came of the hold.
@@ -399,6 +418,7 @@ private:
     void publish() {
         progress_.phase = "publishing";
         snapshot_->check(true);
+        may_stay_ = snapshot_->may_stay();
         publishing_ = true;
         result_.manifest = manifest();
         fault::step("backup.before-publish");
@@ -459,7 +479,18 @@ private:
             abandon();
         }
         if (lost) {
+            make_room_after_failure();
             throw Error(*lost);  // and not what it led to
+        }
+    }
+
+    // What keeps the parent may be what the storage lacks.
+    void make_room_after_failure() {
+        parent_.snapshot.reset();
+        try {
+            make_room();
+        } catch (const Error& error) {
+            report_.warn("the snapshots of earlier backups stay: " + error.message());
         }
     }
 
@@ -562,6 +593,7 @@ private:
     std::optional<Manifest> draft_;  // of the backup that is gone on with
     std::atomic<bool> journal_begun_ = false;
     bool publishing_ = false;
+    bool may_stay_ = true;    // the snapshot
     bool is_spoilt_ = false;  // the snapshot: nobody can go on from it
     BackupParent parent_;
     StoredDamage stored_damage_;

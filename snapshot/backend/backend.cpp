@@ -216,6 +216,9 @@ std::string remove_snapshot_elsewhere(const SnapshotProof& proof) {
     if (proof.backend == "reflink" || proof.backend == "hardlink") {
         return remove_tree_snapshot_elsewhere(proof);
     }
+    if (lvm_kind(proof.backend)) {
+        return remove_lvm_snapshot_elsewhere(proof);
+    }
     return proof.backend == "btrfs" ? remove_btrfs_snapshot_elsewhere(proof) : "";
 }
 

@@ -16,6 +16,7 @@
 namespace nodesnap {
 
 class CloneIndex;
+class SameBlocks;
 class SnapshotFiles;
 
 enum class Layout { kFolder, kSubvolume, kMountRoot };  // what the node directory is
@@ -52,6 +53,8 @@ public:
     // Ends what need not be done while the daemon is held, and makes the snapshot durable: before it is recorded anywhere. Not needed
     // unless BackendOptions::held; may be called again.
     virtual void settle() {}
+    // Whether it may be there until the next backup without harm to the daemon. Asked when all is read.
+    virtual bool may_stay() const { return true; }
     virtual void keep() noexcept = 0;
     // As keep(), and it is one of `snapshot create`'s from now on: no backup removes it.
     virtual void keep_for_operator() = 0;
@@ -63,7 +66,7 @@ struct HeldSpace {
     std::uint64_t alone_bytes = 0;      // would come free were it removed alone
     std::uint64_t shared_bytes = 0;     // at most so much besides, were others removed with it
     bool shares_within = false;         // some of these may come free with it alone, too
-    std::uint64_t elsewhere_bytes = 0;  // would come free, but not for the node's file system: in the volume group
+    std::uint64_t elsewhere_bytes = 0;  // would come free, but not for the node's file system: in the volume group, or its pool
     bool frees_nothing_alone() const { return alone_bytes == 0 && !shares_within; }
 };
 
@@ -88,8 +91,9 @@ public:
     // All that can be done before create(), so that this is as short as it can be: it looks again at what the preflight found, and flushes.
     // It may take long. create() does it itself where it wasn't done since the last one.
     virtual void prepare() = 0;
-    // Whether what has changed can be told from two snapshots. If not, a backup keeps none for the next one.
-    virtual bool tells_changes() const { return true; }
+    // Why what has changed can't be told from two snapshots; empty if it can. Where it can't, a backup keeps none for the next one.
+    virtual std::string why_no_changes() const { return ""; }
+    bool tells_changes() const { return why_no_changes().empty(); }
     virtual std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) = 0;
     // The snapshot of that name that a backup took, if it is there and still proves itself to be what the backup was drained from, and if
     // the changes since can be told from it; otherwise nullptr. Kept unless it is removed.
@@ -101,6 +105,12 @@ public:
     // Whether the node directory has become what it is from what that snapshot shows by changes alone, as far as can be proved. Not if it
     // was replaced since by what is older, a clone of an earlier snapshot say: the dates of what lies there would tell of no change then.
     virtual bool precedes(const Snapshot& snapshot) const = 0;
+    // Of snapshots with files() whose place doesn't prove anything: what of their storage is the same in both. nullptr of all others.
+    // `now`: nullptr: the node directory as it is. Error::failed if it can't be told: then contents are to be compared.
+    virtual std::shared_ptr<const SameBlocks> compare_blocks(const Snapshot& /*earlier*/, const Snapshot* /*now*/) { return nullptr; }
+    // Removes snapshots that backups have kept here, and nobody uses, where there is so little room left that they would come to harm the
+    // daemon. Tells which and why, as a sentence; empty if there was nothing to do.
+    virtual std::string make_room() { return ""; }
     virtual std::vector<SnapshotEntry> list() = 0;
     // Error::refused if there is none of that name, or if it is in use.
     virtual void remove(const std::string& name) = 0;

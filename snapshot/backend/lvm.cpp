@@ -12,8 +12,11 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/file.h"
+#include "platform/interrupt.h"
 #include "platform/lvm_thin.h"
 #include "platform/processes.h"
+#include "snapshot/backend/lvm_blocks.h"
+#include "snapshot/backend/lvm_metadata.h"
 #include "snapshot/backend/lvm_place.h"
 #include "snapshot/backend/lvm_snapshot.h"
 #include "snapshot/backend/preflight.h"
@@ -21,8 +24,6 @@
 
 namespace nodesnap {
 namespace {
-
-constexpr unsigned kFullPool = 80;  // percent of a thin pool's data or metadata
 
 class LvmBackend : public SnapshotBackend {
 public:
@@ -44,14 +45,22 @@ public:
         return "the volume group " + group() + ", as snapshots of " + place_->volume().full_name();
     }
     bool atomic() const override { return true; }
-    bool tells_changes() const override { return false; }
+    std::string why_no_changes() const override {
+        if (kind_ == LvmKind::kClassic) {
+            return "snapshots of this kind (lvm) don't tell what has changed";
+        }
+        return lvm::has_thin_delta() ? "" : "thin_delta, which tells what has changed, isn't installed (thin-provisioning-tools)";
+    }
 
     // What a snapshot would have for room, none of its own for a thin one. Error::refused where that is too little, or too little is left
     // in the pool. `with_left`: what backups have left here comes free first.
     std::uint64_t extents_for(const std::vector<lvm::Volume>& volumes, bool with_left) const {
         const lvm::Volume& origin = place_->volume();
         if (kind_ == LvmKind::kThin) {
-            refuse_full_pool();
+            const bool has_left = std::any_of(volumes.begin(), volumes.end(), [this](const lvm::Volume& volume) { return may_go(volume); });
+            if (!with_left || !has_left) {
+                refuse_full_pool();
+            }
             return 0;
         }
         std::uint64_t free = 0;
@@ -84,7 +93,7 @@ public:
     void prepare() override {
         // What the preflight found may have changed since.
         refuse_nested(place_->node_directory(), excludes_);
-        volumes_ = lvm::list_volumes(group());
+        volumes_ = listed();
         extents_ = extents_for(volumes_, false);
         prepared_ = true;
         used_before_ = !held_ && in_use();
@@ -130,8 +139,7 @@ public:
         }
         for (const lvm::Volume& volume : own()) {
             const auto parsed = naming_.parse(volume.name);
-            if (!parsed || parsed->given != name || proof_of(kind_, *place_, volume).subvolume_uuid != proof.subvolume_uuid ||
-                !flaw_of_own(volume).empty()) {
+            if (!parsed || parsed->given != name || !is_volume_of(proof, volume) || !proof.read_only || !flaw_of_own(volume).empty()) {
                 continue;
             }
             auto snapshot = std::make_unique<LvmSnapshot>(kind_, place_, volume.name, entry_of(volume, *parsed), true);
@@ -148,15 +156,43 @@ public:
         for (const lvm::Volume& volume : own()) {
             const auto parsed = naming_.parse(volume.name);
             if (parsed && parsed->given == name) {
-                return proof_of(kind_, *place_, volume).subvolume_uuid != proof.subvolume_uuid ? "was replaced by another one"
-                                                                                               : flaw_of_own(volume);
+                return is_volume_of(proof, volume) ? flaw_of_own(volume) : "was replaced by another one";
             }
         }
         return "";
     }
 
     std::string path_of(const std::string& name) const override { return path_of_volume(group(), naming_.on_disk(name, true)); }
-    bool precedes(const Snapshot&) const override { return false; }
+    // What was made from where doesn't matter: every file is looked at.
+    bool precedes(const Snapshot&) const override { return true; }
+
+    std::shared_ptr<const SameBlocks> compare_blocks(const Snapshot& earlier, const Snapshot* now) override {
+        if (kind_ == LvmKind::kClassic) {
+            return nullptr;
+        }
+        const std::vector<lvm::Volume> volumes = listed();
+        const lvm::Volume& left = volume_at(volumes, earlier.entry().path);
+        const lvm::Volume& right = volume_at(volumes, now != nullptr ? now->entry().path : path_of_volume(group(), place_->volume().name));
+        if (left.pool != right.pool) {
+            throw Error::failed(left.full_name() + " and " + right.full_name() + " lie in different thin pools");
+        }
+        return common_blocks(pool_of(left), left, right);
+    }
+
+    std::string make_room() override {
+        const auto flaw = [this] { return flaw_of_pool(pool_of(place_->volume()), kFullPool); };
+        const std::string why = kind_ == LvmKind::kThin ? flaw() : "";
+        std::string dropped;
+        for (const SnapshotEntry& entry : why.empty() ? std::vector<SnapshotEntry>() : list()) {
+            if (entry.temporary && drop(entry)) {
+                dropped += (dropped.empty() ? "" : ", ") + entry.path;
+                if (flaw().empty()) {
+                    break;
+                }
+            }
+        }
+        return dropped.empty() ? "" : "the snapshot of an earlier backup was removed (" + dropped + "), since it " + why;
+    }
 
     std::vector<SnapshotEntry> list() override {
         std::vector<SnapshotEntry> entries;
@@ -182,7 +218,7 @@ public:
                                                  " is in use: a running backup reads it, or it is mounted",
                                              "wait until that backup has ended, or unmount it");
                     }
-                    return remove_own_volume(volume.full_name());
+                    return remove_own_volume(volume);
                 }
             }
         }
@@ -193,7 +229,11 @@ public:
     HeldSpace held_space(const SnapshotEntry& entry) override {
         HeldSpace held;
         for (const lvm::Volume& volume : own()) {
-            held.elsewhere_bytes += volume.name == naming_.on_disk(entry.name, entry.temporary) ? volume.snapshot_bytes : 0;
+            if (volume.name != naming_.on_disk(entry.name, entry.temporary)) {
+                continue;
+            }
+            held.elsewhere_bytes =
+                kind_ == LvmKind::kThin ? bytes_beside(pool_of(volume), volume, place_->volume()) : volume.snapshot_bytes;
         }
         return held;
     }
@@ -203,7 +243,7 @@ public:
         if (!volume || !is_ours(*volume) || volume->is_open()) {
             return false;
         }
-        remove_own_volume(volume->full_name());
+        remove_own_volume(*volume);
         return true;
     }
 
@@ -212,13 +252,13 @@ public:
     void remove_temporary(const std::string& name) override {
         const auto volume = find_own_volume(group(), naming_.on_disk(name, true));
         if (volume && is_ours(*volume)) {
-            remove_own_volume(volume->full_name());
+            remove_own_volume(*volume);
         }
     }
 
 private:
     void refuse_full_pool() const {
-        const std::string flaw = flaw_of_pool(find_pool(place_->volume()), kFullPool);
+        const std::string flaw = flaw_of_pool(pool_of(place_->volume()), kFullPool);
         if (!flaw.empty()) {
             throw Error::refused("a snapshot of " + place_->volume().full_name() + " " + flaw,
                                  "extend the pool (lvextend), its metadata too (--poolmetadatasize), or remove volumes of it");
@@ -233,13 +273,42 @@ private:
         return volume.is_read_only() ? "" : "was made writable";
     }
 
+    // Kept by a backup, or left.
+    bool may_go(const lvm::Volume& volume) const {
+        const auto name = is_ours(volume) ? naming_.parse(volume.name) : std::nullopt;
+        return name && name->temporary && !volume.is_open();
+    }
+
+    static const lvm::Volume& volume_at(const std::vector<lvm::Volume>& volumes, const std::string& path) {
+        for (const lvm::Volume& volume : volumes) {
+            if (path_of_volume(volume.group, volume.name) == path) {
+                return volume;
+            }
+        }
+        throw Error::failed("lvs doesn't list " + path + " any more");
+    }
+
+    // All volumes of the group. What a killed program of ours has left reserved of the pool is released.
+    std::vector<lvm::Volume> listed() const {
+        std::vector<lvm::Volume> volumes = lvm::list_volumes(group());
+        if (std::none_of(volumes.begin(), volumes.end(), has_metadata_mark)) {
+            return volumes;
+        }
+        try {
+            release_left_metadata(pool_of(place_->volume()), volumes);
+        } catch (const Error&) {
+            throw_if_interrupted();  // who needs them tells of it
+        }
+        return lvm::list_volumes(group());
+    }
+
     const std::string& group() const { return place_->volume().group; }
     bool is_ours(const lvm::Volume& volume) const {
         const bool of_kind = kind_ == LvmKind::kThin ? volume.is_thin() : volume.is_classic_snapshot();
         return volume.has_tag(kVolumeTag) && of_kind && volume.origin == place_->volume().name;
     }
     std::vector<lvm::Volume> own() const {
-        std::vector<lvm::Volume> volumes = lvm::list_volumes(group());
+        std::vector<lvm::Volume> volumes = listed();
         std::erase_if(volumes, [this](const lvm::Volume& volume) { return !is_ours(volume); });
         return volumes;
     }
@@ -290,6 +359,19 @@ std::unique_ptr<SnapshotBackend> make_lvm_backend(std::optional<LvmKind> wanted,
     return backend;
 }
 
+std::string remove_lvm_snapshot_elsewhere(const SnapshotProof& proof) {
+    for (const lvm::Volume& volume : lvm::list_volumes()) {
+        if (!volume.has_tag(kVolumeTag) || !is_temporary_snapshot_name(volume.name) || !is_volume_of(proof, volume)) {
+            continue;
+        }
+        if (volume.is_open()) {
+            return "somebody uses it";
+        }
+        remove_own_volume(volume);
+    }
+    return "";
+}
+
 bool remove_left_lvm_snapshot(const std::string& path) {
     // The record comes from the repository. Only what a backup made for itself can be meant.
     const std::string scheme = kVolumeScheme;
@@ -309,7 +391,7 @@ bool remove_left_lvm_snapshot(const std::string& path) {
     }
     for (const lvm::Volume& volume : volumes) {
         if (volume.name == name && volume.has_tag(kVolumeTag)) {
-            remove_own_volume(volume.full_name());
+            remove_own_volume(volume);
         }
     }
     return true;

@@ -15,6 +15,7 @@ namespace nodesnap {
 // Error::refused, with the remedy, where that can't be had. `wanted`: none takes what suits the volume.
 std::unique_ptr<SnapshotBackend> make_lvm_backend(std::optional<LvmKind> wanted, const std::string& node_directory,
                                                   const ExcludeRules& excludes, const BackendOptions& options, std::string reason);
-bool remove_left_lvm_snapshot(const std::string& path);  // as remove_left_snapshot()
+bool remove_left_lvm_snapshot(const std::string& path);                 // as remove_left_snapshot()
+std::string remove_lvm_snapshot_elsewhere(const SnapshotProof& proof);  // as remove_snapshot_elsewhere()
 
 }  // namespace nodesnap

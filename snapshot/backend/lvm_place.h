@@ -20,6 +20,7 @@ public:
 
     Layout layout() const { return layout_; }
     const std::string& node_directory() const { return node_directory_; }
+    const std::string& type() const { return type_; }  // of the file system: "ext4", "xfs"
     const std::string& file_system_uuid() const { return file_system_uuid_; }
     const lvm::Volume& volume() const { return volume_; }             // as it was found when this was made
     const std::vector<lvm::Volume>& group() const { return group_; }  // all volumes of its group, as they were then

@@ -9,6 +9,7 @@
 #include "platform/error.h"
 #include "platform/fault.h"
 #include "platform/lvm_thin.h"
+#include "snapshot/backend/lvm_metadata.h"
 #include "snapshot/backend/snapshot_name.h"
 
 namespace nodesnap {
@@ -46,8 +47,11 @@ std::optional<lvm::Volume> find_own_volume(const std::string& group, const std::
     return std::nullopt;
 }
 
-void remove_own_volume(const std::string& full_name) {
-    lvm::remove_volume(full_name);
+void remove_own_volume(const lvm::Volume& volume) {
+    if (has_metadata_mark(volume)) {
+        release_left_metadata(pool_of(volume), {volume});  // nobody else would know whose they are
+    }
+    lvm::remove_volume(volume.full_name());
     fault::step("snapshot.deleted");
 }
 
@@ -66,14 +70,12 @@ std::string flaw_of_snapshot(const lvm::Volume& snapshot) {
     return "";
 }
 
-lvm::Volume find_pool(const lvm::Volume& volume) {
-    for (lvm::Volume& found : lvm::list_volumes(volume.group)) {
-        if (found.name == volume.pool) {
-            return std::move(found);
-        }
-    }
-    throw Error::failed("lvs doesn't list the pool " + volume.group + "/" + volume.pool + " of the thin volume " + volume.full_name(),
-                        "see `lvs -a`");
+lvm::Volume pool_of(const lvm::Volume& thin) {
+    lvm::Volume pool;
+    pool.group = thin.group;
+    pool.group_uuid = thin.group_uuid;
+    pool.name = thin.pool;
+    return pool;
 }
 
 std::string flaw_of_pool(const lvm::Volume& pool, unsigned percent) {
@@ -94,6 +96,10 @@ SnapshotProof proof_of(LvmKind kind, const LvmPlace& place, const lvm::Volume& v
     return {name_of(kind), path, place.file_system_uuid(), identity_of(volume), volume.thin_id, volume.transaction, true};
 }
 
+bool is_volume_of(const SnapshotProof& proof, const lvm::Volume& volume) {
+    return proof.subvolume_uuid == identity_of(volume) && proof.otransid == volume.thin_id && proof.ctransid == volume.transaction;
+}
+
 LvmSnapshot::LvmSnapshot(LvmKind kind, std::shared_ptr<const LvmPlace> place, std::string on_disk, SnapshotEntry entry, bool kept)
     : kind_(kind), place_(std::move(place)), on_disk_(std::move(on_disk)), entry_(std::move(entry)), kept_(kept) {}
 
@@ -101,10 +107,26 @@ LvmSnapshot::~LvmSnapshot() {
     try {
         if (!kept_) {
             remove();
+        } else if (kind_ == LvmKind::kThin && entry_.temporary && !removed_) {
+            close();
+            lvm::deactivate(volume_);
         }
     } catch (const std::exception&) {
         // Announced in the header: the next backup removes what is left.
     }
+}
+
+SnapshotProof LvmSnapshot::proof() const {
+    SnapshotProof proof = proof_of(kind_, *place_, volume_);
+    if (kind_ == LvmKind::kThin) {
+        const auto now = find_own_volume(place_->volume().group, on_disk_);
+        proof.read_only = now && now->is_read_only() && proof_of(kind_, *place_, *now) == proof;
+    }
+    return proof;
+}
+
+bool LvmSnapshot::may_stay() const {
+    return kind_ == LvmKind::kClassic || flaw_of_pool(pool_of(volume_), kFullPool).empty();
 }
 
 void LvmSnapshot::taken(std::int64_t taken_ns, std::int64_t duration_ns, Consistency consistency) {
@@ -126,8 +148,11 @@ void LvmSnapshot::open(lvm::Volume volume) {
     mounted_ = place_->mount(volume_);
     root_ = place_->open_node(mounted_.get());
     if (kind_ == LvmKind::kThin) {
+        files_.emplace(root_.get(), place_->type());  // that of the mount itself opens nothing
+    }
+    if (kind_ == LvmKind::kThin) {
         // Of its pool what is left when a snapshot is taken is more, so that this is a pool that fills while it is read.
-        const auto pool = find_pool(volume_);
+        const auto pool = pool_of(volume_);
         watch_.emplace([pool] { return flaw_of_pool(pool, kFullPercent); }, volume_.full_name(),
                        "extend the pool (lvextend), its metadata too (--poolmetadatasize), or remove volumes of it");
         return;
@@ -169,6 +194,7 @@ void LvmSnapshot::keep_for_operator() {
 
 void LvmSnapshot::close() {
     watch_.reset();
+    files_.reset();
     root_.reset();
     mounted_.reset();
 }
@@ -178,8 +204,8 @@ void LvmSnapshot::remove() {
         return;
     }
     close();
-    if (find_own_volume(place_->volume().group, on_disk_)) {
-        remove_own_volume(place_->volume().group + "/" + on_disk_);
+    if (const auto volume = find_own_volume(place_->volume().group, on_disk_)) {
+        remove_own_volume(*volume);
     }
     removed_ = true;
     kept_ = true;

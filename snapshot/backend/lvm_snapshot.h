@@ -13,6 +13,7 @@
 #include "snapshot/backend/backend.h"
 #include "snapshot/backend/lvm_place.h"
 #include "snapshot/backend/lvm_watch.h"
+#include "snapshot/backend/numbered_files.h"
 
 namespace nodesnap {
 
@@ -25,17 +26,21 @@ inline constexpr const char* kVolumeTag = "nodesnap";  // of each volume that is
 std::string path_of_volume(const std::string& group, const std::string& name);  // "lvm:vg/name"
 // One of ours.
 std::optional<lvm::Volume> find_own_volume(const std::string& group, const std::string& name);
-void remove_own_volume(const std::string& full_name);
+void remove_own_volume(const lvm::Volume& volume);
 // Why nothing can be read of a snapshot (any more), or shouldn't, as the end of a sentence that begins with it; empty if all can.
 std::string flaw_of_snapshot(const lvm::Volume& snapshot);
-lvm::Volume find_pool(const lvm::Volume& volume);  // of a thin volume
+lvm::Volume pool_of(const lvm::Volume& thin);  // its names; nothing is looked at
+inline constexpr unsigned kFullPool = 80;      // percent of a thin pool's data or metadata: no snapshot is taken, or kept, from there on
 // What there must be left of a thin pool; as flaw_of_snapshot().
 std::string flaw_of_pool(const lvm::Volume& pool, unsigned percent);
+// Whether that proof was one of that volume, as far as LVM tells; its path apart.
+bool is_volume_of(const SnapshotProof& proof, const lvm::Volume& volume);
 SnapshotProof proof_of(LvmKind kind, const LvmPlace& place, const lvm::Volume& volume);
 
 class LvmSnapshot : public Snapshot {
 public:
-    // From here on the snapshot on storage belongs to this object, unless it is `kept`.
+    // From here on the snapshot on storage belongs to this object, unless it is `kept`. A thin one that a backup keeps is inactive
+    // afterwards.
     LvmSnapshot(LvmKind kind, std::shared_ptr<const LvmPlace> place, std::string on_disk, SnapshotEntry entry, bool kept);
     ~LvmSnapshot() override;
 
@@ -45,13 +50,16 @@ public:
 
     int root() const override { return root_.get(); }
     const SnapshotEntry& entry() const override { return entry_; }
-    SnapshotProof proof() const override { return proof_of(kind_, *place_, volume_); }
+    const SnapshotFiles* files() const override { return files_ ? &*files_ : nullptr; }
+    // Of a thin one as it is now.
+    SnapshotProof proof() const override;
     std::int64_t taken_ns() const override { return entry_.created_ns; }
     std::int64_t duration_ns() const override { return duration_ns_; }
     Consistency consistency() const override { return consistency_; }
     void check(bool now) override;
     // The log of the file system in the snapshot is replayed, which may take long.
     void settle() override;
+    bool may_stay() const override;
     void keep() noexcept override { kept_ = true; }
     void keep_for_operator() override;
     void remove() override;
@@ -65,8 +73,9 @@ private:
     std::string on_disk_;
     SnapshotEntry entry_;
     lvm::Volume volume_;
-    FileDescriptor mounted_;  // whole
-    FileDescriptor root_;     // the node directory in it
+    FileDescriptor mounted_;              // whole
+    FileDescriptor root_;                 // the node directory in it
+    std::optional<NumberedFiles> files_;  // of a thin one
     std::optional<LvmWatch> watch_;
     std::int64_t duration_ns_ = 0;
     Consistency consistency_ = Consistency::kCrashConsistent;

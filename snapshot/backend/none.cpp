@@ -87,7 +87,7 @@ public:
     std::string file_system_uuid() const override { return file_system_uuid_of(node_directory_); }
     std::string describe_location() const override { return "nowhere: the node directory itself is read"; }
     bool atomic() const override { return false; }
-    bool tells_changes() const override { return false; }
+    std::string why_no_changes() const override { return "without a snapshot nothing tells what has changed"; }
 
     Layout layout() const override {
         if (is_mount_root(node_directory_)) {

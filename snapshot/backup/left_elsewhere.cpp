@@ -7,6 +7,7 @@
 #include "platform/directory_stream.h"
 #include "platform/error.h"
 #include "platform/file.h"
+#include "snapshot/backend/lvm_snapshot.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/parent.h"
 #include "snapshot/shell_word.h"
@@ -66,12 +67,14 @@ void remove_parent_elsewhere(const Repository& repository, SnapshotBackend& back
     const std::string why = why_it_stays(*before, repository.info().node);
     if (!why.empty()) {
         const std::string& path = before->proof.path;
-        const bool in_top_level = !path.starts_with('/');
-        const std::string removes = before->proof.backend == "btrfs" ? "btrfs subvolume delete" : "rm -r";
+        const bool in_group = path.starts_with(kVolumeScheme);
+        const bool in_top_level = !in_group && !path.starts_with('/');
+        const std::string removes = in_group ? "lvremove" : before->proof.backend == "btrfs" ? "btrfs subvolume delete" : "rm -r";
         report.warn("the snapshot that backup " + before->id.hex() + " has left at " + path + " on host " + before->host_name +
                     " stays, and holds space, since " + why + ": no later backup looks there; " +
                     (in_top_level ? "mount that file system's top level (subvolid=5) and remove it with `btrfs subvolume delete`"
-                                  : "remove it with `" + removes + " " + shell_word(path) + "`"));
+                                  : "remove it with `" + removes + " " +
+                                        shell_word(in_group ? path.substr(std::string(kVolumeScheme).size()) : path) + "`"));
     }
 }
 

@@ -5,6 +5,8 @@
 #include <set>
 #include <vector>
 
+#include "platform/error.h"
+#include "platform/interrupt.h"
 #include "snapshot/backend/snapshot_name.h"
 
 namespace nodesnap {
@@ -16,6 +18,18 @@ std::string snapshot_suffix(const Repository& repository) {
 
 std::string snapshot_name(const Repository& repository, const SessionId& session) {
     return session.hex() + snapshot_suffix(repository);
+}
+
+void BackupParent::compare_blocks(SnapshotBackend& backend, const Snapshot* now) {
+    if (!changed_since) {
+        return;
+    }
+    try {
+        blocks = backend.compare_blocks(*snapshot, now);
+    } catch (const Error& error) {
+        throw_if_interrupted();
+        compare_only(error.message());
+    }
 }
 
 namespace {
@@ -35,11 +49,8 @@ bool is_of_a_copy(const SnapshotEntry& entry, const Repository& repository, cons
 // `names`: of the snapshots of all backups that can be read.
 std::string why_not_since(const Manifest& last, const Repository& repository, SnapshotBackend& backend,
                           const std::set<std::string>& names) {
-    if (backend.name() == "none") {
-        return "without a snapshot nothing tells what has changed";
-    }
-    if (!backend.tells_changes()) {
-        return "snapshots of this kind (" + backend.name() + ") don't tell what has changed";
+    if (std::string why = backend.why_no_changes(); !why.empty()) {
+        return why;
     }
     if (last.proof.file_system_uuid != backend.file_system_uuid()) {
         return "the last backup was of another file system";
@@ -51,7 +62,7 @@ std::string why_not_since(const Manifest& last, const Repository& repository, Sn
         return "the last backup's snapshot is of another kind (" + last.proof.backend + ")";
     }
     if (last.proof.path.empty()) {
-        return "the last backup kept no snapshot (--drop-snapshot)";
+        return "the last backup kept no snapshot (--drop-snapshot, or for want of room)";
     }
     const std::string name = snapshot_name(repository, last.id);
     const std::string flaw = backend.flaw_of(name, last.proof);

@@ -17,22 +17,26 @@ std::string snapshot_suffix(const Repository& repository);
 std::string snapshot_name(const Repository& repository, const SessionId& session);
 
 struct BackupParent {
-    std::optional<Manifest> changed_since;  // whose snapshot tells what has changed
-    std::unique_ptr<Snapshot> snapshot;     // that one
-    std::uint64_t forked_at = 0;            // Descent: of it and the node directory
-    std::optional<Manifest> compared;       // without one: whose contents are compared
-    bool same_file_system = false;          // as that backup's
-    std::string missing;                    // why there is no changed_since
+    std::optional<Manifest> changed_since;     // whose snapshot tells what has changed
+    std::unique_ptr<Snapshot> snapshot;        // that one
+    std::shared_ptr<const SameBlocks> blocks;  // of it and what is backed up
+    std::uint64_t forked_at = 0;               // Descent: of it and the node directory
+    std::optional<Manifest> compared;          // without one: whose contents are compared
+    bool same_file_system = false;             // as that backup's
+    std::string missing;                       // why there is no changed_since
 
     // The change list is not to be used.
     void compare_only(const std::string& why) {
         changed_since.reset();
         missing = why;
     }
+    // Asks the storage what it has in common with `now` (SnapshotBackend::compare_blocks()). Where that can't be told contents are
+    // compared.
+    void compare_blocks(SnapshotBackend& backend, const Snapshot* now);
     // Not without `changed_since`, which must outlive it, as `snapshot` must.
     DrainParent changes() const {
         const SnapshotFiles* const files = snapshot->files();
-        return {*changed_since, files != nullptr ? -1 : snapshot->root(), {}, true, forked_at, files};
+        return {*changed_since, files != nullptr ? -1 : snapshot->root(), {}, true, forked_at, files, blocks.get()};
     }
     // Not without `compared`. Both must outlive it.
     DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }

@@ -25,6 +25,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
             parent.compare_only(damage.reason());
         }
     }
+    parent.compare_blocks(*backend, nullptr);
     BackupPlan plan;
     plan.backend = backend->name();
     plan.backend_reason = backend->reason();

@@ -185,6 +185,11 @@ ExitStatus trim(Call& call, SnapshotBackend& backend, const TrimOptions& options
             call.out() << printable_text(message) << std::endl;  // in the journal at once, whatever comes next
         }
     };
+    // What the daemon can write to may depend on more than its own file system: on the pool of a thin volume.
+    if (const std::string dropped = options.dry_run ? "" : backend.make_room(); !dropped.empty()) {
+        call.done("parent snapshots are dropped");
+        call.report().warn(dropped);
+    }
     const TrimResult result = trim_snapshots(
         backend, options, [&] { return free_space_of(node_directory); }, tell, call.report());
     if (call.json()) {

@@ -28,7 +28,7 @@ void examine_room(const lvm::Volume& volume, Findings& findings) {
 }
 
 void examine_pool(const lvm::Volume& volume, Findings& findings) {
-    const lvm::PoolFill fill = lvm::pool_fill(find_pool(volume));
+    const lvm::PoolFill fill = lvm::pool_fill(pool_of(volume));
     findings.fact("lvm", volume.full_name() + " is a thin volume; of its pool " + std::to_string(fill.data_percent()) +
                              " % of the data are used, and " + std::to_string(fill.metadata_percent()) + " % of the metadata");
 }

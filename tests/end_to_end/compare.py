@@ -123,10 +123,12 @@ def content(fd, size):
             if error.errno == errno.ENXIO:
                 break
             raise
-        end = os.lseek(fd, begin, os.SEEK_HOLE)
-        position = begin
+        end = -(-os.lseek(fd, begin, os.SEEK_HOLE) // 4096) * 4096  # in pages, of file systems with smaller blocks too
+        position = begin // 4096 * 4096
         while position < end:
             chunk = os.pread(fd, min(1 << 20, end - position), position)
+            if not chunk:
+                break
             for at in range(0, len(chunk), 4096):  # blocks of zeros may be data on one side and a hole on the other
                 block = chunk[at:at + 4096]
                 if block.count(0) != len(block):

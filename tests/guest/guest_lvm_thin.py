@@ -3,43 +3,12 @@
 import os
 
 import lvm_case
-from harness import DONE, FAILED, FAULTS, REFUSED, tool
-from lvm_case import GROUP, LvmCase
-
-
-class ThinCase(LvmCase):
-    pool_mib = 640
-
-    def setUp(self):
-        super().setUp()
-        tool("lvcreate", "-qq", "-y", "-L", f"{self.pool_mib}M", "-T", f"{GROUP}/pool", "-c", "64k", "--poolmetadatasize", "8M")
-
-    def thin(self, kind, name, mib=320):
-        tool("lvcreate", "-qq", "-y", "-V", f"{mib}M", "-T", f"{GROUP}/pool", "-n", name)
-        return self.make_and_mount(kind, f"/dev/{GROUP}/{name}", name)
-
-    def fill_pool(self, percent):
-        tool("lvcreate", "-qq", "-y", "-V", "400M", "-T", f"{GROUP}/pool", "-n", "other")
-        block = os.urandom(1 << 20)
-        with open(f"/dev/{GROUP}/other", "wb", buffering=0) as device:
-            while float(tool("lvs", "--noheadings", "-o", "data_percent", f"{GROUP}/pool")) < percent:
-                for _ in range(4):
-                    device.write(block)
-                os.fsync(device.fileno())
-
-    def stop_at(self, step, node, repository, *options):
-        child = self.start_program("backup", node, repository, "--snapshot", "lvm-thin", *options, program=FAULTS,
-                                   environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_SIGNAL": "19"})
-        lvm_case.harness.wait_for(lambda: lvm_case.harness.is_stopped(child.pid), "the snapshot")
-        return child
-
-    def go_on(self, child):
-        child.send_signal(18)
-        return self.finish(child)
+from harness import DONE, FAILED, FAULTS, REFUSED, WARNINGS, tool
+from lvm_case import GROUP, ThinCase
 
 
 class Thin(ThinCase):
-    def test_a_backup_shows_one_instant_and_leaves_no_snapshot(self):
+    def test_a_backup_shows_one_instant_and_keeps_its_snapshot_for_the_next(self):
         for kind in lvm_case.FILE_SYSTEMS:
             with self.subTest(kind):
                 node = self.thin(kind, kind)
@@ -55,27 +24,33 @@ class Thin(ThinCase):
                 result = self.go_on(child)
                 self.assertEqual(result.status, DONE, str(result))
                 self.assert_restores(repository, expected)
-                self.assertFalse([name for name in self.listed() if name.startswith("nodesnap")])
+                self.assertEqual(self.only_parent(), snapshot)
                 second = self.backup(node, repository, *(["--snapshot", "lvm-thin"] if kind == "xfs" else []))
-                self.assertEqual(second["snapshot_backend"], "lvm-thin")
+                self.assertEqual((second["snapshot_backend"], second["parent_missing"]), ("lvm-thin", ""))
                 self.assert_restores(repository, node)
+                tool("lvremove", "-qq", "-y", f"{GROUP}/{self.only_parent()}")
 
     def test_what_a_killed_backup_leaves_is_removed_by_the_next(self):
         node = self.thin("xfs", "data")
         self.fill(node, 1)
         repository = self.repository()
-        for seed, step in enumerate(("snapshot.taken", "snapshot.mounted", "backup.published", "snapshot.deleted")):
+        repository_has_backups = False
+        for seed, step in enumerate(("snapshot.taken", "snapshot.mounted", "backup.before-publish", "backup.published", "backup.snapshot-retired",
+                                     "snapshot.deleted", "backup.parents-removed")):
             with self.subTest(step):
                 result = self.run_program("backup", node, repository, "--snapshot", "lvm-thin", program=FAULTS, environment={"NODESNAP_SIGNAL_AT": step})
                 self.assertEqual(result.status, -9, str(result))
                 self.fill(node, 2 + seed)
-                self.run_program("backup", node, repository, "--snapshot", "lvm-thin", expect=DONE)
-                self.assertEqual(self.listed(), ["data", "pool"], str(result))
-        self.assert_restores(repository, node)
+                result = self.backup(node, repository, "--snapshot", "lvm-thin")
+                self.assertEqual(result["parent_missing"], "" if repository_has_backups else "it is the first backup")
+                repository_has_backups = True
+                self.only_parent()
+                self.assert_restores(repository, node)
 
     def test_a_backup_that_was_cut_off_is_gone_on_with_unless_its_snapshot_was_made_writable(self):
         node = self.thin("ext4", "data")
         repository = self.repository()
+        kept = []
         for writable in (False, True):
             with self.subTest(writable=writable):
                 (node / "large").write_bytes(os.urandom(140 << 20))  # more than one pack
@@ -83,7 +58,7 @@ class Thin(ThinCase):
                 result = self.run_program("backup", node, repository, "--snapshot", "lvm-thin", program=FAULTS,
                                           environment={"NODESNAP_SIGNAL_AT": "drain.pack-logged"})
                 self.assertEqual(result.status, -9, str(result))
-                snapshot = next(name for name in self.listed() if name.startswith("nodesnap"))
+                snapshot = next(name for name in self.snapshots() if name not in kept)
                 if writable:
                     tool("lvchange", "-prw", f"{GROUP}/{snapshot}")
                 else:
@@ -91,7 +66,7 @@ class Thin(ThinCase):
                 self.fill(node, 50)
                 result = self.backup(node, repository, "--snapshot", "lvm-thin")
                 self.assertEqual(result["resumed"], not writable)
-                self.assertEqual(self.listed(), ["data", "pool"])
+                kept = [self.only_parent()]
 
     def test_the_kinds_are_told_apart(self):
         thin = self.thin("ext4", "data")
@@ -114,6 +89,27 @@ class Thin(ThinCase):
         self.ok("snapshot", "remove", node, "before-upgrade")
         self.assertEqual(self.listed(), ["data", "pool", "somebodys"])
 
+    def test_a_file_system_that_does_not_begin_where_the_volume_does_is_refused(self):
+        tool("lvcreate", "-qq", "-y", "-V", "320M", "-T", f"{GROUP}/pool", "-n", "whole")
+        uuid = tool("dmsetup", "info", "-c", "--noheadings", "-o", "uuid", f"{GROUP}-whole").strip()
+        sectors = (300 << 20) // 512
+        tool("dmsetup", "create", "part", "--uuid", f"part1-{uuid}", "--table", f"0 {sectors} linear /dev/{GROUP}/whole 2048")
+        self.stack.callback(tool, "dmsetup", "remove", "part", check=False)
+        node = self.make_and_mount("ext4", "/dev/mapper/part", "part")
+        self.fill(node, 1)
+        result = self.run_program("backup", node, self.repository(), "--snapshot", "lvm-thin", expect=REFUSED)
+        self.assertIn("no LVM logical volume", result.err)
+
+    def test_the_parent_of_a_node_that_has_moved_is_removed(self):
+        point = self.thin("ext4", "data")
+        self.fill(point / "node", 1)
+        repository = self.repository()
+        self.backup(point / "node", repository, "--snapshot", "lvm-thin")
+        before = self.only_parent()
+        (point / "node").rename(point / "moved")
+        self.backup(point / "moved", repository, "--snapshot", "lvm-thin", "--adopt-node")
+        self.assertNotEqual(self.only_parent(), before)
+
 
 class Pool(ThinCase):
     pool_mib = 200
@@ -126,6 +122,7 @@ class Pool(ThinCase):
         self.fill_pool(81)
         result = self.go_on(child)
         self.assertEqual(result.status, DONE, str(result))  # enough was left to begin with, and is for this one
+        self.assertEqual(self.snapshots(), {})  # but it isn't kept
         result = self.run_program("backup", node, repository, "--snapshot", "lvm-thin", expect=REFUSED)
         self.assertIn("of whose data", result.err)
         self.assertIn("lvextend", result.err)
@@ -139,7 +136,48 @@ class Pool(ThinCase):
         result = self.go_on(child)
         self.assertEqual(result.status, FAILED, str(result))
         self.assertIn("could not be written to any more", result.err)
-        self.assertFalse([name for name in self.listed() if name.startswith("nodesnap")])
+        self.assertEqual(self.snapshots(), {})
+
+    def test_trim_looks_at_the_pool_whatever_its_bounds(self):
+        node = self.thin("ext4", "data")
+        self.fill(node, 1)
+        self.backup(node, self.repository(), "--snapshot", "lvm-thin")
+        self.ok("snapshot", "trim", node, "--max-age", "7d")
+        self.only_parent()
+        self.fill_pool(81)
+        self.ok("snapshot", "trim", node, "--max-age", "7d", "--dry-run")
+        self.only_parent()
+        result = self.run_program("snapshot", "trim", node, "--max-age", "7d", expect=WARNINGS)
+        self.assertIn("was removed", result.err)
+        self.assertEqual(self.snapshots(), {})
+
+    def test_a_parent_goes_before_the_pool_is_full(self):
+        node = self.thin("ext4", "data")
+        (node / "large").write_bytes(os.urandom(90 << 20))
+        repository = self.repository()
+        self.backup(node, repository, "--snapshot", "lvm-thin")
+        with open(node / "large", "r+b") as file:
+            file.write(os.urandom(60 << 20))  # the parent has what was there before alone
+        os.sync()
+        self.fill_pool(81)
+        result = self.run_program("backup", node, repository, "--snapshot", "lvm-thin", "--json", expect=WARNINGS).json
+        self.assertIn("was removed", str(result["warnings"]))
+        self.assertIn("of whose data", result["parent_missing"])
+        self.assert_restores(repository, node)
+        parent = self.only_parent()
+        with open(node / "large", "r+b") as file:
+            file.write(os.urandom(4 << 20))
+        os.sync()
+        held = self.ok("snapshot", "list", node, "--json").json["snapshots"][0]["held_bytes"]
+        self.assertTrue(4 << 20 <= held < 6 << 20, held)
+        self.assert_nothing_reserved()
+        # And so it does when that shows while the next backup reads.
+        child = self.stop_at("drain.begun", node, repository)
+        self.assertIn(parent, self.snapshots())
+        self.fill_pool(96, "more")
+        result = self.go_on(child)
+        self.assertEqual(result.status, FAILED, str(result))
+        self.assertEqual(self.snapshots(), {})
 
 
 if __name__ == "__main__":

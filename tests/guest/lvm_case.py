@@ -36,9 +36,9 @@ class LvmCase(harness.Case):
         tool("lvcreate", "-qq", "-y", "-Wn", "-n", name, "-L", f"{mib}M", GROUP)
         return self.make_and_mount(kind, f"/dev/{GROUP}/{name}", name)
 
-    def make_and_mount(self, kind, device, name):
+    def make_and_mount(self, kind, device, name, options=()):
         quiet = {"btrfs": ["-q", "-f", "-K"], "ext4": ["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"], "xfs": ["-q", "-f", "-K"]}[kind]
-        tool(f"mkfs.{kind}", *quiet, device)
+        tool(f"mkfs.{kind}", *quiet, *options, device)
         point = self.scratch / name
         point.mkdir()
         tool("mount", "-o", "noatime", device, point)
@@ -82,6 +82,53 @@ class LvmCase(harness.Case):
 
     def mounts_of_snapshots(self):
         return [line for line in Path("/proc/self/mounts").read_text().splitlines() if "nodesnap." in line]
+
+
+class ThinCase(LvmCase):
+    pool_mib = 640
+
+    def setUp(self):
+        super().setUp()
+        tool("lvcreate", "-qq", "-y", "-L", f"{self.pool_mib}M", "-T", f"{GROUP}/pool", "-c", "64k", "--poolmetadatasize", "8M")
+
+    def thin(self, kind, name, mib=320, options=()):
+        tool("lvcreate", "-qq", "-y", "-V", f"{mib}M", "-T", f"{GROUP}/pool", "-n", name)
+        return self.make_and_mount(kind, f"/dev/{GROUP}/{name}", name, options)
+
+    def fill_pool(self, percent, name="other"):
+        tool("lvcreate", "-qq", "-y", "-V", "400M", "-T", f"{GROUP}/pool", "-n", name)
+        block = os.urandom(1 << 20)
+        with open(f"/dev/{GROUP}/{name}", "wb", buffering=0) as device:
+            while float(tool("lvs", "--noheadings", "-o", "data_percent", f"{GROUP}/pool")) < percent:
+                for _ in range(4):
+                    device.write(block)
+                os.fsync(device.fileno())
+
+    def stop_at(self, step, node, repository, *options):
+        child = self.start_program("backup", node, repository, "--snapshot", "lvm-thin", *options, program=harness.FAULTS,
+                                   environment={"NODESNAP_SIGNAL_AT": step, "NODESNAP_SIGNAL": "19"})
+        harness.wait_for(lambda: harness.is_stopped(child.pid), "the snapshot")
+        return child
+
+    def go_on(self, child):
+        child.send_signal(18)
+        return self.finish(child)
+
+    def snapshots(self):
+        """Volumes that are nodesnap's, with their attributes."""
+        lines = tool("lvs", "--noheadings", "-o", "lv_name,lv_attr", GROUP).splitlines()
+        return {name: attributes for name, attributes in map(str.split, lines) if name.startswith("nodesnap.")}
+
+    def only_parent(self):
+        """Its name; there is but one snapshot, and nothing can be written to it."""
+        (name, attributes), = self.snapshots().items()
+        self.assertEqual(attributes[:2] + attributes[4], "Vr-", "read-only and inactive")
+        self.assert_nothing_reserved()
+        return name
+
+    def assert_nothing_reserved(self):
+        self.assertEqual(tool("dmsetup", "status", f"{GROUP}-pool-tpool").split()[6], "-")
+        self.assertNotIn("nodesnap.metadata", tool("lvs", "-a", "--noheadings", "-o", "lv_tags", GROUP))
 
 
 def main():
