@@ -23,6 +23,10 @@ TEST(LvmThin, StatusTellsHowFullAPoolIs) {
     EXPECT_FALSE(parse_pool_status("0 2097152 thin-pool Fail")->works);
     EXPECT_FALSE(parse_pool_status("0 2097152 linear"));
     EXPECT_EQ(PoolFill{}.data_percent(), 100U);
+    EXPECT_EQ(fill->reserved_metadata, 0U);
+    const auto reserved = parse_pool_status("0 2097152 thin-pool 1 24/2048 256/16384 207 rw discard_passdown queue_if_no_space - 1024");
+    EXPECT_EQ(reserved->reserved_metadata, 207U);
+    EXPECT_TRUE(reserved->works);
 }
 
 }  // namespace
