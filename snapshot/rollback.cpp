@@ -15,6 +15,7 @@
 #include "platform/processes.h"
 #include "snapshot/backend/btrfs_rollback.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/engine_lock.h"
 #include "snapshot/hold/hold.h"
 #include "snapshot/hold/release.h"
 #include "snapshot/restore/place.h"
@@ -34,6 +35,9 @@ std::string users_of(const std::string& directory) {
     for (const DirectoryUser& user : users) {
         text += (text.empty() ? "" : ", ") + std::string("process ") + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
                 user.what + (user.relative.empty() ? "" : " " + user.relative);
+    }
+    if (text.empty()) {
+        text = engine_lock(directory);
     }
     if (text.empty() && hidden != 0) {
         text = "it can't be told of " + std::to_string(hidden) + " processes whether they use it";
