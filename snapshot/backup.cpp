@@ -13,6 +13,7 @@
 #include "snapshot/backend/clone_index.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/backend_choice.h"
+#include "snapshot/backup/captured.h"
 #include "snapshot/backup/left_elsewhere.h"
 #include "snapshot/backup/left_snapshot.h"
 #include "snapshot/backup/pre_copy.h"
@@ -37,6 +38,7 @@ public:
           report_(report),
           excludes_(options.excludes),
           started_ns_(monotonic_ns()),
+          captured_(read_captured(options.capture)),
           backend_(preflight(repository, options, excludes_)),
           lease_(Lease::acquire(repository.target(), repository.info().uuid, options.lease)) {}
 
@@ -359,6 +361,7 @@ private:
         manifest.tool_version = NODESNAP_VERSION;
         manifest.profile = draft_ ? draft_->profile : options_.profile;
         manifest.engine_version = engine_version_;
+        manifest.captured = draft_ ? draft_->captured : captured_;
         manifest.excludes = excludes_.patterns();
         manifest.tags = options_.tags;
         manifest.proof = snapshot_->proof();
@@ -555,6 +558,7 @@ private:
     Report& report_;
     ExcludeRules excludes_;
     std::int64_t started_ns_;
+    std::vector<CapturedFile> captured_;
     std::unique_ptr<SnapshotBackend> backend_;
     Lease lease_;
     SessionRecord session_;
