@@ -133,15 +133,15 @@ private:
                              "see nodesnap snapshot list; what is in a repository only, nodesnap restore brings back");
     }
 
-    std::string in_use(const BtrfsRollback& rollback) const {
+    std::string in_use(const RollbackWay& rollback) const {
         std::string users = users_of(directory_);
-        if (users.empty() && rollback.mount_is_used()) {
+        if (users.empty() && rollback.is_used_by_kernel()) {
             users = "the kernel has something on its mount in use (an NFS export, a loop device, a mount below)";
         }
         return users;
     }
 
-    void look_for_users(const BtrfsRollback& rollback) {
+    void look_for_users(const RollbackWay& rollback) {
         const std::string users = in_use(rollback);
         if (users.empty()) {
             return;
@@ -155,7 +155,7 @@ private:
         report_.warn("the node directory " + directory_ + " is rolled back although it is in use: " + users);
     }
 
-    void look_for_mounts(const BtrfsRollback& rollback) {
+    void look_for_mounts(const RollbackWay& rollback) {
         const std::vector<StaleMount> stale = rollback.stale_mounts();
         std::string shown, commands;
         for (std::size_t i = 0; i < stale.size(); ++i) {
@@ -198,7 +198,7 @@ private:
     }
 
     // It may be a while since that was looked at; or the daemon was only stopped now, and what it had open is let go soon after its end.
-    void require_unused(const BtrfsRollback& rollback) const {
+    void require_unused(const RollbackWay& rollback) const {
         constexpr std::chrono::milliseconds kBetween(10);
         std::string users = in_use(rollback);
         for (int attempts = 100; !users.empty() && !options_.allow_in_use; --attempts) {
@@ -211,7 +211,7 @@ private:
         }
     }
 
-    void exchange(BtrfsRollback& rollback) {
+    void exchange(RollbackWay& rollback) {
         require_unused(rollback);
         const std::int64_t begun_ns = monotonic_ns();
         try {
