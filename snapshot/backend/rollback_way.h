@@ -34,9 +34,13 @@ public:
     virtual bool is_used_by_kernel() const = 0;
     // Nobody can write to what was replaced any more, whoever has it open.
     virtual bool seals_replaced() const = 0;
+    // The directory was immutable or append-only in the snapshot, and isn't now.
+    virtual bool has_sealed_root() const { return false; }
 
     // Error::refused if the snapshot can't be put in place, for want of space say.
     virtual void inspect(const SnapshotEntry& snapshot) = 0;
+    // After inspect(): the patterns of what was left out when the snapshot was taken.
+    virtual std::vector<std::string> left_out() const { return {}; }
     // Error::refused if another process is at it, or the snapshot isn't one any more.
     virtual void prepare(const SnapshotEntry& snapshot, const std::string& kept) = 0;
     // Durable when it returns. If it throws, the directory is what it was, unless exchanged() is true.
