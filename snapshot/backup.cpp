@@ -198,7 +198,7 @@ private:
             require_consistency(consistency());
         }
         session_.snapshot_path = snapshot_->entry().path;
-        if (parent_.changed_since && snapshot_->root_ino() != parent_.changed_since->root_ino) {
+        if (parent_.changed_since && !parent_.tells_of(snapshot_->root_ino())) {
             parent_.compare_only("the node directory is another one than at the last backup");
         }
         session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();

@@ -160,7 +160,7 @@ const Command kRollback = {
     "the next rollback, snapshot list or backup says which, and clears up. The daemon must be stopped: do it yourself, or let --hold stop\n"
     "do it. A mounted subvolume is mounted anew; other mounts of it, also in other mount namespaces, are refused, since they would go on\n"
     "showing what was there. The root of any other mount can't be rolled back. The next backup reads only what differs from the last one\n"
-    "(of a folder, everything).\n",
+    "(of a folder on btrfs, with snapshots of its subvolume, everything).\n",
     "nodesnap rollback /var/lib/qdb/db before-upgrade --dry-run\n"
     "nodesnap rollback /var/lib/qdb/db before-upgrade --hold stop --unit qdbd\n"
     "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n"

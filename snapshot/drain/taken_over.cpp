@@ -149,25 +149,40 @@ bool covers(const std::vector<Run>& runs, std::uint64_t size) {
     return end == size;
 }
 
+// A link lies where it lay, whatever was written to it.
+bool tells_by_clones(const DrainState& state) {
+    return state.parent != nullptr && state.parent->clones != nullptr && !state.parent->clones->has_links();
+}
+
+std::optional<EarlierClone> clone_of(const DrainState& state, std::uint64_t ino, Inode record) {
+    if (record.type != FileType::kRegular || record.damaged) {
+        return std::nullopt;
+    }
+    EarlierClone earlier;
+    earlier.file = state.parent->clones->open(ino, record.generation);
+    earlier.record = std::move(record);
+    return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<EarlierClone> earlier_clone(const DrainState& state, std::uint64_t ino, const Inode& now) {
-    // A link lies where it lay, whatever was written to it.
-    if (state.parent == nullptr || state.parent->clones == nullptr || state.parent->clones->has_links() || now.generation == 0) {
+    if (!tells_by_clones(state) || now.generation == 0) {
         return std::nullopt;
     }
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
     if (!value) {
         return std::nullopt;
     }
-    EarlierClone earlier;
-    earlier.record = decode_inode(*value);
-    const Inode& before = earlier.record;
-    if (before.type != FileType::kRegular || before.generation != now.generation || before.damaged) {
+    Inode before = decode_inode(*value);
+    return before.generation == now.generation ? clone_of(state, ino, std::move(before)) : std::nullopt;
+}
+
+std::optional<EarlierClone> earlier_clone(const DrainState& state, const Counterpart& counterpart) {
+    if (!tells_by_clones(state) || counterpart.record.generation == 0) {
         return std::nullopt;
     }
-    earlier.file = state.parent->clones->open(ino, now.generation);
-    return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
+    return clone_of(state, counterpart.ino, counterpart.record);
 }
 
 LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, EarlierClone earlier,
@@ -179,8 +194,7 @@ LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t in
     return [taken](Extent& extent) { return taken->next(extent); };
 }
 
-bool take_over_clone(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
-    auto earlier = earlier_clone(state, ino, inode);
+bool take_over_clone(std::optional<EarlierClone> earlier, int fd, Inode& inode, const std::string& path) {
     if (!earlier || earlier->record.size != inode.size || inode.size == 0) {
         return false;
     }
