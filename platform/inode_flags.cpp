@@ -92,4 +92,9 @@ std::uint64_t inode_generation(int fd) {
     return static_cast<std::uint32_t>(generation);
 }
 
+std::uint32_t project_id(int fd) {
+    struct fsxattr extended {};
+    return ::ioctl(fd, FS_IOC_FSGETXATTR, &extended) == 0 ? extended.fsx_projid : 0;
+}
+
 }  // namespace nodesnap

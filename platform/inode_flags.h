@@ -13,5 +13,7 @@ std::optional<std::uint32_t> inode_flags(int fd, const std::string& path_for_err
 bool set_inode_flags(int fd, std::uint32_t flags, const std::string& path_for_errors = "");
 // 0 where the file system doesn't tell.
 std::uint64_t inode_generation(int fd);
+// Of quotas; 0 where there is none, or the file system doesn't tell.
+std::uint32_t project_id(int fd);
 
 }  // namespace nodesnap

@@ -3,14 +3,15 @@
 #include <dirent.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <climits>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
+#include <unordered_map>
 
 #include "platform/error.h"
 #include "platform/file.h"
@@ -52,28 +53,29 @@ std::vector<Mount> mounts_seen_by(const std::string& process) {
     }
 }
 
-}  // namespace
+using Fits = std::function<bool(const Mount& mount, const Mount& parent)>;
 
-std::vector<SeenMount> mounts_in_all_namespaces(const Mount& like) {
+std::vector<SeenMount> gather(const Fits& fits) {
     std::vector<SeenMount> found;
     std::set<std::string> looked_at;  // namespaces; a process that has another root sees other mounts of its own
     std::set<std::uint64_t> known;    // mounts
+    const Mount no_parent;
     const auto look_at = [&](pid_t pid) {
         const std::string process = "/proc/" + (pid == 0 ? std::string("self") : std::to_string(pid));
         if (!looked_at.insert(link_of(process + "/ns/mnt") + " " + link_of(process + "/root")).second) {
             return;
         }
         const std::vector<Mount> mounts = mounts_seen_by(process);
+        std::unordered_map<std::uint64_t, const Mount*> by_id;
         for (const Mount& mount : mounts) {
-            if (mount.device != like.device || mount.type != like.type || !known.insert(mount.id).second) {
-                continue;
+            by_id.emplace(mount.id, &mount);
+        }
+        for (const Mount& mount : mounts) {
+            const auto above = by_id.find(mount.parent_id);
+            const Mount& parent = above != by_id.end() ? *above->second : no_parent;
+            if (fits(mount, parent) && known.insert(mount.id).second) {
+                found.push_back({mount, parent, pid, pid == 0 ? "" : process_command(pid)});
             }
-            SeenMount seen{mount, {}, pid, pid == 0 ? "" : process_command(pid)};
-            const auto parent = std::find_if(mounts.begin(), mounts.end(), [&](const Mount& other) { return other.id == mount.parent_id; });
-            if (parent != mounts.end()) {
-                seen.parent = *parent;
-            }
-            found.push_back(std::move(seen));
         }
     };
     look_at(0);
@@ -81,6 +83,20 @@ std::vector<SeenMount> mounts_in_all_namespaces(const Mount& like) {
         look_at(pid);
     }
     return found;
+}
+
+bool is_of(const Mount& mount, const Mount& like) {
+    return mount.device == like.device && mount.type == like.type;
+}
+
+}  // namespace
+
+std::vector<SeenMount> mounts_in_all_namespaces(const Mount& like) {
+    return gather([&](const Mount& mount, const Mount&) { return is_of(mount, like); });
+}
+
+std::vector<SeenMount> mounts_upon_in_all_namespaces(const Mount& like) {
+    return gather([&](const Mount&, const Mount& parent) { return is_of(parent, like); });
 }
 
 }  // namespace nodesnap

@@ -19,5 +19,7 @@ struct SeenMount {
 };
 // Those of the same file system as `like`; each once.
 std::vector<SeenMount> mounts_in_all_namespaces(const Mount& like);
+// Those, of whatever file system, that are mounted on a directory of that file system.
+std::vector<SeenMount> mounts_upon_in_all_namespaces(const Mount& like);
 
 }  // namespace nodesnap

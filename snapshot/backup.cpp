@@ -13,6 +13,7 @@
 #include "snapshot/backend/clone_index.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backup/backend_choice.h"
+#include "snapshot/backup/captured.h"
 #include "snapshot/backup/left_elsewhere.h"
 #include "snapshot/backup/left_snapshot.h"
 #include "snapshot/backup/pre_copy.h"
@@ -37,6 +38,7 @@ public:
           report_(report),
           excludes_(options.excludes),
           started_ns_(monotonic_ns()),
+          captured_(read_captured(options.capture)),
           backend_(preflight(repository, options, excludes_)),
           lease_(Lease::acquire(repository.target(), repository.info().uuid, options.lease)) {}
 
@@ -213,7 +215,7 @@ private:
             require_consistency(consistency());
         }
         session_.snapshot_path = snapshot_->entry().path;
-        if (parent_.changed_since && snapshot_->root_ino() != parent_.changed_since->root_ino) {
+        if (parent_.changed_since && !parent_.tells_of(snapshot_->root_ino())) {
             parent_.compare_only("the node directory is another one than at the last backup");
         }
         progress_.phase = "finding what has changed";
@@ -379,6 +381,7 @@ private:
         manifest.tool_version = NODESNAP_VERSION;
         manifest.profile = draft_ ? draft_->profile : options_.profile;
         manifest.engine_version = engine_version_;
+        manifest.captured = draft_ ? draft_->captured : captured_;
         manifest.excludes = excludes_.patterns();
         manifest.tags = options_.tags;
         manifest.proof = snapshot_->proof();
@@ -587,6 +590,7 @@ private:
     Report& report_;
     ExcludeRules excludes_;
     std::int64_t started_ns_;
+    std::vector<CapturedFile> captured_;
     std::unique_ptr<SnapshotBackend> backend_;
     Lease lease_;
     SessionRecord session_;

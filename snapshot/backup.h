@@ -23,6 +23,7 @@ struct BackupOptions {
     std::vector<std::string> excludes;
     std::vector<std::string> tags;
     std::string profile;                              // that was named; it is only noted
+    std::vector<std::string> capture;                 // files and directories elsewhere that are kept with the backup
     std::string version_command;                      // prints the engine's version, which is noted; empty: it isn't known
     Consistency needed = Consistency::kInconsistent;  // refused where the backup can't have it, unless backend.accept_inconsistent
     std::uint64_t limit_bytes_per_second = 0;         // --limit; 0: none

@@ -15,6 +15,8 @@
 #include "platform/processes.h"
 #include "snapshot/backend/btrfs_rollback.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/backend/tree_rollback.h"
+#include "snapshot/engine_lock.h"
 #include "snapshot/hold/hold.h"
 #include "snapshot/hold/release.h"
 #include "snapshot/restore/place.h"
@@ -35,6 +37,9 @@ std::string users_of(const std::string& directory) {
         text += (text.empty() ? "" : ", ") + std::string("process ") + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
                 user.what + (user.relative.empty() ? "" : " " + user.relative);
     }
+    if (text.empty()) {
+        text = engine_lock(directory);
+    }
     if (text.empty() && hidden != 0) {
         text = "it can't be told of " + std::to_string(hidden) + " processes whether they use it";
     }
@@ -50,7 +55,8 @@ public:
             finish_rollback(options_.node_directory, options_.snapshot_directory, report_);
         }
         look();
-        BtrfsRollback rollback(directory_, options_.snapshot_directory, options_.fstab);
+        const std::unique_ptr<RollbackWay> way = choose_way();
+        RollbackWay& rollback = *way;
         choose();
         result_.layout = rollback.layout();
         result_.replaced_subvolume = rollback.subvolume_id();
@@ -61,6 +67,8 @@ public:
             look_for_users(rollback);
         }
         look_for_mounts(rollback);
+        rollback.inspect(result_.snapshot);
+        tell_left_out(rollback);
         if (options_.dry_run) {
             return std::move(result_);
         }
@@ -87,17 +95,28 @@ private:
     // What it opens is closed again: a mount that is exchanged must not be in use.
     void look() {
         BackendOptions backend_options;
+        backend_options.kind = options_.kind;
         backend_options.must_snapshot = true;
         backend_options.preflight = false;
         backend_options.snapshot_directory = options_.snapshot_directory;
         const auto backend = choose_backend(options_.node_directory, ExcludeRules(), backend_options);
-        if (backend->name() != "btrfs") {
-            throw Error::refused("the node directory " + options_.node_directory + " can't be rolled back on this storage",
+        kind_ = backend->name();
+        layout_ = backend->layout();
+        if (kind_ != "btrfs" && kind_ != "reflink" && kind_ != "hardlink") {
+            throw Error::refused("the node directory " + options_.node_directory + " can't be rolled back on this storage (" + kind_ + ")",
                                  "restore a backup with nodesnap restore --delta");
         }
         directory_ = resolve_path(options_.node_directory);
         snapshots_ = backend->list();
         location_ = backend->describe_location();
+    }
+
+    // A folder is never exchanged with all else that its subvolume holds.
+    std::unique_ptr<RollbackWay> choose_way() const {
+        if (kind_ == "btrfs" && layout_ != Layout::kFolder) {
+            return std::make_unique<BtrfsRollback>(directory_, options_.snapshot_directory, options_.fstab);
+        }
+        return std::make_unique<TreeRollback>(directory_, TreeRollbackOptions{options_.snapshot_directory, kind_, options_.immutable});
     }
 
     void choose() {
@@ -129,15 +148,15 @@ private:
                              "see nodesnap snapshot list; what is in a repository only, nodesnap restore brings back");
     }
 
-    std::string in_use(const BtrfsRollback& rollback) const {
+    std::string in_use(const RollbackWay& rollback) const {
         std::string users = users_of(directory_);
-        if (users.empty() && rollback.mount_is_used()) {
+        if (users.empty() && rollback.is_used_by_kernel()) {
             users = "the kernel has something on its mount in use (an NFS export, a loop device, a mount below)";
         }
         return users;
     }
 
-    void look_for_users(const BtrfsRollback& rollback) {
+    void look_for_users(const RollbackWay& rollback) {
         const std::string users = in_use(rollback);
         if (users.empty()) {
             return;
@@ -146,12 +165,13 @@ private:
             throw Error::refused(
                 "the node directory " + directory_ + " is in use: " + users,
                 "stop the daemon first (a shell: cd elsewhere), or let --hold stop do that; with --allow-in-use those go on with "
-                "what was there, which becomes read-only");
+                "what was there, which " +
+                    std::string(rollback.seals_replaced() ? "becomes read-only" : "changes what is kept of it"));
         }
         report_.warn("the node directory " + directory_ + " is rolled back although it is in use: " + users);
     }
 
-    void look_for_mounts(const BtrfsRollback& rollback) {
+    void look_for_mounts(const RollbackWay& rollback) {
         const std::vector<StaleMount> stale = rollback.stale_mounts();
         std::string shown, commands;
         for (std::size_t i = 0; i < stale.size(); ++i) {
@@ -167,9 +187,19 @@ private:
         throw Error::refused("the node directory " + directory_ +
                                  " is also mounted elsewhere, where what is there now would go on being shown: " + shown +
                                  (stale.size() > kNamed ? " and " + std::to_string(stale.size() - kNamed) + " more" : ""),
-                             "unmount it there first (" + commands +
-                                 "), and mount it again afterwards; --allow-stale-mounts leaves it so, "
-                                 "read-only");
+                             "unmount it there first (" + commands + "), and mount it again afterwards; --allow-stale-mounts leaves it so" +
+                                 (rollback.seals_replaced() ? ", read-only" : ""));
+    }
+
+    void tell_left_out(const RollbackWay& rollback) {
+        std::string patterns;
+        for (const std::string& pattern : rollback.left_out()) {
+            patterns += (patterns.empty() ? "" : ", ") + pattern;
+        }
+        if (!patterns.empty()) {
+            report_.warn("the snapshot " + result_.snapshot.name + " was taken without what fits --exclude (" + patterns +
+                         "): of that the directory has nothing then, and what there is now is kept as " + result_.kept_as + " only");
+        }
     }
 
     std::unique_ptr<hold::Hold> hold() {
@@ -194,7 +224,7 @@ private:
     }
 
     // It may be a while since that was looked at; or the daemon was only stopped now, and what it had open is let go soon after its end.
-    void require_unused(const BtrfsRollback& rollback) const {
+    void require_unused(const RollbackWay& rollback) const {
         constexpr std::chrono::milliseconds kBetween(10);
         std::string users = in_use(rollback);
         for (int attempts = 100; !users.empty() && !options_.allow_in_use; --attempts) {
@@ -207,7 +237,7 @@ private:
         }
     }
 
-    void exchange(BtrfsRollback& rollback) {
+    void exchange(RollbackWay& rollback) {
         require_unused(rollback);
         const std::int64_t begun_ns = monotonic_ns();
         try {
@@ -232,10 +262,22 @@ private:
         } catch (const Error& error) {
             throw Error::failed(told("but " + error.message()), error.hint());
         }
+        tell_stale_mounts(rollback);
+        if (rollback.has_sealed_root()) {
+            report_.warn("the node directory " + directory_ + " was immutable or append-only itself, and isn't any more: see chattr");
+        }
+    }
+
+    void tell_stale_mounts(const RollbackWay& rollback) {
         result_.stale_mounts.clear();
-        for (const StaleMount& stale : rollback.stale_mounts()) {
-            result_.stale_mounts.push_back(stale.shown);
-            report_.warn(stale.shown + " still shows what was there before, read-only now: " + stale.unmount + ", and mount it again");
+        try {
+            for (const StaleMount& stale : rollback.stale_mounts()) {
+                result_.stale_mounts.push_back(stale.shown);
+                report_.warn(stale.shown + " still shows what was there before" + (rollback.seals_replaced() ? ", read-only now" : "") +
+                             ": " + stale.unmount + ", and mount it again");
+            }
+        } catch (const Error& error) {
+            report_.warn(told("but whether a mount still shows what was there before can't be told: " + error.message()));
         }
     }
 
@@ -244,6 +286,8 @@ private:
     const RollbackOptions& options_;
     Report& report_;
     std::string directory_;
+    std::string kind_;
+    Layout layout_ = Layout::kFolder;
     std::vector<SnapshotEntry> snapshots_;
     std::string location_;
     RollbackResult result_;
@@ -257,11 +301,16 @@ RollbackResult run_rollback(const RollbackOptions& options, Report& report) {
 
 void finish_rollback(const std::string& node_directory, const std::string& snapshot_directory, Report& report) {
     const auto status = node_directory.empty() ? std::nullopt : stat_path(node_directory);
-    if (!status || !S_ISDIR(status->stx_mode) || !btrfs::is_btrfs(node_directory)) {
+    if (!status || !S_ISDIR(status->stx_mode)) {
         return;  // whoever wants to do something with it says so
     }
     try {
-        if (const std::string told = finish_btrfs_rollback(resolve_path(node_directory), snapshot_directory); !told.empty()) {
+        const std::string directory = resolve_path(node_directory);
+        std::string told = btrfs::is_btrfs(directory) ? finish_btrfs_rollback(directory, snapshot_directory) : "";
+        if (told.empty()) {
+            told = finish_tree_rollback(directory, snapshot_directory);
+        }
+        if (!told.empty()) {
             report.warn(told);
         }
     } catch (const Error& error) {

@@ -18,8 +18,12 @@ struct RollbackOptions {
     std::string node_directory;
     std::string snapshot;            // as `snapshot list` shows it, or "latest"
     std::string snapshot_directory;  // --snapshot-dir, empty: the documented place
+    std::string kind = "auto";       // of the node's snapshots, as BackendOptions::kind
+    // Patterns; where files can't be cloned, rolling back to what an earlier rollback has replaced: what is never written to, and so is
+    // linked.
+    std::vector<std::string> immutable;
     bool dry_run = false;
-    bool allow_in_use = false;        // although processes have something of it open: they keep what was there, read-only
+    bool allow_in_use = false;        // although processes have something of it open: they keep what was there; read-only on btrfs
     bool allow_stale_mounts = false;  // although other mounts go on showing what was there
     hold::Options hold;               // kNone or kStop
     std::string fstab = "/etc/fstab";
@@ -30,6 +34,7 @@ struct RollbackResult {
     Layout layout = Layout::kSubvolume;
     std::string kept_as;    // the name of the snapshot of what was there; in a dry run as it would be called now
     std::string kept_path;  // not in a dry run
+    // Of a subvolume; otherwise 0.
     std::uint64_t replaced_subvolume = 0;
     std::uint64_t subvolume = 0;  // that the path shows now; not in a dry run
     std::vector<std::string> stale_mounts;

@@ -18,8 +18,8 @@ WARM_UP_S = 3
 STORES = {
     # name: keys, options of db_bench
     "2 GiB": (2_000_000, ()),
-    "500 tables": (2_000_000, (f"--target_file_size_base={3 << 20}",)),
-    "20,000 tables": (2_000_000, (f"--target_file_size_base={64 << 10}", f"--write_buffer_size={16 << 20}", f"--max_bytes_for_level_base={64 << 20}")),
+    "500 tables": (2_000_000, (f"--target_file_size_base={4 << 20}",)),
+    "20,000 tables": (2_000_000, (f"--target_file_size_base={96 << 10}", f"--write_buffer_size={16 << 20}", f"--max_bytes_for_level_base={64 << 20}")),
 }
 COMMON = ("--value_size=1000", "--compression_ratio=1.0", "--compression_type=none", "--seed=7")
 # way: file system, options of nodesnap, stores
@@ -94,7 +94,7 @@ class Downtime:
         stores.format()
         stores.mount()
         for name in STORES:
-            run("db_bench", "--benchmarks=fillrandom,waitforcompaction", f"--db={stores.path / name}", "--threads=1", "--disable_wal=1", f"--num={self._keys(name)}", *self._options(name))
+            run("db_bench", "--benchmarks=filluniquerandom", f"--db={stores.path / name}", "--threads=1", "--disable_wal=1", f"--num={self._keys(name)}", *self._options(name))
         (stores.path / PAGES).mkdir()
         dataset.fill_updated_in_place(stores.path / PAGES / "pages.db", int(dataset.PAGES_BYTES * self.size_factor))
         sync_file_system(stores.path)

@@ -17,6 +17,7 @@
 #include "platform/file.h"
 #include "platform/processes.h"
 #include "snapshot/backend/btrfs_place.h"
+#include "snapshot/backend/kept_trees.h"
 #include "snapshot/backend/preflight.h"
 #include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/backend/snapshot_name.h"
@@ -160,6 +161,7 @@ public:
           excludes_(std::move(excludes)),
           held_(held),
           naming_(place_->node_directory()),
+          kept_(*place_, naming_),
           reason_(std::move(reason)) {}
 
     std::string name() const override { return "btrfs"; }
@@ -268,6 +270,7 @@ public:
         if (!folder) {
             return entries;
         }
+        kept_.clear_up();
         DirectoryStream stream(open_at(folder.get(), ".", O_RDONLY | O_DIRECTORY), place_->describe_folder());
         DirectoryEntry found;
         while (stream.next(found)) {
@@ -282,6 +285,7 @@ public:
                                    entry::lock_exclusive(snapshot.get()) == EWOULDBLOCK});
             }
         }
+        kept_.add_to(entries);
         std::sort(entries.begin(), entries.end(), [](const SnapshotEntry& a, const SnapshotEntry& b) {
             return std::pair(a.created_ns, a.name) < std::pair(b.created_ns, b.name);
         });
@@ -301,6 +305,9 @@ public:
                     return remove_durably(folder.get(), on_disk, place_->folder() + "/" + on_disk, std::move(snapshot));
                 }
             }
+            if (kept_.remove(name)) {
+                return;
+            }
         }
         throw Error::refused(
             "there is no snapshot named \"" + name + "\" of " + place_->node_directory() + " in " + place_->describe_folder(),
@@ -311,6 +318,9 @@ public:
         const FileDescriptor folder = place_->open_folder(false);
         const FileDescriptor snapshot =
             folder ? open_snapshot(folder.get(), naming_.on_disk(entry.name, entry.temporary)) : FileDescriptor();
+        if (const auto kept = snapshot ? std::nullopt : kept_.held_space(entry.name)) {
+            return *kept;
+        }
         const auto held = snapshot ? btrfs::held_space(snapshot.get(), place_->subvolume(), entry.path) : btrfs::HeldSpace{};
         return {held.alone_bytes, held.shared_bytes, held.shares_within};
     }
@@ -364,6 +374,7 @@ private:
     ExcludeRules excludes_;
     bool held_;
     SnapshotNaming naming_;
+    KeptTrees kept_;
     std::string reason_;
     FileDescriptor folder_;  // from prepare() to create()
     bool used_before_ = false;

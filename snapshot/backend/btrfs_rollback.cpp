@@ -20,41 +20,11 @@
 namespace nodesnap {
 namespace {
 
-constexpr std::size_t kNamed = 5;  // in one message
-
-bool at_or_below(const std::string& path, const std::string& directory) {
-    return path == directory || path.starts_with(directory + "/");
-}
-
-std::string listed(const std::vector<std::string>& names) {
-    std::string text;
-    for (std::size_t i = 0; i < std::min(names.size(), kNamed); ++i) {
-        text += (i == 0 ? "" : ", ") + names[i];
-    }
-    return text + (names.size() > kNamed ? " and " + std::to_string(names.size() - kNamed) + " more" : "");
-}
-
-// Where a mount is attached: a directory of what it is mounted on, as that file system names it.
-std::string attached_at(const Mount& mount, const Mount& parent) {
-    const std::string& above = parent.mount_point;
-    const std::string rest = mount.mount_point.substr(above == "/" ? 0 : std::min(above.size(), mount.mount_point.size()));
-    return (parent.root == "/" ? "" : parent.root) + rest;
-}
-
 // Whether unmounting and mounting at `own` is done at `other` by the kernel too, in the same instant.
 bool follows(const Mount& own, const Mount& own_parent, const SeenMount& other) {
     const std::uint64_t group = own_parent.shared;
     return group != 0 && (other.parent.shared == group || other.parent.master == group) && other.parent.device == own_parent.device &&
-           attached_at(other.mount, other.parent) == attached_at(own, own_parent);
-}
-
-StaleMount described(const SeenMount& seen) {
-    if (seen.pid == 0) {
-        return {seen.mount.mount_point, "umount " + shell_word(seen.mount.mount_point)};
-    }
-    const std::string pid = std::to_string(seen.pid);
-    return {seen.mount.mount_point + " in the mount namespace of process " + pid + " (" + seen.command + ")",
-            "nsenter --target " + pid + " --mount umount " + shell_word(seen.mount.mount_point)};
+           path_in_file_system(other.parent, other.mount.mount_point) == path_in_file_system(own_parent, own.mount_point);
 }
 
 bool has_option(const std::string& options, const std::string& prefix) {
@@ -119,18 +89,11 @@ BtrfsRollback::~BtrfsRollback() {
 void BtrfsRollback::refuse_nested() const {
     const auto subvolumes = btrfs::nested_subvolumes_below(node_directory_);
     if (!subvolumes.empty()) {
-        throw Error::refused(
-            "the node directory " + node_directory_ + " holds nested subvolumes, which no snapshot of it includes: " + listed(subvolumes),
-            "move them out of it (mv), and back in afterwards");
+        throw Error::refused("the node directory " + node_directory_ +
+                                 " holds nested subvolumes, which no snapshot of it includes: " + named_in_message(subvolumes),
+                             "move them out of it (mv), and back in afterwards");
     }
-    std::vector<std::string> mounts;
-    for (const Mount& mount : mounts_below(node_directory_)) {
-        mounts.push_back(mount.mount_point);
-    }
-    if (!mounts.empty()) {
-        throw Error::refused("something is mounted below the node directory " + node_directory_ + ": " + listed(mounts),
-                             "unmount it, and mount it again afterwards");
-    }
+    refuse_mounts_below(node_directory_);
 }
 
 // The clone has the name, and another number.
@@ -174,7 +137,7 @@ std::vector<StaleMount> BtrfsRollback::stale_mounts() const {
     return stale;
 }
 
-bool BtrfsRollback::mount_is_used() const {
+bool BtrfsRollback::is_used_by_kernel() const {
     return layout_ == Layout::kMountRoot && mount_in_use(node_directory_);
 }
 

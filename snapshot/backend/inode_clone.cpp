@@ -39,44 +39,14 @@ Error cannot_clone(const std::string& path, int error) {
                                : "");
 }
 
-// `readable`: a regular file or directory that is open for reading.
-CloneOrigin origin_of(int fd, bool readable, const FileStatus& status, const std::string& path) {
-    Inode inode = inode_of(status);
-    if (readable) {
-        add_flags(inode, fd, path);
-    }
-    CloneOrigin origin;
-    origin.ino = status.stx_ino;
-    origin.generation = inode.generation;
-    origin.flags = inode.flags;
-    origin.links = inode.links;
-    origin.accessed = inode.accessed;
-    origin.changed = inode.changed;
-    origin.born = inode.born;
-    return origin;
-}
-
-entry::Times times_of(const FileStatus& status) {
-    return {status.stx_atime.tv_sec, status.stx_atime.tv_nsec, status.stx_mtime.tv_sec, status.stx_mtime.tv_nsec};
+// The time of access is the origin's: that of a clone may have changed since.
+entry::Times times_of(const FileStatus& status, const CloneOrigin& origin) {
+    return {origin.accessed.seconds, origin.accessed.nanoseconds, status.stx_mtime.tv_sec, status.stx_mtime.tv_nsec};
 }
 
 // What is made belongs to who made it, and mostly that is right already.
 bool has_other_owner(const FileStatus& status) {
     return status.stx_uid != ::geteuid() || status.stx_gid != ::getegid();
-}
-
-// Of a regular file or directory. A new owner clears setuid and capabilities, so it goes first; an ACL changes the mode, so it goes after
-// that; the times are last.
-void give_attributes(int from, const FileStatus& status, int to, const CloneOrigin& origin, const std::string& path) {
-    if (has_other_owner(status)) {
-        check("set the owner of", entry::set_owner(to, status.stx_uid, status.stx_gid), path);
-    }
-    check("set the mode of", entry::set_mode(to, status.stx_mode & 07777), path);
-    for (const SourceXattr& attribute : read_xattrs(from, false, path)) {
-        xattr::set(to, attribute.name, attribute.value, "the clone of " + path);
-    }
-    write_clone_origin(to, false, origin, "the clone of " + path);
-    check("set the times of", entry::set_times(to, times_of(status)), path);
 }
 
 // The kernel clones data, and leaves holes where there is allocated space without any (XFS), or beyond the end of the file (all). `clone`
@@ -111,6 +81,26 @@ void match_copy_on_write(int clone, std::uint32_t flags, const std::string& path
 }  // namespace
 
 InodeClone::InodeClone(int links) : links_(links) {}
+
+CloneOrigin InodeClone::origin_of(int fd, bool readable, const FileStatus& status, const std::string& path) const {
+    Inode inode = inode_of(status);
+    if (readable) {
+        add_flags(inode, fd, path);
+    }
+    CloneOrigin origin;
+    origin.ino = status.stx_ino;
+    origin.generation = inode.generation;
+    origin.flags = inode.flags;
+    origin.links = inode.links;
+    origin.accessed = inode.accessed;
+    origin.changed = inode.changed;
+    origin.born = inode.born;
+    return origin;
+}
+
+void InodeClone::give_origin(int to, bool o_path, const CloneOrigin& origin, const std::string& path) const {
+    write_clone_origin(to, o_path, origin, "the clone of " + path);
+}
 
 void InodeClone::clone(const SourceDirectory& from, const SourceEntry& entry, int to, const std::string& path) {
     const bool regular = entry.d_type == DT_REG;
@@ -160,14 +150,35 @@ void InodeClone::make_file(const SourceEntry& entry, const FileStatus& status, i
     CloneOrigin origin = origin_of(opened, true, status, path);
     origin.links = links_of(status);
     match_copy_on_write(made, origin.flags, path);
-    origin.unwritten = give_content(opened, status, made, path);
+    const std::vector<UnwrittenRange> unwritten = give_content(opened, status, made, path);
+    origin.unwritten.insert(origin.unwritten.end(), unwritten.begin(), unwritten.end());
     if (origin.unwritten.size() > CloneOrigin::kUnwrittenLimit) {
-        for (const UnwrittenRange& range : origin.unwritten) {
-            check("allocate room for", entry::allocate(made, true, range.offset, range.length), path);
-        }
-        origin.unwritten.clear();
+        allocate(made, origin, path);
     }
     give_attributes(opened, status, made, origin, path);
+    end_file(made, status, links_of(status) > 1, origin, path);
+}
+
+void InodeClone::allocate(int to, CloneOrigin& origin, const std::string& path) {
+    for (const UnwrittenRange& range : origin.unwritten) {
+        check("allocate room for", entry::allocate(to, true, range.offset, range.length), path);
+    }
+    origin.unwritten.clear();
+}
+
+// Of a regular file or directory. A new owner clears setuid and capabilities, so it goes first; an ACL changes the mode, so it goes after
+// that; the times are last.
+void InodeClone::give_attributes(int from, const FileStatus& status, int to, CloneOrigin& origin, const std::string& path) const {
+    if (has_other_owner(status)) {
+        check("set the owner of", entry::set_owner(to, status.stx_uid, status.stx_gid), path);
+    }
+    check("set the mode of", entry::set_mode(to, status.stx_mode & 07777), path);
+    begin_attributes(to, origin, path);
+    for (const SourceXattr& attribute : read_xattrs(from, false, path)) {
+        xattr::set(to, attribute.name, attribute.value, "the clone of " + path);
+    }
+    give_origin(to, false, origin, path);
+    check("set the times of", entry::set_times(to, times_of(status, origin)), path);
 }
 
 std::vector<UnwrittenRange> InodeClone::give_content(int from, const FileStatus& status, int to, const std::string& path) {
@@ -179,7 +190,7 @@ std::vector<UnwrittenRange> InodeClone::give_content(int from, const FileStatus&
     return unwritten_of(from, status, to, path);
 }
 
-void InodeClone::make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) {
+void InodeClone::make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) const {
     if (S_ISLNK(status.stx_mode)) {
         check("make", entry::make_symlink(read_link(opened, "", path), to, entry.name), path);
     } else {
@@ -196,13 +207,15 @@ void InodeClone::make_other(const SourceEntry& entry, const FileStatus& status, 
     for (const SourceXattr& attribute : read_xattrs(opened, true, path)) {
         xattr::set_o_path(made.get(), attribute.name, attribute.value, "the clone of " + path);
     }
-    write_clone_origin(made.get(), true, origin_of(opened, false, status, path), "the clone of " + path);
-    check("set the times of", entry::set_times_at(to, entry.name, times_of(status)), path);
+    const CloneOrigin origin = origin_of(opened, false, status, path);
+    give_origin(made.get(), true, origin, path);
+    check("set the times of", entry::set_times_at(to, entry.name, times_of(status, origin)), path);
 }
 
 void InodeClone::finish_directory(int from, int to, const std::string& path) {
     const FileStatus status = stat_fd(from, path);
-    give_attributes(from, status, to, origin_of(from, true, status, path), path);
+    CloneOrigin origin = origin_of(from, true, status, path);
+    give_attributes(from, status, to, origin, path);
 }
 
 }  // namespace nodesnap

@@ -1,5 +1,6 @@
 // InodeClone: makes in one directory what is the same as an entry of another one: a regular file by reference to its data, unless a class
-// that is derived does so in another way. Any thread.
+// that is derived does so in another way. What can't be the same is noted as the CloneOrigin, unless such a class knows what to do with it.
+// Any thread.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +34,24 @@ protected:
     virtual std::uint64_t links_of(const FileStatus& status) const { return status.stx_nlink; }
     // Files of several names are made anew from now on, each once.
     void forget_links() { ++round_; }
+    // Of an inode that is to be made. `readable`: a regular file or directory that is open for reading.
+    virtual CloneOrigin origin_of(int fd, bool readable, const FileStatus& status, const std::string& path) const;
+    // `to`, a file or directory that was just made, has its owner, mode and content; extended attributes and times come after it.
+    virtual void begin_attributes(int /*to*/, CloneOrigin& /*origin*/, const std::string& /*path*/) const {}
+    // It has its extended attributes by now, and gets its times. `o_path`: it was opened with O_PATH.
+    virtual void give_origin(int to, bool o_path, const CloneOrigin& origin, const std::string& path) const;
+    // The regular file is what it is to be; it may get more names yet if `several`.
+    virtual void end_file(int /*to*/, const FileStatus& /*from*/, bool /*several*/, const CloneOrigin& /*origin*/, const std::string&) {}
+
+    // Gives the file room of its own where the origin had some; it isn't noted then.
+    static void allocate(int to, CloneOrigin& origin, const std::string& path);
 
 private:
     void clone_linked(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
     void make(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
     void make_file(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
-    static void make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
+    void make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) const;
+    void give_attributes(int from, const FileStatus& status, int to, CloneOrigin& origin, const std::string& path) const;
 
     const int links_;
     unsigned round_ = 0;

@@ -12,18 +12,17 @@
 #include "platform/clock.h"
 #include "platform/entry.h"
 #include "platform/error.h"
-#include "platform/extent_map.h"
 #include "platform/fault.h"
 #include "platform/inode_flags.h"
 #include "platform/lease.h"
 #include "platform/xattr.h"
+#include "snapshot/backend/file_copy.h"
 #include "snapshot/restore/remove_tree.h"
 
 namespace nodesnap {
 namespace {
 
 constexpr int kFile = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME;
-constexpr std::uint64_t kCopyPiece = 4U << 20;
 
 Error cannot_link(const std::string& path, int error) {
     return Error::refused("cannot link " + path + " into the snapshot: " + Error::system("link", path, error).message(),
@@ -34,24 +33,6 @@ Error cannot_link(const std::string& path, int error) {
 std::uint64_t allocated_bytes(const FileStatus& status) {
     constexpr std::uint64_t kSector = 512;
     return status.stx_blocks * kSector;
-}
-
-// What of an unwritten extent nobody has written to; what somebody has, in memory only, was copied.
-void add_unwritten(int file, const Extent& extent, std::uint64_t size, const std::string& path, std::vector<UnwrittenRange>& ranges) {
-    const auto add = [&](std::uint64_t begin, std::uint64_t end) {
-        if (begin < end && !ranges.empty() && ranges.back().offset + ranges.back().length == begin) {
-            ranges.back().length += end - begin;
-        } else if (begin < end) {
-            ranges.push_back({begin, end - begin});
-        }
-    };
-    std::uint64_t at = extent.logical;
-    for (const std::uint64_t end = std::min(extent.end(), size); at < end;) {
-        const DataStretch data = next_data(file, at, end, path);
-        add(at, data.begin);
-        at = data.end;
-    }
-    add(at, extent.end());
 }
 
 }  // namespace
@@ -225,35 +206,12 @@ LinkRecord LinkTree::record_of(const Linked& linked, int file, const FileStatus&
 }
 
 std::vector<UnwrittenRange> LinkTree::give_content(int from, const FileStatus& status, int to, const std::string& path) {
-    if (const int failed = entry::truncate(to, status.stx_size); failed != 0) {
-        throw Error::system("set the size of", "the copy of " + path, failed);
-    }
-    for (std::uint64_t at = 0; at < status.stx_size;) {
-        const DataStretch data = next_data(from, at, status.stx_size, path);
-        for (at = data.begin; at < data.end;) {
-            if (until_ns_ != 0 && monotonic_ns() > until_ns_) {
-                throw Error::failed("the daemon can't be held as long as it takes to copy what doesn't fit --immutable (--max-downtime)",
-                                    "allow a longer downtime, name more files that are never written to again, or use --snapshot none");
-            }
-            const std::uint64_t copied = copy_some(from, to, at, std::min(kCopyPiece, data.end - at), path);
-            if (copied == 0) {
-                throw Error::system("copy", path, ESTALE);
-            }
-            at += copied;
+    return copy_file(from, status, to, path, [this] {
+        if (until_ns_ != 0 && monotonic_ns() > until_ns_) {
+            throw Error::failed("the daemon can't be held as long as it takes to copy what doesn't fit --immutable (--max-downtime)",
+                                "allow a longer downtime, name more files that are never written to again, or use --snapshot none");
         }
-        at = data.end;
-    }
-    std::vector<UnwrittenRange> ranges;
-    if (stat_fd(to, path).stx_blocks < status.stx_blocks) {
-        ExtentReader extents(from, path);
-        extents.leave_unsynced();  // that would be waited for, with the daemon
-        for (Extent extent; extents.next(extent);) {
-            if (extent.unwritten()) {
-                add_unwritten(from, extent, status.stx_size, path, ranges);
-            }
-        }
-    }
-    return ranges;
+    });
 }
 
 std::uint64_t LinkTree::links_of(const FileStatus& status) const {

@@ -11,6 +11,7 @@
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/mount.h"
+#include "snapshot/engine_lock.h"
 #include "snapshot/shell_word.h"
 
 namespace nodesnap {
@@ -115,6 +116,9 @@ std::optional<Obstacle> find_obstacle(const std::string& node_directory, const E
     const auto writers = writers_of(node_directory, excludes, &hidden);
     if (!writers.empty()) {
         return Obstacle{"the node directory " + node_directory + " is in use: " + describe_writer(writers.front()), remedy + accepted};
+    }
+    if (const std::string locked = engine_lock(node_directory); !locked.empty()) {
+        return Obstacle{"the node directory " + node_directory + " is in use: " + locked, remedy + accepted};
     }
     if (hidden != 0) {
         return Obstacle{"cannot tell whether the node directory " + node_directory + " is in use: other users' processes are out of sight",

@@ -68,6 +68,10 @@ public:
 
     std::string finish() {
         note_ = read_rollback_note(work_.get());
+        if (note_.kept.empty() && !stat_at(work_.get(), kRollbackContent)) {
+            remove_rollback_work(snapshots_.get(), naming_);
+            return "";  // it hadn't begun, or had ended
+        }
         const std::string what = "a rollback of " + node_directory_ + " to the snapshot " + note_.snapshot + " was cut off ";
         const bool kept = !note_.kept.empty() && stat_at(snapshots_.get(), naming_.on_disk(note_.kept, false));
         const bool took_place = stat_at(work_.get(), kRollbackContent) ? !take_back_what_is_not_shown() && content() < live_ : kept;
@@ -182,6 +186,25 @@ void keep_replaced(int work, int snapshots, const std::string& on_disk, const st
     fault::step("rollback.moved");
     btrfs::set_read_only(open_at(snapshots, on_disk, kDirectory).get(), true);
     btrfs::commit(snapshots, shown);
+    fault::step("rollback.kept");
+}
+
+void make_exchange_durable(int present, int above, const std::string& shown) {
+    if (btrfs::is_btrfs(above)) {
+        btrfs::commit(above, shown);
+        return;
+    }
+    sync_directory(above, shown);
+    sync_directory(present, shown);
+    fault::step("rollback.names-durable");
+    sync_file_system(above, shown);
+}
+
+void keep_replaced_tree(TreeStore& store, int work, const std::string& on_disk) {
+    if (!store.adopt(work, kRollbackContent, on_disk)) {
+        throw Error::failed("what was there before cannot be kept: there is a snapshot of its name already, " + on_disk,
+                            "remove or rename that, then run nodesnap snapshot list");
+    }
     fault::step("rollback.kept");
 }
 

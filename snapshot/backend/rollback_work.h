@@ -1,19 +1,20 @@
-// The directory that a rollback on btrfs works in, beside the snapshots, and what becomes of it when the rollback was cut off.
+// The directory that a rollback works in, beside the snapshots, and what becomes of it when the rollback was cut off.
 //
 //     .rollback.<as the node's snapshots are called>/     locked by who is at work
-//         seat        symlink to where the node directory lies, from the top level
+//         seat        symlink to where the node directory lies, from the top level; of a folder: to nothing
 //         snapshot    symlink to the snapshot's given name
 //         kept        symlink to the given name of the snapshot that what is replaced becomes
-//         directory   the clone, and after the exchange what it was exchanged for
+//         directory   btrfs: the clone, and after the exchange what it was exchanged for; of a folder: see TreeRollback
 //
-// Which of the two `directory` is, is told by numbers: a clone has a higher one than the subvolume that it is to replace, since that was
-// there before. Errors: nodesnap::Error. One thread.
+// Which of the two `directory` is on btrfs, is told by numbers: a clone has a higher one than the subvolume that it is to replace, since
+// that was there before. Errors: nodesnap::Error. One thread.
 #pragma once
 
 #include <string>
 
 #include "platform/file_descriptor.h"
 #include "snapshot/backend/snapshot_name.h"
+#include "snapshot/backend/tree_store.h"
 
 namespace nodesnap {
 
@@ -35,6 +36,9 @@ RollbackNote read_rollback_note(int work);  // what is missing is empty
 // Durable when they return. `shown` is for messages.
 void discard_clone(int work, const std::string& shown);
 void keep_replaced(int work, int snapshots, const std::string& on_disk, const std::string& shown);
+// Of a folder, which lies in the directory `above`: the exchange of it for what was beside.
+void make_exchange_durable(int present, int above, const std::string& shown);
+void keep_replaced_tree(TreeStore& store, int work, const std::string& on_disk);
 void remove_rollback_work(int snapshots, const SnapshotNaming& naming);  // without what those have taken care of
 
 }  // namespace nodesnap

@@ -69,6 +69,7 @@ std::unique_ptr<Snapshot> TreeBackend::create(const std::string& name, bool temp
     record.file_system_uuid = place_.file_system_uuid();
     record.root_ino = stat_fd(node.get()).stx_ino;
     record.taken_ns = utc_now_ns();
+    record.excludes = excludes_.patterns();
     const std::int64_t begun_ns = monotonic_ns();
     auto snapshot = std::make_unique<TreeSnapshot>(store, on_disk, SnapshotEntry{name, path_of_stored(on_disk), 0, temporary},
                                                    begin(*store, on_disk), std::move(record), false);

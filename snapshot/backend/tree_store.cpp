@@ -33,6 +33,26 @@ constexpr std::string_view kKindEnd = "-snapshot";
 
 constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
+// They are for messages, which name a few.
+void put_excludes(const std::vector<std::string>& patterns, nlohmann::ordered_json& out) {
+    constexpr std::size_t kMost = 50;
+    constexpr std::size_t kLongest = 200;
+    for (std::size_t i = 0; i < std::min(patterns.size(), kMost); ++i) {
+        out["excludes"].push_back(
+            member::from_path(patterns[i].size() <= kLongest ? patterns[i] : patterns[i].substr(0, kLongest) + "..."));
+    }
+}
+
+std::vector<std::string> excludes_in(const nlohmann::ordered_json& in, const std::string& name) {
+    std::vector<std::string> patterns;
+    if (const auto found = in.find("excludes"); found != in.end()) {
+        for (const auto& each : *found) {
+            patterns.push_back(member::path({{"excludes", each}}, "excludes", name));
+        }
+    }
+    return patterns;
+}
+
 Bytes encode(const TreeRecord& record) {
     JsonObject object;
     object.kind = record.kind + std::string(kKindEnd);
@@ -45,6 +65,7 @@ Bytes encode(const TreeRecord& record) {
     out["tree_ino"] = member::to_hex64(record.tree_ino);
     out["tree_generation"] = member::to_hex64(record.tree_generation);
     out["taken_ns"] = record.taken_ns;
+    put_excludes(record.excludes, out);
     return encode_json_object(object);
 }
 
@@ -61,6 +82,7 @@ TreeRecord decode(std::span<const std::byte> bytes, const std::string& kind, con
     record.tree_ino = member::hex64(in, "tree_ino", name);
     record.tree_generation = member::hex64(in, "tree_generation", name);
     record.taken_ns = member::integer(in, "taken_ns", name);
+    record.excludes = excludes_in(in, name);
     return record;
 }
 
@@ -76,7 +98,7 @@ std::optional<TreeRecord> load_record(int directory, const std::string& shown) {
     const FileDescriptor file(fd);
     Bytes bytes(kJsonObjectLimit + 1);
     bytes.resize(pread_some(fd, bytes, 0, shown));
-    for (const char* kind : {"reflink", "hardlink"}) {
+    for (const char* kind : {"reflink", "hardlink", kKeptTree}) {
         try {
             return decode(bytes, kind, shown + "/" + kRecord);
         } catch (const Error& error) {
@@ -108,6 +130,15 @@ void inherit_nothing(int directory, const std::string& shown) {
     }
 }
 
+void make_parts_in(int directory, const std::string& shown) {
+    inherit_nothing(directory, shown);
+    for (const char* part : {kTreeName, kLinksName}) {
+        if (const int made = entry::make_directory(directory, part, 0700); made != 0) {
+            throw Error::system("create directory", shown + "/" + part, made);
+        }
+    }
+}
+
 }  // namespace
 
 bool is_tree_of(int tree, const TreeRecord& record) {
@@ -121,13 +152,42 @@ FileDescriptor TreeStore::unfinished(bool make) const {
 }
 
 // Names that were given and taken, in both directories. On btrfs fsync of one may not take the other along.
-void TreeStore::make_names_durable() const {
+void TreeStore::make_names_durable(int other) const {
     if (btrfs::is_btrfs(folder_.get())) {
         btrfs::commit(folder_.get(), shown_);
         return;
     }
-    sync_directory(unfinished(true).get(), shown_ + "/" + kUnfinished);
+    sync_directory(other, shown_);
     sync_directory(folder_.get(), shown_);
+}
+
+void TreeStore::make_names_durable() const {
+    make_names_durable(unfinished(true).get());
+}
+
+FileDescriptor TreeStore::make_parts(int above, const std::string& name, const std::string& shown) {
+    if (const int failed = entry::make_directory(above, name, 0700); failed != 0) {
+        throw Error::system("create directory", shown, failed);
+    }
+    FileDescriptor directory = open_at(above, name, kDirectory);
+    make_parts_in(directory.get(), shown);
+    return directory;
+}
+
+void TreeStore::write_record(int directory, const TreeRecord& record, const std::string& shown) {
+    const Bytes bytes = encode(record);
+    const FileDescriptor file = open_at(directory, kRecord, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    pwrite_all(file.get(), bytes, 0, shown);
+    sync_file(file.get(), shown);
+    sync_directory(directory, shown);
+}
+
+bool TreeStore::adopt(int above, const std::string& from, const std::string& name) {
+    if (!rename_no_replace(above, from, folder_.get(), name)) {
+        return false;
+    }
+    make_names_durable(above);
+    return true;
 }
 
 FileDescriptor TreeStore::begin(const std::string& name) {
@@ -145,12 +205,7 @@ FileDescriptor TreeStore::begin(const std::string& name) {
     if (entry::lock_shared(directory.get()) != 0 || !there || there->stx_ino != stat_fd(directory.get()).stx_ino) {
         throw Error::failed("the unfinished snapshot " + shown + " was removed by another program as soon as it was begun", "try again");
     }
-    inherit_nothing(directory.get(), shown);
-    for (const char* part : {kTreeName, kLinksName}) {
-        if (const int made = entry::make_directory(directory.get(), part, 0700); made != 0) {
-            throw Error::system("create directory", shown + "/" + part, made);
-        }
-    }
+    make_parts_in(directory.get(), shown);
     return directory;
 }
 
@@ -160,11 +215,7 @@ void TreeStore::finish(const std::string& name, int directory, const TreeRecord&
     CloneIndex::build(open_at(directory, kTreeName, kDirectory).get(), directory, shown);
     sync_file_system(directory, shown);
     fault::step("snapshot.tree-durable");
-    const Bytes bytes = encode(record);
-    const FileDescriptor file = open_at(directory, kRecord, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-    pwrite_all(file.get(), bytes, 0, shown);
-    sync_file(file.get(), shown);
-    sync_directory(directory, shown);
+    write_record(directory, record, shown);
     fault::step("snapshot.record-durable");
     if (!rename_no_replace(unfinished(true).get(), name, folder_.get(), name)) {
         throw Error::failed("cannot keep the snapshot " + shown + ": there is something of its name already");
@@ -190,7 +241,10 @@ void TreeStore::remove(const std::string& name, FileDescriptor locked) {
 }
 
 void TreeStore::remove_unfinished(int above, const std::string& name) const {
-    const std::string shown = shown_ + "/" + kUnfinished + "/" + name;
+    remove_in(above, name, shown_ + "/" + kUnfinished + "/" + name);
+}
+
+void TreeStore::remove_in(int above, const std::string& name, const std::string& shown) const {
     const FileDescriptor tree(try_open_long(above, name + "/" + kTreeName, kDirectory));
     if (tree) {
         remove_links(tree.get(), links());
@@ -224,9 +278,8 @@ void TreeStore::rename(const std::string& from, const std::string& to) {
     make_names_durable();
 }
 
-std::optional<StoredTree> TreeStore::open(const std::string& name) const {
-    const std::string shown = shown_ + "/" + name;
-    const int fd = try_open_long(folder_.get(), name, kDirectory);
+std::optional<StoredTree> TreeStore::read(int above, const std::string& name, const std::string& shown) {
+    const int fd = try_open_long(above, name, kDirectory);
     if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP) {
         return std::nullopt;
     }
@@ -239,11 +292,16 @@ std::optional<StoredTree> TreeStore::open(const std::string& name) const {
         return std::nullopt;
     }
     auto record = load_record(fd, shown);
-    if (!record || record->name != without_temporary(name)) {
+    if (!record) {
         return std::nullopt;
     }
     found.record = std::move(*record);
     return found;
+}
+
+std::optional<StoredTree> TreeStore::open(const std::string& name) const {
+    auto found = read(folder_.get(), name, shown_ + "/" + name);
+    return found && found->record.name == without_temporary(name) ? std::move(found) : std::nullopt;
 }
 
 bool TreeStore::exists(const std::string& name) const {

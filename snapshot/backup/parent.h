@@ -25,6 +25,9 @@ struct BackupParent {
     bool same_file_system = false;             // as that backup's
     std::string missing;                       // why there is no changed_since
 
+    // Not without `changed_since`: whether it tells what has changed in the node directory of this number. Where all is walked, every file
+    // proves itself, be the directory another one by now, as after a rollback of a folder.
+    bool tells_of(std::uint64_t root_ino) const { return snapshot->clones() != nullptr || root_ino == changed_since->root_ino; }
     // The change list is not to be used.
     void compare_only(const std::string& why) {
         changed_since.reset();

@@ -16,7 +16,7 @@ BackupPlan plan_backup(const Repository& repository, const BackupOptions& option
     const auto backend = choose_backend_for(repository.target(), options, excludes);
     BackupParent parent = options.full ? no_parent() : find_parent(repository, *backend);
     const FileDescriptor source = open_path(options.node_directory, O_RDONLY | O_DIRECTORY);
-    if (parent.changed_since && stat_fd(source.get()).stx_ino != parent.changed_since->root_ino) {
+    if (parent.changed_since && !parent.tells_of(stat_fd(source.get()).stx_ino)) {
         parent.compare_only("the node directory is another one than at the last backup");
     }
     if (parent.best()) {

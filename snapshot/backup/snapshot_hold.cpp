@@ -10,6 +10,30 @@
 #include "snapshot/hold/resolve.h"
 
 namespace nodesnap {
+namespace {
+
+bool is_frozen(const hold::Intent& intent) {
+    return intent.mode == hold::Mode::kFreeze && !intent.cgroup.empty();
+}
+
+// What keeps the snapshot from being a point in time; throws where there is no use in taking it. Where nothing runs nobody may write. Where
+// the daemon is frozen this would take longer than all else that it is frozen for: it is left to the look afterwards, where that will do.
+std::string look_while_held(const hold::Intent& intent, const ExcludeRules& excludes, bool atomic) {
+    if (is_frozen(intent) && atomic) {
+        return "";
+    }
+    const auto writer = find_other_writer(intent.node_directory, excludes, is_frozen(intent) ? intent.cgroup : "");
+    if (!writer) {
+        return "";
+    }
+    if (!atomic || (writer->seen && intent.mode != hold::Mode::kHook)) {
+        throw Error::failed(writer->text + (writer->seen ? " still, while " + intent.what + " is held" : ""),
+                            "see what it belongs to (systemctl status PID): stopping " + intent.what + " must stop it, too");
+    }
+    return writer->text;
+}
+
+}  // namespace
 
 void refuse_futile_hold(const hold::Options& options, const ExcludeRules& excludes) {
     const std::string name = hold::intent_name(options.mode, hold::key_of(options));
@@ -20,7 +44,10 @@ void refuse_futile_hold(const hold::Options& options, const ExcludeRules& exclud
 }
 
 SnapshotHold::SnapshotHold(const hold::Options& options, const ExcludeRules& excludes)
-    : node_directory_(options.node_directory), excludes_(excludes), hold_(std::make_unique<hold::Hold>(options)) {
+    : node_directory_(options.node_directory),
+      excludes_(excludes),
+      max_downtime_(options.max_downtime),
+      hold_(std::make_unique<hold::Hold>(options)) {
     refuse_other_writers(hold_->intent(), excludes);
 }
 
@@ -49,14 +76,26 @@ Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const
         }
         return held;
     };
+    const std::int64_t asked_ns = monotonic_ns();
     try {
         hold_->hold();
         const std::int64_t since_ns = monotonic_ns();
         held.since_ns = utc_now_ns();
-        look = std::async(std::launch::async, [this, atomic] { return look_while_held(atomic); });  // beside what it is held for
+        // Beside what it is held for. It has an intent of its own, since after a failure the daemon is let go before it has ended.
+        look =
+            std::async(std::launch::async, [this, atomic, intent = hold_->intent()] { return look_while_held(intent, excludes_, atomic); });
         work(release, since_ns);
-    } catch (...) {
+    } catch (const Error& error) {
+        const bool over = monotonic_ns() - asked_ns >= max_downtime_.count();
         hold_.reset();  // lets go, before anybody clears up
+        if (over && error.message().find("--max-downtime") == std::string::npos) {
+            // As a rule what failed did so because the daemon ran again.
+            throw Error(error.status(), error.message() + "; it wasn't done in the time that the daemon may be held (--max-downtime)",
+                        "allow a longer --max-downtime, or find out what takes so long", error.error_number());
+        }
+        throw;
+    } catch (...) {
+        hold_.reset();
         throw;
     }
     return held;
@@ -78,37 +117,15 @@ HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& nam
     return taken;
 }
 
-bool SnapshotHold::is_frozen() const {
-    return hold_->intent().mode == hold::Mode::kFreeze && !hold_->intent().cgroup.empty();
-}
-
 // Who came to write while it was frozen has, as a rule, not ended yet.
 void SnapshotHold::look_afterwards(const hold::Result& result, std::string& doubt) const {
     if (!result.point_in_time) {
         doubt = result.broken.empty() ? "it isn't known to have stood still" : result.broken;
-    } else if (is_frozen()) {
+    } else if (is_frozen(hold_->intent())) {
         if (const auto writer = find_other_writer(node_directory_, excludes_, hold_->intent().cgroup)) {
             doubt = writer->text + (writer->seen ? ", and wasn't held" : "");
         }
     }
-}
-
-// What keeps the snapshot from being a point in time; throws where there is no use in taking it. Where nothing runs nobody may write. Where
-// the daemon is frozen this would take longer than all else that it is frozen for: it is left to the look afterwards, where that will do.
-std::string SnapshotHold::look_while_held(bool atomic) const {
-    const hold::Intent& intent = hold_->intent();
-    if (is_frozen() && atomic) {
-        return "";
-    }
-    const auto writer = find_other_writer(node_directory_, excludes_, is_frozen() ? intent.cgroup : "");
-    if (!writer) {
-        return "";
-    }
-    if (!atomic || (writer->seen && intent.mode != hold::Mode::kHook)) {
-        throw Error::failed(writer->text + (writer->seen ? " still, while " + intent.what + " is held" : ""),
-                            "see what it belongs to (systemctl status PID): stopping " + intent.what + " must stop it, too");
-    }
-    return writer->text;
 }
 
 }  // namespace nodesnap

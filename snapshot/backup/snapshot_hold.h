@@ -55,12 +55,11 @@ public:
 
 private:
     void tell_warnings(Report& report);
-    bool is_frozen() const;
-    std::string look_while_held(bool atomic) const;
     void look_afterwards(const hold::Result& result, std::string& doubt) const;
 
     std::string node_directory_;
     const ExcludeRules& excludes_;
+    std::chrono::nanoseconds max_downtime_;
     std::unique_ptr<hold::Hold> hold_;
     std::size_t told_ = 0;  // of its warnings
 };

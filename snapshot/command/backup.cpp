@@ -45,6 +45,9 @@ void declare(OptionSet& options) {
                   "refuse where the backup can't have it: point-in-time or crash-consistent (default: any that isn't inconsistent)");
     options.value("version-command", "COMMAND",
                   "prints the version of the engine, which is noted: no restore is to be opened by an older one");
+    options.list("capture", "PATH",
+                 "keep this file, or all files of this directory, from outside the node directory with the backup: the daemon's "
+                 "configuration, keys (may be repeated; 64 KiB in all)");
     options.flag("audit", "read everything, and tell each range that differs although the file system's change list called it unchanged");
     options.flag("dry-run", "tell what would be read and stored; nothing is written, and no snapshot taken");
     options.flag("full", "read and store everything anew, also what earlier backups hold: heals what is damaged of these");
@@ -153,6 +156,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.excludes = patterns_of(options);
     result.tags = tags_of(options);
     result.profile = options.text("profile");
+    result.capture = options.list("capture");
     result.version_command = options.text("version-command");
     result.needed = needed_consistency(options);
     result.limit_bytes_per_second = options.rate("limit");

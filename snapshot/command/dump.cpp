@@ -1,6 +1,8 @@
 // nodesnap dump: writes one file of a backup to standard output or to a new file.
 #include <fcntl.h>
 
+#include <algorithm>
+
 #include "platform/file.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
@@ -42,6 +44,12 @@ private:
     bool complete_ = false;
 };
 
+const CapturedFile* find_captured(const Manifest& manifest, const std::string& path) {
+    const auto found =
+        std::find_if(manifest.captured.begin(), manifest.captured.end(), [&](const CapturedFile& file) { return file.path == path; });
+    return found == manifest.captured.end() ? nullptr : &*found;
+}
+
 ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     const BackupChoice choice(call);
@@ -56,12 +64,20 @@ ExitStatus run(Call& call) {
     const Manifest manifest = choice.find(repository);
     DumpOptions options;
     options.accept_incomplete = call.options().flag("accept-incomplete");
+    const CapturedFile* const captured = find_captured(manifest, path);
+    const auto write = [&](int fd) {
+        if (captured != nullptr) {
+            write_all(fd, std::as_bytes(std::span(captured->content)), options.output_name);
+        } else {
+            dump_file(repository, manifest, path, fd, options, call.report());
+        }
+    };
     if (output.empty() || output == "-") {
-        dump_file(repository, manifest, path, call.streams().out_fd, options, call.report());
+        write(call.streams().out_fd);
     } else {
         NewFile file(output);
         options.output_name = output;
-        dump_file(repository, manifest, path, file.fd(), options, call.report());
+        write(file.fd());
         file.finish();
     }
     return ExitStatus::kDone;
@@ -74,9 +90,10 @@ const Command kDump = {
     "write one file of a backup to standard output",
     "nodesnap dump REPOSITORY BACKUP PATH [OPTION]...\n"
     "nodesnap dump REPOSITORY --as-of TIME PATH [OPTION]...\n",
-    "Writes the content of a regular file, or the target of a symlink; PATH is relative to the node directory. Holes come out as\n"
-    "zeros. Every block is verified before it is written; at damage the output ends, with exit status 5, or goes on with zeros if\n"
-    "--accept-incomplete says so. Needs no lock and no write access.\n",
+    "Writes the content of a regular file, or the target of a symlink; PATH is relative to the node directory, or the\n"
+    "whole path of a file that was captured from elsewhere (backup --capture). Holes come out as zeros. Every block is verified\n"
+    "before it is written; at damage the output ends, with exit status 5, or goes on with zeros if --accept-incomplete says so.\n"
+    "Needs no lock and no write access.\n",
     "nodesnap dump /backup/node1 latest data/CURRENT\n"
     "nodesnap dump /backup/node1 --as-of \"2h ago\" etc/qdbd.conf --output qdbd.conf.old\n",
     "0  all of the file was written\n"

@@ -137,6 +137,14 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
         document.element(tag);
     }
     document.end();
+    document.begin_array("captured");
+    for (const CapturedFile& file : manifest.captured) {
+        document.begin_object();
+        document.name("path", file.path);
+        document.member("bytes", std::uint64_t{file.content.size()});
+        document.end();
+    }
+    document.end();
     document.begin_array("excludes");
     for (const std::string& pattern : manifest.excludes) {
         document.element(pattern);

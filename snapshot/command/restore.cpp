@@ -7,6 +7,7 @@
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
 #include "snapshot/hold/release.h"
+#include "snapshot/restore/captured.h"
 
 namespace nodesnap::command {
 namespace {
@@ -23,6 +24,8 @@ void declare(OptionSet& options) {
     options.flag("numeric-ids", "owners by their numbers, not by their names");
     options.list("owner-map", "user:A=B", "what belonged to user A becomes user B's; group:A=B likewise (may be repeated)");
     options.list("gate-file", "NAME", "a file that makes the directory a database: put in place last (default: CURRENT, PG_VERSION)");
+    options.value("captured", "DIR",
+                  "put the files that the backup has captured from elsewhere (backup --capture) into this new directory");
     options.flag("accept-incomplete",
                  "zeros for what the backup hasn't got: not read when it was made (it is marked incomplete), or damaged since (with "
                  "--delta: what is there of it stays)");
@@ -203,6 +206,10 @@ ExitStatus run(Call& call) {
     hold::refuse_held(options.state_directory, options.destination);
     Repository repository = open_repository(call, place);
     const Manifest manifest = choice.find(repository);
+    const std::string captured = call.options().text("captured");
+    if (!captured.empty()) {
+        require_place_of_captured(manifest, captured);
+    }
     Progress progress;
     RestoreResult result;
     {
@@ -210,6 +217,9 @@ ExitStatus run(Call& call) {
         result = run_restore(repository, manifest, options, progress, call.report());
     }
     if (!options.dry_run) {
+        if (!captured.empty()) {
+            restore_captured(manifest, captured);
+        }
         call.done("backup " + manifest.id.hex() + " is restored to " + options.destination);
     }
     if (call.json()) {

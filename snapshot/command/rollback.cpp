@@ -8,6 +8,8 @@
 #include "snapshot/command/command.h"
 #include "snapshot/command/hold_options.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/command/profile.h"
+#include "snapshot/exclude.h"
 #include "snapshot/shell_word.h"
 
 namespace nodesnap::command {
@@ -16,10 +18,15 @@ namespace {
 constexpr std::chrono::minutes kMaxDowntime(5);
 
 void declare(OptionSet& options) {
+    options.value("snapshot", "KIND", "what took it: auto, btrfs, reflink or hardlink (default: auto, as nodesnap snapshot)");
     options.value("snapshot-dir", "DIR", "where the snapshots are kept (default: as nodesnap snapshot)");
+    declare_profile(options);
+    options.list("immutable", "PATTERN",
+                 "to undo a rollback where files can't be cloned: those that are never written to again, which needn't be copied (may be "
+                 "repeated)");
     options.flag("dry-run", "change nothing; tell what would be done, and refuse what would be refused");
-    options.flag("allow-in-use", "although processes have something of it open: they go on with what was there, which becomes read-only");
-    options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown, read-only");
+    options.flag("allow-in-use", "although processes have something of it open: they go on with what was there, read-only on btrfs");
+    options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown");
     options.value("hold", "HOW", "stop: the daemon is stopped before and started afterwards; none (default)");
     options.value("unit", "NAME", "with --hold stop: the daemon's systemd unit");
     declare_stop_commands(options);
@@ -49,8 +56,21 @@ double milliseconds(std::chrono::nanoseconds time) {
 }
 
 std::string undo_command(const RollbackOptions& options, const RollbackResult& result) {
+    std::string patterns;
+    for (const std::string& pattern : options.immutable) {
+        patterns += " --immutable " + shell_word(pattern);
+    }
     return "nodesnap rollback " + shell_word(options.node_directory) + " " + result.kept_as +
-           (options.snapshot_directory.empty() ? "" : " --snapshot-dir " + shell_word(options.snapshot_directory));
+           (options.kind == "auto" ? "" : " --snapshot " + options.kind) +
+           (options.snapshot_directory.empty() ? "" : " --snapshot-dir " + shell_word(options.snapshot_directory)) + patterns;
+}
+
+void write_subvolume(JsonWriter& document, const char* name, std::uint64_t id) {
+    if (id != 0) {
+        document.member(name, id);
+    } else {
+        document.null(name);
+    }
 }
 
 void write_result(JsonWriter& document, const RollbackOptions& options, const RollbackResult& result) {
@@ -62,8 +82,8 @@ void write_result(JsonWriter& document, const RollbackOptions& options, const Ro
     document.member("layout", to_string(result.layout));
     document.member("kept_as", result.kept_as);
     document.name("kept_path", result.kept_path);
-    document.member("replaced_subvolume", result.replaced_subvolume);
-    document.member("subvolume", result.subvolume);
+    write_subvolume(document, "replaced_subvolume", result.replaced_subvolume);
+    write_subvolume(document, "subvolume", result.subvolume);
     document.begin_array("stale_mounts");
     for (const std::string& mount : result.stale_mounts) {
         document.element(mount);
@@ -89,7 +109,8 @@ void print_plan(std::ostream& out, const RollbackOptions& options, const Rollbac
 
 void print_summary(std::ostream& out, const RollbackOptions& options, const RollbackResult& result) {
     out << "rolled back " << printable_name(options.node_directory) << " to the snapshot " << printable_name(result.snapshot.name) << " of "
-        << human_time(result.snapshot.created_ns) << " UTC; it shows subvolume " << result.subvolume << ", as it should\n"
+        << human_time(result.snapshot.created_ns) << " UTC; it shows "
+        << (result.subvolume != 0 ? "subvolume " + std::to_string(result.subvolume) : "that") << ", as it should\n"
         << "  exchanged in " << human_duration(result.exchange_time) << ", all in " << human_duration(result.total_time);
     if (result.downtime) {
         out << "; the daemon was down for " << human_duration(*result.downtime);
@@ -104,6 +125,9 @@ ExitStatus run(Call& call) {
     options.snapshot = call.positional("SNAPSHOT");
     call.end_of_positionals();
     options.snapshot_directory = call.options().text("snapshot-dir");
+    options.kind = call.options().text("snapshot", "auto");
+    options.immutable = call.options().list("immutable");
+    const ExcludeRules check_immutable(options.immutable);
     options.dry_run = call.options().flag("dry-run");
     options.allow_in_use = call.options().flag("allow-in-use");
     options.allow_stale_mounts = call.options().flag("allow-stale-mounts");
@@ -129,21 +153,25 @@ const Command kRollback = {
     "put a snapshot on the node's own storage in the place of the node directory",
     "nodesnap rollback NODE_DIR SNAPSHOT [OPTION]...\n",
     "SNAPSHOT is a name that nodesnap snapshot list shows, also of one that a backup keeps, or \"latest\": the newest that isn't what an\n"
-    "earlier rollback has replaced. A writable clone of it takes the place of the node directory in one step; what was there becomes\n"
-    "a read-only snapshot, before-rollback-TIME, and rolling back to that undoes it. It takes milliseconds, whatever the size. When it\n"
-    "is cut off, the directory is either as it was or that of the snapshot; the next rollback, snapshot list or backup says which, and\n"
-    "clears up. Needs btrfs, and a node directory that is a subvolume or a mounted one. The daemon must be stopped: do it yourself, or\n"
-    "let --hold stop do it. A mounted subvolume is mounted anew; other mounts of it, also in other mount namespaces, are refused, since\n"
-    "they would go on showing what was there. The next backup reads only what differs from the last one.\n",
+    "earlier rollback has replaced. A subvolume of btrfs is replaced by a writable clone of it, in milliseconds, whatever the size, and\n"
+    "what was there becomes a read-only snapshot; a plain folder (XFS with reflink, a part of a btrfs subvolume, snapshots made of\n"
+    "links) by a tree that is made of the snapshot beforehand, and what was there is kept as it is. Either way in one step, and as\n"
+    "before-rollback-TIME; rolling back to that undoes it. When it is cut off, the directory is either as it was or that of the snapshot;\n"
+    "the next rollback, snapshot list or backup says which, and clears up. The daemon must be stopped: do it yourself, or let --hold stop\n"
+    "do it. A mounted subvolume is mounted anew; other mounts of it, also in other mount namespaces, are refused, since they would go on\n"
+    "showing what was there. The root of any other mount can't be rolled back. The next backup reads only what differs from the last one\n"
+    "(of a folder on btrfs, with snapshots of its subvolume, everything).\n",
     "nodesnap rollback /var/lib/qdb/db before-upgrade --dry-run\n"
     "nodesnap rollback /var/lib/qdb/db before-upgrade --hold stop --unit qdbd\n"
-    "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n",
+    "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n"
+    "nodesnap rollback /var/lib/rocks before-rollback-20240531T143005Z --profile rocksdb\n",
     "0  rolled back\n"
     "1  failed: the directory is as it was, unless the message says otherwise\n"
     "2  wrong usage\n"
-    "3  refused, nothing was touched: no such snapshot, the directory is in use, mounted elsewhere, a folder of a larger subvolume, the\n"
-    "   file system's top level, or holds subvolumes, mounts or an unfinished restore\n"
-    "4  rolled back, with warnings: something still shows or uses what was there before, or an earlier rollback had been cut off\n",
+    "3  refused, nothing was touched: no such snapshot, the directory is in use, mounted elsewhere, the root of a mount, on storage\n"
+    "   without such snapshots, or holds subvolumes, mounts or an unfinished restore; there is no space for what must be copied\n"
+    "4  rolled back, with warnings: something still shows or uses what was there before, something was left out of the snapshot, or an\n"
+    "   earlier rollback had been cut off\n",
     declare,
     run,
 };

@@ -62,6 +62,9 @@ void print_backup(Call& call, const Manifest& manifest) {
     for (const std::string& reason : manifest.pins) {
         out << "pinned:         " << printable_text(reason) << '\n';
     }
+    for (const CapturedFile& file : manifest.captured) {
+        out << "captured:       " << printable_name(file.path) << ", " << human_bytes(file.content.size()) << '\n';
+    }
     for (const std::string& pattern : manifest.excludes) {
         out << "excluded:       " << printable_name(pattern) << '\n';
     }

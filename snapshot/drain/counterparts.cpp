@@ -1,5 +1,7 @@
 #include "snapshot/drain/counterparts.h"
 
+#include <utility>
+
 #include "platform/error.h"
 #include "platform/file.h"
 #include "snapshot/diff/inode.h"
@@ -40,22 +42,22 @@ std::optional<std::uint64_t> Counterparts::directory(const SourceDirectory& dire
     return renamed ? directory.ino : by_path;
 }
 
-std::optional<Inode> Counterparts::file(const SourceDirectory& directory, const SourceEntry& entry, const Inode& now) const {
+std::optional<Counterpart> Counterparts::file(const SourceDirectory& directory, const SourceEntry& entry, const Inode& now) const {
     auto by_number = parent_.same_file_system ? numbered(entry.ino) : std::nullopt;
     if (by_number && !can_be_compared(*by_number)) {
         by_number.reset();
     }
     if (by_number && is_same_inode(*by_number, now)) {
-        return by_number;
+        return Counterpart{entry.ino, std::move(*by_number)};
     }
     const auto same_path = named(directory.counterpart, entry.name);
     if (same_path && same_path->type == FileType::kRegular) {
         if (auto by_path = numbered(same_path->ino); by_path && can_be_compared(*by_path)) {
-            return by_path;
+            return Counterpart{same_path->ino, std::move(*by_path)};
         }
     }
     // Perhaps the same, where that can't be proved.
-    return by_number && same_file(*by_number, now) ? by_number : std::nullopt;
+    return by_number && same_file(*by_number, now) ? std::optional(Counterpart{entry.ino, std::move(*by_number)}) : std::nullopt;
 }
 
 std::optional<Dirent> Counterparts::named(std::optional<std::uint64_t> directory, const std::string& name) const {

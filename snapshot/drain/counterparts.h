@@ -16,6 +16,11 @@
 
 namespace nodesnap {
 
+struct Counterpart {
+    std::uint64_t ino = 0;  // in the parent backup
+    Inode record;
+};
+
 class Counterparts {
 public:
     // Both must outlive this. `clones`: of the source, if it is a tree of clones; or nullptr.
@@ -28,7 +33,7 @@ public:
     std::optional<std::uint64_t> directory(const SourceDirectory& directory, std::optional<std::uint64_t> above,
                                            const std::string& name) const;
     // The record of a regular file with data that isn't in its record; none if there is no such.
-    std::optional<Inode> file(const SourceDirectory& directory, const SourceEntry& entry, const Inode& now) const;
+    std::optional<Counterpart> file(const SourceDirectory& directory, const SourceEntry& entry, const Inode& now) const;
 
 private:
     std::optional<Dirent> named(std::optional<std::uint64_t> directory, const std::string& name) const;

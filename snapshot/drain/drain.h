@@ -73,8 +73,8 @@ struct DrainOptions {
 struct DrainParent {
     const Manifest& backup;  // whole: not `damaged`
     // The node directory in its snapshot: then only what differs is read. Both snapshots must be of one btrfs subvolume, or of clones of
-    // one, and proved to be what the backups say; the node directory must be the same inode in both. -1 where there is none: all is read,
-    // and contents are compared.
+    // one, and proved to be what the backups say; on btrfs the node directory must be the same inode in both. -1 where there is none: all
+    // is read, and contents are compared.
     int source;
     std::span<const PackId> distrusted;  // ascending: where contents are compared, what lies in these packs counts as changed
     bool same_file_system = true;        // as the source's: inode numbers mean the same. Always with a source

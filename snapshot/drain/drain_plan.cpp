@@ -49,8 +49,11 @@ private:
             if (source.inode.type != FileType::kRegular || (source.inode.links > 1 && !state_.claim_linked(entry.ino))) {
                 return;
             }
-            const std::uint64_t bytes = bytes_of(fd, entry.ino, source, path);
             const bool all_are_found = state_.parent != nullptr && state_.parent->files != nullptr;  // not only what has changed
+            // Where nothing but contents is compared it isn't looked up.
+            const auto stored =
+                all_are_found && state_.counterparts ? state_.counterparts->file(directory, entry, source.inode) : std::nullopt;
+            const std::uint64_t bytes = bytes_of(fd, entry.ino, source, stored, path);
             plan_.files += !all_are_found || bytes != 0 ? 1 : 0;
             plan_.bytes += bytes;
             state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
@@ -62,7 +65,8 @@ private:
         }
     }
 
-    std::uint64_t bytes_of(int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
+    std::uint64_t bytes_of(int fd, std::uint64_t ino, const SourceInode& source, const std::optional<Counterpart>& stored,
+                           const std::string& path) {
         const Inode& inode = source.inode;
         if (will_be_taken_over(state_, fd, ino)) {
             return 0;
@@ -70,9 +74,12 @@ private:
         const std::uint64_t allocated = static_cast<std::uint64_t>(stat_fd(fd, path).stx_blocks) * 512;
         if (const Content content = content_of(inode.size, allocated); content != Content::kRanges) {
             Inode taken_over = inode;
-            return take_over_small(state_, fd, ino, content, taken_over, path) ? 0 : inode.size;
+            const bool is_taken_over =
+                take_over_small(state_, fd, ino, content, taken_over, path) ||
+                (content == Content::kWhole && stored && take_over_small(state_, fd, ino, *stored, taken_over, path));
+            return is_taken_over ? 0 : inode.size;
         }
-        const FileExtents extents = extents_to_read(state_, fd, ino, source, path);
+        const FileExtents extents = extents_to_read(state_, fd, ino, source, stored, path);
         std::uint64_t bytes = 0;
         for (Extent extent; extents.next(extent);) {
             interrupt::throw_if_interrupted();

@@ -74,6 +74,10 @@ namespace {
 // A checkpoint is a sealed pack; what all workers have not sealed yet is read again after an interruption.
 constexpr std::uint64_t kCheckpointBytes = 256ULL << 20;
 
+std::optional<Inode> record_of(std::optional<Counterpart> stored) {
+    return stored ? std::optional(std::move(stored->record)) : std::nullopt;
+}
+
 std::uint64_t pack_bytes(const DrainOptions& options, unsigned workers) {
     return std::min(options.sizes.data_pack_bytes, kCheckpointBytes / workers);
 }
@@ -276,14 +280,16 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory
     state_.progress.files_total.fetch_add(1, std::memory_order_relaxed);
     state_.progress.bytes_total.fetch_add(std::min(size, std::max(allocated, std::min(size, kPlainSmallFile))), std::memory_order_relaxed);
     const Content content = content_of(size, allocated, !source.unwritten.empty());
-    if (take_over_small(state_, file.get(), entry.ino, content, inode, path)) {
+    bool taken_over = take_over_small(state_, file.get(), entry.ino, content, inode, path);
+    const bool compares = !taken_over && state_.counterparts && (content == Content::kWhole || content == Content::kRanges);
+    auto stored = compares ? state_.counterparts->file(directory, entry, inode) : std::nullopt;
+    taken_over |= content == Content::kWhole && stored && take_over_small(state_, file.get(), entry.ino, *stored, inode, path);
+    if (taken_over) {
         add_whole_file(entry.ino, inode, std::move(records));
         state_.progress.bytes_done.fetch_add(size, std::memory_order_relaxed);
         state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
         co_return;
     }
-    const bool compares = state_.counterparts && (content == Content::kWhole || content == Content::kRanges);
-    auto stored = compares ? state_.counterparts->file(directory, entry, inode) : std::nullopt;
     switch (content) {
         case Content::kNone:
             state_.catalog.add_inode(entry.ino, inode);
@@ -292,7 +298,8 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory
             co_await drain_inline(file.get(), entry.ino, std::move(inode), std::move(records), std::move(path));
             break;
         case Content::kWhole:
-            co_await drain_one_segment(file.get(), entry.ino, std::move(inode), std::move(stored), std::move(records), std::move(path));
+            co_await drain_one_segment(file.get(), entry.ino, std::move(inode), record_of(std::move(stored)), std::move(records),
+                                       std::move(path));
             break;
         case Content::kRanges:
             push_large(std::move(file), entry.ino, std::move(source), std::move(stored), std::move(path));
@@ -301,11 +308,12 @@ Task<void> DrainWorker::drain_content(FileDescriptor file, const SourceDirectory
     state_.progress.files_done.fetch_add(1, std::memory_order_relaxed);
 }
 
-void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, SourceInode source, std::optional<Inode> stored, std::string path) {
+void DrainWorker::push_large(FileDescriptor file, std::uint64_t ino, SourceInode source, std::optional<Counterpart> stored,
+                             std::string path) {
     const std::uint64_t size = source.inode.size;
-    FileExtents extents = extents_to_read(state_, file.get(), ino, source, path);
+    FileExtents extents = extents_to_read(state_, file.get(), ino, source, stored, path);
     state_.queue.push(std::make_shared<LargeFile>(std::move(file), std::move(path), ino, std::move(source.inode), state_.catalog,
-                                                  std::move(extents.next), extents.edits, std::move(stored)),
+                                                  std::move(extents.next), extents.edits, record_of(std::move(stored))),
                       size);
 }
 

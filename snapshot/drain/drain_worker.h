@@ -42,7 +42,7 @@ private:
     Task<void> drain_file(const SourceDirectory& directory, const SourceEntry& entry, std::string path);
     Task<void> drain_content(FileDescriptor file, const SourceDirectory& directory, const SourceEntry& entry, SourceInode source,
                              Records records, std::string path);
-    void push_large(FileDescriptor file, std::uint64_t ino, SourceInode source, std::optional<Inode> stored, std::string path);
+    void push_large(FileDescriptor file, std::uint64_t ino, SourceInode source, std::optional<Counterpart> stored, std::string path);
     void skip_file();
     void add_whole_file(std::uint64_t ino, const Inode& inode, Records records);
     Task<void> drain_inline(int fd, std::uint64_t ino, Inode inode, Records records, std::string path);

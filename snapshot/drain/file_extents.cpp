@@ -106,7 +106,8 @@ Content content_of(std::uint64_t size, std::uint64_t allocated, bool has_unwritt
                                                                                                         : Content::kRanges;
 }
 
-FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, const std::string& path) {
+FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source,
+                            const std::optional<Counterpart>& stored, const std::string& path) {
     FileExtents result;
     const Inode& inode = source.inode;
     if (tells_changes(state)) {
@@ -119,7 +120,11 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
         }
         return result;
     }
-    if (auto earlier = earlier_file(state, ino, inode)) {
+    auto earlier = earlier_file(state, ino, inode);
+    if (!earlier && stored && stored->ino != ino) {
+        earlier = earlier_file(state, *stored);
+    }
+    if (earlier) {
         result.next = not_taken_over(state, fd, ino, source, std::move(*earlier), path);
         state.note_edited(ino);
     } else {
@@ -133,14 +138,19 @@ FileExtents extents_to_read(DrainState& state, int fd, std::uint64_t ino, const 
 bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, Content content, Inode& inode, const std::string& path) {
     switch (content) {
         case Content::kInline:
-            return take_over_placed(state, fd, ino, inode, path);
+            return take_over_placed(state, earlier_file(state, ino, inode), fd, inode, path);
         case Content::kWhole:
-            return tells_changes(state) ? share_small(state, ino, inode, path) : take_over_placed(state, fd, ino, inode, path);
+            return tells_changes(state) ? share_small(state, ino, inode, path)
+                                        : take_over_placed(state, earlier_file(state, ino, inode), fd, inode, path);
         case Content::kNone:
         case Content::kRanges:
             break;
     }
     return false;
+}
+
+bool take_over_small(const DrainState& state, int fd, std::uint64_t ino, const Counterpart& stored, Inode& inode, const std::string& path) {
+    return stored.ino != ino && take_over_placed(state, earlier_file(state, stored), fd, inode, path);
 }
 
 LargeFile::NextExtent not_stored_yet(const DrainState& state, std::uint64_t ino, LargeFile::NextExtent extents) {

@@ -149,26 +149,41 @@ bool covers(const std::vector<Run>& runs, std::uint64_t size) {
     return end == size;
 }
 
+// A link lies where it lay, whatever was written to it. On a volume the place proves nothing without what tells of its blocks.
+bool tells_by_places(const DrainState& state) {
+    const SnapshotFiles* const files = state.parent != nullptr ? state.parent->files : nullptr;
+    return files != nullptr && !files->has_links() && (files->place_proves() || state.parent->blocks != nullptr);
+}
+
+std::optional<EarlierFile> file_of(const DrainState& state, std::uint64_t ino, Inode record) {
+    if (record.type != FileType::kRegular || record.damaged) {
+        return std::nullopt;
+    }
+    EarlierFile earlier;
+    earlier.file = state.parent->files->open(ino, record.generation);
+    earlier.record = std::move(record);
+    return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
+}
+
 }  // namespace
 
 std::optional<EarlierFile> earlier_file(const DrainState& state, std::uint64_t ino, const Inode& now) {
-    const SnapshotFiles* const files = state.parent != nullptr ? state.parent->files : nullptr;
-    // A link lies where it lay, whatever was written to it.
-    if (files == nullptr || files->has_links() || now.generation == 0 || (!files->place_proves() && state.parent->blocks == nullptr)) {
+    if (!tells_by_places(state) || now.generation == 0) {
         return std::nullopt;
     }
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(ino));
     if (!value) {
         return std::nullopt;
     }
-    EarlierFile earlier;
-    earlier.record = decode_inode(*value);
-    const Inode& before = earlier.record;
-    if (before.type != FileType::kRegular || before.generation != now.generation || before.damaged) {
+    Inode before = decode_inode(*value);
+    return before.generation == now.generation ? file_of(state, ino, std::move(before)) : std::nullopt;
+}
+
+std::optional<EarlierFile> earlier_file(const DrainState& state, const Counterpart& counterpart) {
+    if (!tells_by_places(state) || counterpart.record.generation == 0) {
         return std::nullopt;
     }
-    earlier.file = files->open(ino, now.generation);
-    return earlier.file ? std::optional(std::move(earlier)) : std::nullopt;
+    return file_of(state, counterpart.ino, counterpart.record);
 }
 
 LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t ino, const SourceInode& source, EarlierFile earlier,
@@ -180,8 +195,7 @@ LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t in
     return [taken](Extent& extent) { return taken->next(extent); };
 }
 
-bool take_over_placed(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path) {
-    auto earlier = earlier_file(state, ino, inode);
+bool take_over_placed(const DrainState& state, std::optional<EarlierFile> earlier, int fd, Inode& inode, const std::string& path) {
     if (!earlier || earlier->record.size != inode.size || inode.size == 0) {
         return false;
     }

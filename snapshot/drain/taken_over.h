@@ -20,6 +20,9 @@ struct EarlierFile {
 };
 // None where the parent's snapshot tells no changes by places, or the parent hasn't that inode (number and generation) whole.
 std::optional<EarlierFile> earlier_file(const DrainState& state, std::uint64_t ino, const Inode& now);
+// The same of another inode's file, which is called as it was: of a node directory whose numbers are others since a rollback. What lies at
+// the same place is the same data, whosever it was.
+std::optional<EarlierFile> earlier_file(const DrainState& state, const Counterpart& counterpart);
 
 // The parent backup's map of a file can't be read: not the source's fault, whatever --skip-unreadable says.
 class StoredMapError : public Error {
@@ -33,7 +36,7 @@ LargeFile::NextExtent not_taken_over(DrainState& state, int fd, std::uint64_t in
                                      const std::string& path);
 
 // The same of a small file, all or nothing: whether `inode` has got its content, or runs, from the parent backup.
-bool take_over_placed(const DrainState& state, int fd, std::uint64_t ino, Inode& inode, const std::string& path);
+bool take_over_placed(const DrainState& state, std::optional<EarlierFile> earlier, int fd, Inode& inode, const std::string& path);
 
 // Extents with unwritten ranges in between, where there is a hole.
 LargeFile::NextExtent with_unwritten(LargeFile::NextExtent extents, std::vector<UnwrittenRange> ranges);

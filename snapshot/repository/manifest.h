@@ -36,6 +36,17 @@ struct SnapshotProof {
     bool operator==(const SnapshotProof&) const = default;
 };
 
+// A file from outside the node directory that the operator wanted kept with the backup: configuration, keys.
+struct CapturedFile {
+    std::string path;  // absolute
+    std::uint16_t mode = 0;
+    std::uint32_t uid = 0, gid = 0;
+    Time modified;
+    std::string content;
+    bool operator==(const CapturedFile&) const = default;
+};
+inline constexpr std::uint64_t kCapturedLimit = 64U << 10;  // bytes of content in all: every manifest that is read is in memory
+
 struct Manifest {
     SessionId id;
     layout::ManifestName name{};
@@ -63,6 +74,7 @@ struct Manifest {
     std::uint64_t root_ino = 0;
     std::vector<PackId> packs;              // written by this backup, data and metadata
     std::vector<std::uint64_t> pack_bytes;  // of each of `packs`, as generation 0; 0: not known; shorter than `packs`: nor are the others
+    std::vector<CapturedFile> captured;     // paths ascend
     std::vector<PackId> avoided_packs;      // known as damaged or missing; nothing in the tree refers to them; ascending
     struct Totals {
         std::uint64_t files = 0, directories = 0, others = 0;

@@ -14,6 +14,7 @@ using ByteVector = flatbuffers::Vector<std::uint8_t>;
 constexpr std::size_t kTextLimit = 64U << 10;
 constexpr std::size_t kListLimit = 65536;
 constexpr std::uint8_t kHeightLimit = 16;
+constexpr std::uint32_t kModeLimit = 07777;
 
 flatbuffers::Offset<ByteVector> bytes_of(Builder& builder, const std::string& text) {
     return builder.CreateVector(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
@@ -190,6 +191,53 @@ void load_lists(Fields& fields, const format::Manifest& from, Manifest& manifest
     }
 }
 
+// A path of names alone, below the root.
+bool is_plain_absolute(const std::string& path) {
+    if (path.size() < 2 || path.front() != '/' || path.find('\0') != std::string::npos) {
+        return false;
+    }
+    for (std::size_t begin = 1; begin <= path.size();) {
+        const std::size_t end = std::min(path.find('/', begin), path.size());
+        const std::string_view name = std::string_view(path).substr(begin, end - begin);
+        if (name.empty() || name == "." || name == "..") {
+            return false;
+        }
+        begin = end + 1;
+    }
+    return true;
+}
+
+using CapturedList = flatbuffers::Vector<flatbuffers::Offset<format::CapturedFile>>;
+
+flatbuffers::Offset<CapturedList> store(Builder& builder, const std::vector<CapturedFile>& files) {
+    std::vector<flatbuffers::Offset<format::CapturedFile>> stored;
+    for (const CapturedFile& file : files) {
+        const auto path = bytes_of(builder, file.path);
+        const auto content = bytes_of(builder, file.content);
+        stored.push_back(format::CreateCapturedFile(builder, path, file.mode, file.uid, file.gid, file.modified.seconds,
+                                                    file.modified.nanoseconds, content));
+    }
+    return builder.CreateVector(stored);
+}
+
+std::vector<CapturedFile> load(Fields& fields, const CapturedList* stored) {
+    std::vector<CapturedFile> files;
+    std::uint64_t bytes = 0;
+    for (flatbuffers::uoffset_t index = 0; stored != nullptr && fields.ok() && index < stored->size(); ++index) {
+        const format::CapturedFile& from = *stored->Get(index);
+        CapturedFile file{fields.text(from.path()),   0, from.uid(), from.gid(), {from.modified_seconds(), from.modified_nanoseconds()},
+                          fields.text(from.content())};
+        fields.require(from.mode() <= kModeLimit);
+        file.mode = static_cast<std::uint16_t>(from.mode() & kModeLimit);
+        // It becomes a path below another directory.
+        fields.require(is_plain_absolute(file.path) && (files.empty() || files.back().path < file.path));
+        bytes += file.content.size();
+        fields.require(bytes <= kCapturedLimit);
+        files.push_back(std::move(file));
+    }
+    return files;
+}
+
 }  // namespace
 
 Bytes encode_manifest_fields(const Manifest& manifest) {
@@ -209,6 +257,7 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     const auto packs = store(builder, manifest.packs);
     const auto pack_bytes = manifest.pack_bytes.empty() ? 0 : builder.CreateVector(manifest.pack_bytes);
     const auto avoided = manifest.avoided_packs.empty() ? 0 : store(builder, manifest.avoided_packs);
+    const auto captured = manifest.captured.empty() ? 0 : store(builder, manifest.captured);
     const auto totals = store(builder, manifest.totals);
 
     format::ManifestBuilder fields(builder);
@@ -250,6 +299,7 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     fields.add_engine_version(engine);
     fields.add_pack_bytes(pack_bytes);
     fields.add_avoided_packs(avoided);
+    fields.add_captured(captured);
     builder.Finish(fields.Finish());
     const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
     return Bytes(begin, begin + builder.GetSize());
@@ -289,6 +339,7 @@ Parsed<Manifest> parse_manifest_fields(std::span<const std::byte> inner) {
     manifest.tree = load_tree(fields, from);
     manifest.root_ino = from.root_ino();
     load_lists(fields, from, manifest);
+    manifest.captured = load(fields, from.captured());
     manifest.totals = load(from.totals());
     return fields.ok() ? Result::good(std::move(manifest)) : Result::bad("a field is out of bounds");
 }

@@ -11,6 +11,7 @@
 #include "platform/file_system.h"
 #include "platform/mount.h"
 #include "platform/processes.h"
+#include "snapshot/engine_lock.h"
 #include "snapshot/restore/identity.h"
 
 namespace nodesnap {
@@ -197,6 +198,9 @@ void require_unused(const std::string& directory) {
         throw Error::refused(directory + " is in use: process " + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
                                  user.what + (user.relative.empty() ? "" : " " + user.relative),
                              stands_there ? "let it go elsewhere (a shell: cd), or stop it, then restore" : "stop it, then restore");
+    }
+    if (const std::string locked = engine_lock(directory); !locked.empty()) {
+        throw Error::refused(directory + " is in use: " + locked, "stop the daemon, then restore");
     }
 }
 

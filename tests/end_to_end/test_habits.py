@@ -51,6 +51,26 @@ class Habits(harness.Case):
                 result = self.restore(name, *command, expect=expect)
                 self.assertEqual("can't be told" in result.err, expect == harness.WARNINGS, result)
 
+    def test_a_database_that_a_process_out_of_sight_has_open(self):
+        """In another pid namespace /proc doesn't show who holds the engine's lock."""
+        (self.node / "LOCK").write_bytes(b"")
+        self.ok("backup", self.node, self.target)
+        self.ok("snapshot", "create", self.node, "before")
+        script = "import fcntl, sys, time\nlock = open(sys.argv[1], 'r+')\nfcntl.lockf(lock, fcntl.LOCK_EX)\nprint(flush=True)\ntime.sleep(1000)\n"
+        child = subprocess.Popen([sys.executable, "-B", "-c", script, str(self.node / "LOCK")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.stack.callback(child.stdout.close)
+        self.stack.callback(child.wait)
+        self.stack.callback(child.kill)
+        child.stdout.readline()
+        apart = self.scratch / "apart"
+        apart.write_text(f"#!/bin/sh\nexec unshare --pid --fork --mount-proc {harness.PROGRAM} \"$@\"\n")
+        apart.chmod(0o755)
+        for arguments in (("restore", self.target, "latest", self.node, "--delta", "--state-dir", self.state),
+                          ("rollback", self.node, "before", "--state-dir", self.state), ("backup", self.node, self.target, "--snapshot", "none")):
+            with self.subTest(arguments[0]):
+                result = self.run_program(*arguments, program=apart, expect=harness.REFUSED)
+                self.assertIn(f"{self.node}/LOCK is locked by a process that isn't seen from here", result.err)
+
     def test_a_version_that_is_not_known(self):
         told = self.run_program("backup", self.node, self.target, *self.engine("broken", 3), expect=harness.WARNINGS)
         self.assertIn("the engine's version isn't known", told.err)

@@ -248,8 +248,6 @@ class Stopped(HardlinkCase):
         self.assertEqual([one["name"] for one in self.ok("snapshot", "list", self.node, "--json").json["snapshots"]], ["mine"])
         self.assertIn("snapshot trim", self.backup(repository)["parent_missing"])
         self.ok("snapshot", "remove", self.node, "mine")
-        refused = self.run_program("rollback", self.node, "mine", expect=harness.REFUSED)
-        self.assertIn("can't be rolled back on this storage", refused.err)
         (self.node / "2.sst").write_bytes(os.urandom(MIB))
         said = self.ok("doctor", self.node, "--no-measure", *self.immutable, "--json").json
         self.assertIn("--snapshot hardlink --immutable '*.sst'", said["command"])

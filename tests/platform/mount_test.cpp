@@ -1,14 +1,20 @@
 #include "platform/mount.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/file_system.h"
+#include "platform/mount_namespaces.h"
+#include "tests/support/holder_process.h"
 #include "tests/support/loop_mount.h"
 
 namespace nodesnap {
@@ -69,6 +75,33 @@ TEST(MountTest, RootsAndMountsBelowAreFound) {
     EXPECT_TRUE(mounts_below(outer / "odd").empty()) << "a name that begins alike isn't below";
     test::run({"umount", odd});
     EXPECT_THROW(mount_of(outer / "nothing"), Error);
+}
+
+TEST(MountTest, WhatIsMountedUponAFileSystemIsSeenInAllNamespaces) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    const test::LoopMount mount("ext4", 64 << 20);
+    fs::create_directories(mount / "here");
+    fs::create_directories(mount / "there");
+    const auto names_below = [&] {
+        std::vector<std::string> names;
+        for (const SeenMount& seen : mounts_upon_in_all_namespaces(mount_of(mount.path()))) {
+            EXPECT_EQ(seen.parent.device, mount_of(mount.path()).device);
+            EXPECT_EQ(seen.mount.type, "tmpfs");
+            names.push_back((seen.pid == 0 ? "" : std::to_string(seen.pid) + ":") + fs::path(seen.mount.mount_point).filename().string());
+        }
+        return names;
+    };
+    EXPECT_TRUE(names_below().empty());
+    test::run({"mount", "-t", "tmpfs", "tmpfs", mount / "here"});
+    EXPECT_EQ(names_below(), std::vector<std::string>{"here"});
+    test::run({"umount", mount / "here"});
+    {
+        const test::HolderProcess other([&] {
+            return ::unshare(CLONE_NEWNS) == 0 && ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                   ::mount("tmpfs", (mount / "there").c_str(), "tmpfs", 0, nullptr) == 0;
+        });
+        EXPECT_EQ(names_below(), std::vector<std::string>{std::to_string(other.pid()) + ":there"});
+    }
 }
 
 TEST(MountTest, TopmostOfStackedMountsCounts) {

@@ -44,6 +44,7 @@ void expect_equal(const Manifest& a, const Manifest& b) {
     EXPECT_EQ(a.root_ino, b.root_ino);
     EXPECT_EQ(a.packs, b.packs);
     EXPECT_EQ(a.pack_bytes, b.pack_bytes);
+    EXPECT_EQ(a.captured, b.captured);
     EXPECT_EQ(a.avoided_packs, b.avoided_packs);
     EXPECT_EQ(a.totals, b.totals);
 }
@@ -57,6 +58,8 @@ TEST(Manifest, ComesBackAsItWas) {
     manifest.pins = {"auditors", "größe"};
     manifest.profile = "quasardb";
     manifest.engine_version = "quasardb daemon 3.14.1";
+    manifest.captured = {{"/etc/qdb/qdbd.conf", 0640, 7, 8, {-1, 999'999'999}, std::string("{\0}", 3)},
+                         {"/etc/qdb/users.conf", 0, 0, 0, {}, ""}};
     manifest.held_ns = 5;
     manifest.consistency = Consistency::kPointInTime;
     expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);
@@ -86,6 +89,30 @@ TEST(Manifest, LengthsOfMorePacksThanItHasAndAvoidedOnesOutOfOrderAreRefused) {
     manifest = sample_manifest();
     manifest.avoided_packs = {sample_pack(2), sample_pack(1)};
     EXPECT_THROW(decode(encode_manifest(sample_uuid(), manifest), damages), Error);
+}
+
+// They become paths below a directory that a restore makes.
+TEST(Manifest, CapturedFilesThatNobodyCanHaveCapturedAreRefused) {
+    const auto is_taken = [](std::vector<CapturedFile> files) {
+        Manifest manifest = sample_manifest();
+        manifest.captured = std::move(files);
+        Damages damages;
+        try {
+            return decode(encode_manifest(sample_uuid(), manifest), damages).has_value();
+        } catch (const Error&) {
+            return false;
+        }
+    };
+    const auto at = [](const std::string& path, std::size_t bytes = 0) { return CapturedFile{path, 0, 0, 0, {}, std::string(bytes, 'x')}; };
+    EXPECT_TRUE(is_taken({at("/a"), at("/b/..c")}));
+    for (const std::string path : {"", "a", "/", "//a", "/a/", "/a//b", "/a/./b", "/../a", "/a/.."}) {
+        EXPECT_FALSE(is_taken({at(path)})) << path;
+    }
+    EXPECT_FALSE(is_taken({at(std::string("/a\0b", 4))}));
+    EXPECT_FALSE(is_taken({at("/b"), at("/a")}));
+    EXPECT_FALSE(is_taken({at("/a"), at("/a")}));
+    EXPECT_TRUE(is_taken({at("/a", kCapturedLimit)}));
+    EXPECT_FALSE(is_taken({at("/a", kCapturedLimit), at("/b", 1)}));
 }
 
 TEST(Manifest, AnyFlippedBitIsReportedAndCostsNothing) {
