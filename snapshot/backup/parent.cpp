@@ -62,7 +62,7 @@ std::string why_not_since(const Manifest& last, const Repository& repository, Sn
         return "the last backup's snapshot is of another kind (" + last.proof.backend + ")";
     }
     if (last.proof.path.empty()) {
-        return "the last backup kept no snapshot (--drop-snapshot, or for want of room)";
+        return "the last backup kept no snapshot (--drop-snapshot), or there was no room for one";
     }
     const std::string name = snapshot_name(repository, last.id);
     const std::string flaw = backend.flaw_of(name, last.proof);

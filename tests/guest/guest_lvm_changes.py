@@ -253,10 +253,12 @@ class Model(ChangesCase):
             log += changes.make(rng.choice((5, 15, 30)))
             if rng.random() < 0.5:
                 os.sync()
-            picture = compare.named_below(node)
             result = self.run_program("backup", node, repository, "--snapshot", "lvm-thin", "--json", *(["--audit"] if number % 2 == 1 else []))
             self.assertEqual(result.status, DONE, "\n".join([str(result), f"seed {seed}", *log]))
             built_on += result.json["parent_missing"] == ""
+            # The snapshot has flushed the node: before, XFS of Linux 6.1 tells SEEK_DATA nothing of what was written to a hole of a file that shares
+            # blocks, and isn't on the device yet.
+            picture = compare.named_below(node)
             target = restores / str(number)
             self.ok("restore", repository, "latest", target)
             different = compare.differences(picture, compare.named_below(target))
