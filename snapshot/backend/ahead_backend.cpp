@@ -60,10 +60,10 @@ void AheadBackend::prepare_more(TreeStore& store, int node) {
         make_tree(node, *begun_, true);
     } catch (const Error& error) {
         throw_if_interrupted();
-        if (error.status() == ExitStatus::kRefused || error.error_number() != 0) {
+        if (error.status() == ExitStatus::kRefused || is_space_error(error.error_number())) {
             throw;
         }
-        drop_begun(store);  // what changes too fast is made when nobody changes it any more
+        drop_begun(store);  // what changes too fast (a directory that became a file, say) is made when nobody changes it any more
         return;
     }
     refuse_too_much(begun_->files->rest_bytes());

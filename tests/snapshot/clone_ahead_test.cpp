@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -208,6 +209,31 @@ TEST_P(CloneAheadTest, StoresIntoMappedPagesAreSeen) {
         expect_shows_the_node(*backend);
     }
     ::munmap(mapped, kBytes);
+}
+
+// The walk isn't far ahead of those who clone: most of the directories are opened after they have become files.
+TEST_P(CloneAheadTest, WhatChangesTooFastIsClonedWhileTheDaemonIsHeld) {
+    constexpr int kDirectories = 300;
+    const auto name = [this](int number) { return node() + "/" + std::to_string(number); };
+    for (int number = 0; number < kDirectories; ++number) {
+        fs::create_directory(name(number));
+        write(name(number) + "/file", "content");
+    }
+    const auto backend = choose();
+    {
+        test::FaultHooks hooks;
+        std::atomic<bool> done = false;
+        hooks.on_each_step([&](const std::string& step) {
+            if (step == "snapshot.cloned-ahead" && !done.exchange(true)) {
+                for (int number = 0; number < kDirectories; ++number) {
+                    fs::remove_all(name(number));
+                    write(name(number), "a file");
+                }
+            }
+        });
+        backend->prepare();
+    }
+    expect_shows_the_node(*backend);
 }
 
 // Changes at every step of making the clones, and after it.
