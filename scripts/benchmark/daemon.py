@@ -85,7 +85,7 @@ class Database(Writer):
     """db_bench that overwrites random keys of a store; `options` are those that the store was made with."""
 
     def __init__(self, directory, options, keys, log):
-        super().__init__(["db_bench", "--benchmarks=overwrite", f"--db={directory}", "--use_existing_db=1", f"--num={keys}", "--duration=1000000", "--threads=1",
+        super().__init__(["db_bench", "--benchmarks=overwrite", f"--db={directory}", "--use_existing_db=1", f"--num={keys}", "--duration=1000000", "--threads=1", "--open_files=5000",
                           f"--benchmark_write_rate_limit={BYTES_PER_SECOND}", *options], directory, log)
 
     def _written(self):
