@@ -1,11 +1,8 @@
 #include "snapshot/backup/captured.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <map>
 
@@ -46,8 +43,8 @@ private:
         DirectoryStream stream(open_path(path, O_RDONLY | O_DIRECTORY), path);
         DirectoryEntry entry;
         while (stream.next(entry)) {
-            // What isn't told, or was replaced by something else, opens as what it is.
-            if (entry.d_type == DT_REG || entry.d_type == DT_DIR) {
+            const auto status = stat_at(stream.fd(), entry.name);  // not every file system tells the type with the name
+            if (status && (S_ISREG(status->stx_mode) || S_ISDIR(status->stx_mode))) {
                 add(path + "/" + entry.name, O_NOFOLLOW);
             }
         }

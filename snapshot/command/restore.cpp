@@ -218,7 +218,11 @@ ExitStatus run(Call& call) {
     }
     if (!options.dry_run) {
         if (!captured.empty()) {
-            restore_captured(manifest, captured);
+            try {
+                restore_captured(manifest, captured);
+            } catch (const Error& error) {  // the node is in place by now
+                call.report().warn("the captured files weren't all restored: " + error.message());
+            }
         }
         call.done("backup " + manifest.id.hex() + " is restored to " + options.destination);
     }

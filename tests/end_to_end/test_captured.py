@@ -70,6 +70,13 @@ class Captured(harness.Case):
         self.assertIn("isn't an empty directory", result.err)
         self.assertFalse(place.exists())
 
+    def test_a_restore_that_is_done_is_told_as_done(self):
+        self.ok("backup", self.node, self.target, "--capture", self.etc)
+        place = self.mount_point / "restored"
+        result = self.run_program("restore", self.target, "latest", place, "--captured", place, expect=harness.WARNINGS)
+        self.assertIn("weren't all restored", result.err)
+        self.assertEqual(sorted(os.listdir(place)), ["CURRENT"])
+
     def test_a_backup_that_is_gone_on_with_keeps_those_of_its_time(self):
         (self.node / "large").write_bytes(os.urandom(300 << 20))
         self.run_program("backup", self.node, self.target, "--capture", self.etc, program=harness.FAULTS,
