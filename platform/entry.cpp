@@ -152,10 +152,16 @@ std::uint64_t descriptor_limit() noexcept {
     return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : kUsualDescriptors;
 }
 
-std::uint64_t raise_descriptor_limit() noexcept {
+std::uint64_t raise_descriptor_limit(std::uint64_t wanted) noexcept {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return kUsualDescriptors;
+    }
+    if (limit.rlim_max < wanted) {
+        const rlimit raised{wanted, wanted};
+        if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+            return wanted;
+        }
     }
     if (limit.rlim_cur < limit.rlim_max) {
         rlimit raised = limit;

@@ -53,8 +53,9 @@ bool may_write(const std::string& directory) noexcept;
 int lock_exclusive(int fd) noexcept;
 int lock_shared(int fd) noexcept;  // the same; several may hold it
 
-// Lets this process open as many descriptors as the hard limit allows. Returns how many that is.
-std::uint64_t raise_descriptor_limit() noexcept;
+// Lets this process open as many descriptors as the hard limit allows, and with CAP_SYS_RESOURCE at least `wanted`. Returns how many that
+// is.
+std::uint64_t raise_descriptor_limit(std::uint64_t wanted = 0) noexcept;
 std::uint64_t descriptor_limit() noexcept;  // as it is
 
 }  // namespace nodesnap::entry

@@ -309,12 +309,27 @@ private:
         }
     }
 
+    // Whether the audit has found data that was called unchanged, and isn't: then all is to be read, and compared.
+    bool has_lied(const std::string& what, DrainOptions& drain_options) {
+        if (drained_.lie.empty()) {
+            return false;
+        }
+        report_.warn(what + " (" + drained_.lie + " of " + snapshot_->entry().path +
+                     "): everything is read and compared instead; please report this, with the kernel's version");
+        parent_.compare_only(what);
+        begin_drain_anew(mode_without_changes(), drain_options);
+        return true;
+    }
+
     // What is stored already is found by comparing contents, where there is something to compare with.
     void drain_all(DrainOptions& drain_options) {
-        if (!parent_.compared || !drain_with(parent_.comparison(stored_damage_.packs), drain_options)) {
-            parent_.compared.reset();
-            drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
+        while (parent_.compared && drain_with(parent_.comparison(*snapshot_, stored_damage_.packs), drain_options)) {
+            if (!has_lied("a file was changed without a trace in its times", drain_options)) {
+                return;
+            }
         }
+        parent_.compared.reset();
+        drained_ = run_drain(snapshot_->root(), repository_, session_.id, excludes_, nullptr, drain_options, progress_, report_);
     }
 
     void drain_in_passes(const DrainOptions& drain_options) {
@@ -339,11 +354,7 @@ private:
         if (!drain_with(parent_.changes(), drain_options)) {
             return false;
         }
-        if (!drained_.lie.empty()) {
-            report_.warn("the file system's change list was wrong (" + drained_.lie + " of " + snapshot_->entry().path +
-                         "): everything is read and compared instead; please report this, with the kernel's version");
-            parent_.compare_only("the file system's change list was wrong");
-            begin_drain_anew(mode_without_changes(), drain_options);
+        if (has_lied("the file system's change list was wrong", drain_options)) {
             return false;
         }
         SnapshotProof now = parent_.snapshot->proof();

@@ -117,12 +117,17 @@ private:
                                    "hold the daemon by --hold stop or --hold hook, or stop it before the backup");
             }
         }
-        findings_.fact("changes", backend.name() == "hardlink"
-                                      ? "after the first backup no file is read again that was linked, and all others are"
-                                  : backend.tells_changes()
-                                      ? "after the first backup only what changed is read"
-                                      : "all is read each time, and compared with what is stored; only what differs is stored: " +
-                                            backend.why_no_changes());
+        findings_.fact(
+            "changes",
+            backend.name() == "hardlink" && backend.tells_changes()
+                ? "after the first backup no file is read again that was linked, and all others are"
+            : backend.name() == "hardlink"
+                ? "after the first backup no file is read again that fits --immutable and hasn't changed, and all others "
+                  "are: " +
+                      backend.why_no_changes()
+            : backend.tells_changes()
+                ? "after the first backup only what changed is read"
+                : "all is read each time, and compared with what is stored; only what differs is stored: " + backend.why_no_changes());
     }
 
     void explain_none() {

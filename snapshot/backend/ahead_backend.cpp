@@ -10,6 +10,7 @@
 #include "platform/file.h"
 #include "platform/interrupt.h"
 #include "snapshot/backend/clone_tree.h"
+#include "snapshot/backend/nameless_files.h"
 
 namespace nodesnap {
 namespace {
@@ -22,6 +23,7 @@ constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 struct AheadBackend::BegunTree {
     std::string name;
     FileDescriptor directory, node, tree, links;
+    std::shared_ptr<NamelessFiles> nameless;
     std::unique_ptr<TreeMaker> files;
 };
 
@@ -42,7 +44,10 @@ std::shared_ptr<AheadBackend::BegunTree> AheadBackend::begin_tree(TreeStore& sto
     begun->node = open_path(place().node_directory(), O_RDONLY | O_DIRECTORY);
     begun->tree = open_at(begun->directory.get(), kTreeName, kDirectory);
     begun->links = open_at(begun->directory.get(), kLinksName, kDirectory);
-    begun->files = make_maker(begun->node.get(), begun->tree.get(), begun->links.get(), store);
+    if (place().in_memory()) {
+        begun->nameless = std::make_shared<NamelessFiles>(place().node_directory());
+    }
+    begun->files = make_maker(begun->node.get(), begun->tree.get(), begun->links.get(), begun->nameless.get(), store);
     return begun;
 }
 
@@ -53,7 +58,7 @@ void AheadBackend::prepare_more(TreeStore& store, int node) {
     if (!makes_ahead()) {
         return;
     }
-    store_.emplace(open_path(place().folder(), O_RDONLY | O_DIRECTORY), place().folder());
+    store_.emplace(place().open_folder(true), place().folder());
     begun_ = begin_tree(store, naming().on_disk("ahead-" + Uuid::random().text(), true));
     begun_->files->begin_ahead();
     try {
@@ -82,7 +87,7 @@ FileDescriptor AheadBackend::begin(TreeStore& store, const std::string& on_disk)
 
 void AheadBackend::fill(int node, TreeSnapshot& snapshot) {
     const std::shared_ptr<BegunTree> begun = std::exchange(begun_, nullptr);
-    snapshot.begin_tree();
+    snapshot.begin_tree(begun->nameless);
     begun->files->begin_held(options().held && options().longest_hold_ns != 0 ? monotonic_ns() + options().longest_hold_ns : 0);
     made_ = begun;
     make_tree(node, *begun, options().accept_inconsistent);

@@ -20,8 +20,8 @@ public:
 
 protected:
     // `node`, `tree`, `links`: descriptors of the node directory, of the tree that is made, and of a directory for InodeClone, for as long
-    // as the maker lives.
-    virtual std::unique_ptr<TreeMaker> make_maker(int node, int tree, int links, TreeStore& store) = 0;
+    // as the maker lives; so does `nameless`, which is as of InodeClone.
+    virtual std::unique_ptr<TreeMaker> make_maker(int node, int tree, int links, NamelessFiles* nameless, TreeStore& store) = 0;
     // Whether there is any use in it.
     virtual bool makes_ahead() const { return true; }
     // Error::refused if it shouldn't be gone on, after all was listed ahead.

@@ -42,10 +42,14 @@ std::optional<TreePlace> find_place(const std::string& kind, const std::string& 
                                     const BackendOptions& options, std::string& why) {
     std::optional<TreePlace> place;
     try {
-        place.emplace(directory, options.snapshot_directory, options.preflight ? &excludes : nullptr);
+        const bool must_last = !options.preflight || options.must_snapshot || options.must_last;
+        place.emplace(directory, options.snapshot_directory, options.preflight ? &excludes : nullptr, must_last);
         // To list, and to remove, on a file system that is full, too.
         const bool only_lists = !options.preflight && stat_path(place->folder());
-        why = only_lists ? "" : kind == "reflink" ? place->why_no_clones() : place->why_no_links();
+        why = only_lists ? "" : place->why_not_in_memory();
+        if (!only_lists && why.empty()) {
+            why = kind == "reflink" ? place->why_no_clones() : place->why_no_links();
+        }
     } catch (const Error& error) {
         if (options.kind == kind) {
             throw;
@@ -154,18 +158,26 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     if (options.kind == "reflink" || (chosen && !on_btrfs)) {
         clones = find_place("reflink", directory, excludes, options, no_clones);
     }
+    // Of clones without names nothing is left for the next backup: all else is better.
+    const bool lasting_clones = clones && !clones->in_memory();
+    if (clones && !lasting_clones) {
+        no_clones = "at the root of a mount files can be cloned only without names, so that the next backup has none to go on from";
+    }
     const std::string on = "the node directory " + directory + " is on " + type;
     std::string without = on + ", which has no snapshots: " + no_clones;
     std::unique_ptr<SnapshotBackend> of_volume;
-    if (chosen && !on_btrfs && !clones) {
+    if (chosen && !on_btrfs && !lasting_clones) {
         of_volume = backend_of_volume(directory, excludes, options, without);
     } else if (chosen && clones) {
         if (std::string not_now = why_not_cloned_now(directory, excludes, options); !not_now.empty()) {
             of_volume = backend_of_volume(directory, excludes, options, not_now);
         }
     }
-    if (options.kind == "hardlink" || (chosen && !on_btrfs && !clones && !of_volume)) {
+    if (options.kind == "hardlink" || (chosen && !on_btrfs && !lasting_clones && !of_volume)) {
         links = place_of_links(directory, excludes, options, no_links);
+    }
+    if (links) {
+        clones.reset();
     }
     if (options.kind == "hardlink" && !links) {
         throw Error::refused("no snapshot can be made of links of " + directory + ": " + no_links,
@@ -186,7 +198,9 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     }
     if (clones && !of_volume) {
         return make_reflink_backend(std::move(*clones), excludes, options,
-                                    chosen ? "the node directory is on " + type + ", which clones files" : "asked for");
+                                    !chosen          ? "asked for"
+                                    : lasting_clones ? "the node directory is on " + type + ", which clones files"
+                                                     : on + ", and " + no_clones);
     }
     if (const auto kind = lvm_kind(options.kind)) {
         return make_lvm_backend(kind, directory, excludes, options, "asked for");
@@ -197,7 +211,7 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     if (links) {
         return make_hardlink_backend(
             std::move(*links), excludes, options,
-            chosen ? on + ", which clones no files, and it is known which are never written to again" : "asked for");
+            chosen ? on + ", where no clones can be had that last, and it is known which files are never written to again" : "asked for");
     }
     return make_none_backend(directory, excludes, options, chosen ? without + (no_links.empty() ? "" : "; and " + no_links) : "asked for");
 }

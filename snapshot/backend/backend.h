@@ -130,6 +130,7 @@ struct BackendOptions {
     std::string kind = "auto";         // auto, btrfs, reflink, lvm-thin, lvm, hardlink, none
     std::string snapshot_directory;    // --snapshot-dir, empty: the documented place
     bool must_snapshot = false;        // refuse storage without snapshots, also where `auto` would read the directory itself
+    bool must_last = false;            // refuse snapshots that can't be kept when the program ends
     bool accept_inconsistent = false;  // with none, reflink and hardlink: a directory that is in use
     // Patterns, as for ExcludeRules: files that are never written to again once they are closed. Without such there is no hardlink.
     std::vector<std::string> immutable;

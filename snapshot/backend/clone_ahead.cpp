@@ -14,8 +14,8 @@
 
 namespace nodesnap {
 
-CloneAhead::CloneAhead(int node, std::string node_directory, int tree, int links)
-    : TreeMaker(links), node_(node), tree_(tree), node_directory_(std::move(node_directory)) {}
+CloneAhead::CloneAhead(int node, std::string node_directory, int tree, int links, NamelessFiles* nameless)
+    : TreeMaker(links, nameless), node_(node), tree_(tree), node_directory_(std::move(node_directory)) {}
 
 void CloneAhead::begin_ahead() {
     phase_ = Phase::kAhead;
@@ -105,7 +105,7 @@ bool CloneAhead::is_unchanged(const SourceDirectory& from, const SourceEntry& en
 
 // Removes what was made there ahead, of this file or of another that had the name.
 void CloneAhead::make_room(int to, const std::string& name, const std::string& place) {
-    int failed = entry::remove(to, name);
+    int failed = remove_made(to, name);
     if (failed == ENOENT) {
         return;
     }
@@ -135,9 +135,9 @@ void CloneAhead::settle(int, const std::string&) {
                 if (name.kept || replaced_.contains(name.path)) {
                     continue;
                 }
-                in_directory_of(tree_, name.path, [&name](int directory, const std::string& last) {
+                in_directory_of(tree_, name.path, [this, &name](int directory, const std::string& last) {
                     // EISDIR: it has become a directory.
-                    if (const int failed = entry::remove(directory, last); failed != 0 && failed != ENOENT && failed != EISDIR) {
+                    if (const int failed = remove_made(directory, last); failed != 0 && failed != ENOENT && failed != EISDIR) {
                         throw Error::system("remove", name.path + " from the snapshot", failed);
                     }
                 });

@@ -28,8 +28,8 @@ public:
     static constexpr std::size_t kLimit = 128U << 10;
 
     // `node`, `tree`: descriptors of the node directory, whose path is for messages, and of the tree that is made; `links` as of
-    // InodeClone.
-    CloneAhead(int node, std::string node_directory, int tree, int links);
+    // InodeClone, as `nameless`.
+    CloneAhead(int node, std::string node_directory, int tree, int links, NamelessFiles* nameless);
 
     void begin_ahead() override;  // as LiveStamp::take()
     void begin_held(std::int64_t until_ns) override;

@@ -15,6 +15,7 @@
 #include "platform/lease.h"
 #include "snapshot/backend/clone_files.h"
 #include "snapshot/backend/clone_origin.h"
+#include "snapshot/backend/nameless_files.h"
 #include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/repository/external_sorter.h"
 
@@ -120,8 +121,11 @@ void CloneIndex::build(int tree, int directory, const std::string& path) {
     flush();
 }
 
-CloneIndex::CloneIndex(int directory, std::string node_directory)
-    : directory_(open_at(directory, ".", O_RDONLY | O_DIRECTORY)), node_directory_(std::move(node_directory)), links_(directory) {
+CloneIndex::CloneIndex(int directory, std::string node_directory, std::shared_ptr<const NamelessFiles> nameless)
+    : directory_(open_at(directory, ".", O_RDONLY | O_DIRECTORY)),
+      node_directory_(std::move(node_directory)),
+      nameless_(std::move(nameless)),
+      links_(directory) {
     static_assert(sizeof(Record) == 80);
     const int fd = try_open_long(directory, kFile, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (fd >= 0) {
@@ -152,8 +156,35 @@ std::optional<CloneIndex::Record> CloneIndex::find(std::uint64_t ino, std::uint6
     return std::nullopt;
 }
 
+bool CloneIndex::is_as_it_was(const LinkRecord& link, std::uint64_t generation, const FileStatus& status) {
+    return link.generation == generation &&
+           (link.is_untouched(status) || (link.has_content_of(status) && status.stx_nlink != link.all_links));
+}
+
+int CloneIndex::try_open(int directory, const std::string& name, int flags) const noexcept {
+    return nameless_ ? nameless_->try_open(directory, name, flags) : try_open_long(directory, name, flags);
+}
+
+std::optional<FileStatus> CloneIndex::status_of(int directory, const std::string& name) const {
+    return nameless_ ? nameless_->status_of(directory, name) : stat_at(directory, name);
+}
+
+FileDescriptor CloneIndex::open_nameless(std::uint64_t ino, std::uint64_t generation) const {
+    FileDescriptor file(nameless_->try_open(ino, O_RDONLY | O_NOATIME));
+    if (!file) {
+        return {};
+    }
+    if (const auto link = this->link(ino)) {
+        return is_as_it_was(*link, generation, stat_fd(file.get(), kFile)) ? std::move(file) : FileDescriptor();
+    }
+    return read_clone_origin(file.get(), false, kFile).generation == generation ? std::move(file) : FileDescriptor();
+}
+
 FileDescriptor CloneIndex::open(std::uint64_t ino, std::uint64_t generation) const {
     try {
+        if (nameless_) {
+            return open_nameless(ino, generation);
+        }
         const auto record = find(ino, generation);
         if (!record) {
             return {};
@@ -167,8 +198,7 @@ FileDescriptor CloneIndex::open(std::uint64_t ino, std::uint64_t generation) con
             return {};
         }
         if (const auto link = this->link(ino)) {
-            const bool as_it_was = link->is_untouched(status) || (link->has_content_of(status) && status.stx_nlink != link->all_links);
-            return link->generation == generation && as_it_was ? std::move(file) : FileDescriptor();
+            return is_as_it_was(*link, generation, status) ? std::move(file) : FileDescriptor();
         }
         if (!record->unchanged(status)) {
             return {};
@@ -181,7 +211,11 @@ FileDescriptor CloneIndex::open(std::uint64_t ino, std::uint64_t generation) con
 }
 
 std::uint64_t CloneIndex::number_of(int directory, const std::string& name, const std::string& path) const {
-    if (links_.exists()) {
+    if (nameless_) {
+        if (const auto number = nameless_->number_of(directory, name)) {
+            return *number;
+        }
+    } else if (links_.exists()) {
         const auto status = stat_at(directory, name);
         if (status && S_ISREG(status->stx_mode) && links_.find(status->stx_ino)) {
             return status->stx_ino;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -18,6 +19,8 @@
 #include "snapshot/backend/snapshot_files.h"
 
 namespace nodesnap {
+
+class NamelessFiles;
 
 // What a link shows isn't what it was when the snapshot was made: the node's own file was written to. No backup can be made of that
 // snapshot.
@@ -31,8 +34,14 @@ public:
     // Of the tree of clones `tree`, into a new file of the directory. Nothing is durable yet. `path` is for messages.
     static void build(int tree, int directory, const std::string& path);
 
-    // `node_directory`: that the snapshot is of, where it may be made of links.
-    explicit CloneIndex(int directory, std::string node_directory = "");
+    // `node_directory`: that the snapshot is of, where it may be made of links. `nameless`: what its regular files are, of a tree in which
+    // other files stand for these; such a tree has no index.
+    explicit CloneIndex(int directory, std::string node_directory = "", std::shared_ptr<const NamelessFiles> nameless = nullptr);
+
+    bool is_nameless() const { return nameless_ != nullptr; }
+    // A regular file of the tree. A negative errno if that fails.
+    int try_open(int directory, const std::string& name, int flags) const noexcept;
+    std::optional<FileStatus> status_of(int directory, const std::string& name) const;
 
     bool has_links() const override { return links_.exists(); }
     std::optional<LinkRecord> link(std::uint64_t ino) const override { return links_.exists() ? links_.find(ino) : std::nullopt; }
@@ -46,10 +55,13 @@ public:
 private:
     struct Record;
     std::optional<Record> find(std::uint64_t ino, std::uint64_t generation) const;
+    FileDescriptor open_nameless(std::uint64_t ino, std::uint64_t generation) const;
+    static bool is_as_it_was(const LinkRecord& link, std::uint64_t generation, const FileStatus& status);
     bool was_renamed(const FileStatus& status, const LinkRecord& link, const std::string& path) const;
 
     FileDescriptor directory_;
     std::string node_directory_;
+    std::shared_ptr<const NamelessFiles> nameless_;
     LinkIndex links_;
     FileDescriptor file_;
     std::uint64_t records_ = 0;

@@ -19,8 +19,8 @@ public:
     std::string name() const override { return "hardlink"; }
 
 private:
-    std::unique_ptr<TreeMaker> make_maker(int, int tree, int links, TreeStore& store) override {
-        return std::make_unique<LinkTree>(tree, links, immutable_, store.links());
+    std::unique_ptr<TreeMaker> make_maker(int, int tree, int links, NamelessFiles* nameless, TreeStore& store) override {
+        return std::make_unique<LinkTree>(tree, links, immutable_, store.links(), nameless);
     }
     std::string verb() const override { return "linked and copied"; }
 

@@ -16,6 +16,7 @@
 #include "platform/inode_flags.h"
 #include "platform/xattr.h"
 #include "snapshot/backend/clone_origin.h"
+#include "snapshot/backend/nameless_files.h"
 #include "snapshot/drain/inode_reader.h"
 
 namespace nodesnap {
@@ -49,27 +50,6 @@ bool has_other_owner(const FileStatus& status) {
     return status.stx_uid != ::geteuid() || status.stx_gid != ::getegid();
 }
 
-// The kernel clones data, and leaves holes where there is allocated space without any (XFS), or beyond the end of the file (all). `clone`
-// has the data already.
-std::vector<UnwrittenRange> unwritten_of(int file, const FileStatus& status, int clone, const std::string& path) {
-    std::vector<UnwrittenRange> ranges;
-    if (stat_fd(clone, path).stx_blocks == status.stx_blocks) {
-        return ranges;
-    }
-    ExtentReader extents(file, path);
-    for (Extent extent; extents.next(extent);) {
-        if (!extent.unwritten()) {
-            continue;
-        }
-        if (!ranges.empty() && ranges.back().offset + ranges.back().length == extent.logical) {
-            ranges.back().length += extent.length;
-        } else {
-            ranges.push_back({extent.logical, extent.length});
-        }
-    }
-    return ranges;
-}
-
 // Data that can't be rewritten in place, and such that can, don't share extents (btrfs): the clone must be what the file is.
 void match_copy_on_write(int clone, std::uint32_t flags, const std::string& path) {
     const std::uint32_t present = inode_flags(clone, path).value_or(0);
@@ -80,7 +60,22 @@ void match_copy_on_write(int clone, std::uint32_t flags, const std::string& path
 
 }  // namespace
 
-InodeClone::InodeClone(int links) : links_(links) {}
+InodeClone::InodeClone(int links, NamelessFiles* nameless) : links_(links), nameless_(nameless) {}
+
+int InodeClone::remove_made(int to, const std::string& name) const {
+    return nameless_ != nullptr ? nameless_->remove(to, name) : entry::remove(to, name);
+}
+
+FileDescriptor InodeClone::create(int to, const std::string& name, const std::string& path) const {
+    if (nameless_ != nullptr) {
+        return nameless_->make(path);
+    }
+    const int made = try_open_long(to, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    if (made < 0) {
+        throw Error::system("create", "the clone of " + path, -made);
+    }
+    return FileDescriptor(made);
+}
 
 CloneOrigin InodeClone::origin_of(int fd, bool readable, const FileStatus& status, const std::string& path) const {
     Inode inode = inode_of(status);
@@ -142,11 +137,8 @@ void InodeClone::make(const SourceEntry& entry, const FileStatus& status, int op
 }
 
 void InodeClone::make_file(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) {
-    const int made = try_open_long(to, entry.name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-    if (made < 0) {
-        throw Error::system("create", "the clone of " + path, -made);
-    }
-    const FileDescriptor clone(made);
+    FileDescriptor clone = create(to, entry.name, path);
+    const int made = clone.get();
     CloneOrigin origin = origin_of(opened, true, status, path);
     origin.links = links_of(status);
     match_copy_on_write(made, origin.flags, path);
@@ -157,6 +149,9 @@ void InodeClone::make_file(const SourceEntry& entry, const FileStatus& status, i
     }
     give_attributes(opened, status, made, origin, path);
     end_file(made, status, links_of(status) > 1, origin, path);
+    if (nameless_ != nullptr) {
+        nameless_->put(to, entry.name, std::move(clone), origin.ino, path);
+    }
 }
 
 void InodeClone::allocate(int to, CloneOrigin& origin, const std::string& path) {
@@ -164,6 +159,18 @@ void InodeClone::allocate(int to, CloneOrigin& origin, const std::string& path) 
         check("allocate room for", entry::allocate(to, true, range.offset, range.length), path);
     }
     origin.unwritten.clear();
+}
+
+void InodeClone::give_attribute(int to, const SourceXattr& attribute, const std::string& path) const {
+    try {
+        xattr::set(to, attribute.name, attribute.value, "the clone of " + path);
+    } catch (const Error& error) {
+        if (nameless_ == nullptr || error.error_number() != EOPNOTSUPP) {
+            throw;
+        }
+        throw Error::refused("the directory " + path + " has an attribute, " + attribute.name + ", that this kernel can't keep in memory",
+                             "use --snapshot none, or keep snapshots inside, in a directory that is excluded (--snapshot-dir)");
+    }
 }
 
 // Of a regular file or directory. A new owner clears setuid and capabilities, so it goes first; an ACL changes the mode, so it goes after
@@ -175,10 +182,30 @@ void InodeClone::give_attributes(int from, const FileStatus& status, int to, Clo
     check("set the mode of", entry::set_mode(to, status.stx_mode & 07777), path);
     begin_attributes(to, origin, path);
     for (const SourceXattr& attribute : read_xattrs(from, false, path)) {
-        xattr::set(to, attribute.name, attribute.value, "the clone of " + path);
+        give_attribute(to, attribute, path);
     }
     give_origin(to, false, origin, path);
     check("set the times of", entry::set_times(to, times_of(status, origin)), path);
+}
+
+// The kernel clones data, and leaves holes where there is allocated space without any (XFS), or beyond the end of the file (all).
+std::vector<UnwrittenRange> InodeClone::unwritten_of(int file, const FileStatus& status, int clone, const std::string& path) {
+    std::vector<UnwrittenRange> ranges;
+    if (stat_fd(clone, path).stx_blocks == status.stx_blocks) {
+        return ranges;
+    }
+    ExtentReader extents(file, path);
+    for (Extent extent; extents.next(extent);) {
+        if (!extent.unwritten()) {
+            continue;
+        }
+        if (!ranges.empty() && ranges.back().offset + ranges.back().length == extent.logical) {
+            ranges.back().length += extent.length;
+        } else {
+            ranges.push_back({extent.logical, extent.length});
+        }
+    }
+    return ranges;
 }
 
 std::vector<UnwrittenRange> InodeClone::give_content(int from, const FileStatus& status, int to, const std::string& path) {

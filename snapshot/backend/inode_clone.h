@@ -9,15 +9,20 @@
 #include <vector>
 
 #include "platform/file.h"
+#include "platform/file_descriptor.h"
 #include "snapshot/backend/clone_origin.h"
 #include "snapshot/drain/source_directory.h"
 
 namespace nodesnap {
 
+class NamelessFiles;
+struct SourceXattr;
+
 class InodeClone {
 public:
     // `links`: a directory of its own, in which the clones of files with several names get one more, by which the next name finds them.
-    explicit InodeClone(int links);
+    // `nameless`: what regular files become; nullptr: each becomes a file in the directory itself.
+    explicit InodeClone(int links, NamelessFiles* nameless = nullptr);
     virtual ~InodeClone() = default;
 
     // The entry `entry` of the directory `from`, which is no directory, becomes one of the same name in `to`, which has none of that name.
@@ -30,6 +35,8 @@ protected:
     // The data of the file `from` becomes that of the new file `to`. Tells where `from` has space that is allocated but
     // unwritten, and that `to` hasn't.
     virtual std::vector<UnwrittenRange> give_content(int from, const FileStatus& status, int to, const std::string& path);
+    // The same of a clone that has its data.
+    static std::vector<UnwrittenRange> unwritten_of(int from, const FileStatus& status, int clone, const std::string& path);
     // How many names it has that aren't nodesnap's.
     virtual std::uint64_t links_of(const FileStatus& status) const { return status.stx_nlink; }
     // Files of several names are made anew from now on, each once.
@@ -43,17 +50,24 @@ protected:
     // The regular file is what it is to be; it may get more names yet if `several`.
     virtual void end_file(int /*to*/, const FileStatus& /*from*/, bool /*several*/, const CloneOrigin& /*origin*/, const std::string&) {}
 
+    // What was made of an entry that is no directory. Returns 0 or an errno.
+    int remove_made(int to, const std::string& name) const;
+    NamelessFiles* nameless() const { return nameless_; }
+
     // Gives the file room of its own where the origin had some; it isn't noted then.
     static void allocate(int to, CloneOrigin& origin, const std::string& path);
 
 private:
     void clone_linked(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
     void make(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
+    FileDescriptor create(int to, const std::string& name, const std::string& path) const;
     void make_file(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path);
     void make_other(const SourceEntry& entry, const FileStatus& status, int opened, int to, const std::string& path) const;
+    void give_attribute(int to, const SourceXattr& attribute, const std::string& path) const;
     void give_attributes(int from, const FileStatus& status, int to, CloneOrigin& origin, const std::string& path) const;
 
     const int links_;
+    NamelessFiles* const nameless_;
     unsigned round_ = 0;
     std::mutex links_mutex_;
 };

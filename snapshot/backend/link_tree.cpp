@@ -17,6 +17,7 @@
 #include "platform/lease.h"
 #include "platform/xattr.h"
 #include "snapshot/backend/file_copy.h"
+#include "snapshot/backend/nameless_files.h"
 #include "snapshot/restore/remove_tree.h"
 
 namespace nodesnap {
@@ -37,8 +38,8 @@ std::uint64_t allocated_bytes(const FileStatus& status) {
 
 }  // namespace
 
-LinkTree::LinkTree(int tree, int links, const ExcludeRules& immutable, LinkIndexes others)
-    : TreeMaker(links), tree_(tree), immutable_(immutable), others_(std::move(others)) {}
+LinkTree::LinkTree(int tree, int links, const ExcludeRules& immutable, LinkIndexes others, NamelessFiles* nameless)
+    : TreeMaker(links, nameless), tree_(tree), immutable_(immutable), others_(std::move(others)) {}
 
 void LinkTree::begin_ahead() {
     phase_ = Phase::kAhead;
@@ -108,7 +109,7 @@ bool LinkTree::link(const SourceDirectory& from, const SourceEntry& entry, int t
 
 // As soon as one of its names can't be linked none of them is: it stays one file.
 bool LinkTree::is_linkable(const Linked& linked, int file, const FileStatus& status, const std::string& path) const {
-    if (phase_ != Phase::kHeld || status.stx_nlink <= others_.links_of(status.stx_ino) + linked.names.size() + 1) {
+    if (phase_ != Phase::kHeld || nameless() != nullptr || status.stx_nlink <= others_.links_of(status.stx_ino) + linked.names.size() + 1) {
         return true;
     }
     return (inode_flags(file, path).value_or(0) & (FS_IMMUTABLE_FL | FS_APPEND_FL)) == 0;
@@ -116,8 +117,43 @@ bool LinkTree::is_linkable(const Linked& linked, int file, const FileStatus& sta
 
 void LinkTree::remove_name(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place) const {
     if (std::erase_if(linked.names, [&place](const Name& name) { return name.path == place; }) != 0) {
-        note_removal(linked.record, remove_link(to, entry.name, file, others_), place);
+        note_removal(linked.record, remove_name_of(file, to, entry.name), place);
     }
+}
+
+// Returns 0 or an errno.
+int LinkTree::add_name(int file, std::uint64_t ino, int to, const std::string& name, const std::string& path) const {
+    if (nameless() == nullptr) {
+        return entry::link_open(file, to, name);
+    }
+    try {
+        nameless()->put(to, name, open_path("/proc/self/fd/" + std::to_string(file), O_RDONLY | O_NOATIME | O_NONBLOCK), ino, path);
+        return 0;
+    } catch (const Error& error) {
+        if (error.error_number() != EEXIST) {
+            throw;
+        }
+        return EEXIST;
+    }
+}
+
+RemovedLink LinkTree::remove_name_of(int file, int directory, const std::string& name) const {
+    if (nameless() == nullptr) {
+        return remove_link(directory, name, file, others_);
+    }
+    RemovedLink removed;
+    removed.before = removed.after = stat_fd(file, name);
+    removed.error = remove_made(directory, name);
+    return removed;
+}
+
+std::optional<FileStatus> LinkTree::status_of(int directory, const std::string& name) const {
+    auto status = nameless() != nullptr ? nameless()->status_of(directory, name) : std::nullopt;
+    return status ? status : stat_at(directory, name);
+}
+
+int LinkTree::try_open_made(int directory, const std::string& name) const {
+    return nameless() != nullptr ? nameless()->try_open(directory, name, kFile) : try_open_long(directory, name, kFile);
 }
 
 bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int to, const std::string& place, const std::string& path) {
@@ -136,7 +172,7 @@ bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int
     const auto is_here = [&place](const Name& name) { return name.path == place; };
     auto name = std::find_if(linked.names.begin(), linked.names.end(), is_here);
     if (name == linked.names.end()) {
-        const int failed = entry::link_open(file, to, entry.name);
+        const int failed = add_name(file, entry.ino, to, entry.name, path);
         if (failed == EMLINK || failed == EPERM) {  // too many names, or a flag that forbids another
             return false;
         }
@@ -167,7 +203,7 @@ bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int
 
 // For what has a name that was another inode's when all was listed ahead.
 void LinkTree::make_room(const SourceEntry& entry, int to, const std::string& place) {
-    const auto there = stat_at(to, entry.name);
+    const auto there = status_of(to, entry.name);
     if (!there || (there->stx_ino == entry.ino && S_ISREG(there->stx_mode) && entry.d_type == DT_REG)) {
         return;
     }
@@ -177,8 +213,11 @@ void LinkTree::make_room(const SourceEntry& entry, int to, const std::string& pl
     }
     Shard& shard = shard_of(there->stx_ino);
     const std::lock_guard lock(shard.mutex);
-    const FileDescriptor file = open_at(to, entry.name, kFile);
-    const RemovedLink removed = remove_link(to, entry.name, file.get(), others_);
+    const FileDescriptor file(try_open_made(to, entry.name));
+    if (!file) {
+        throw Error::system("open", place + " in the snapshot", -file.get());
+    }
+    const RemovedLink removed = remove_name_of(file.get(), to, entry.name);
     const auto found = shard.files.find(there->stx_ino);
     if (found != shard.files.end()) {
         note_removal(found->second.record, removed, place);
@@ -205,7 +244,15 @@ LinkRecord LinkTree::record_of(const Linked& linked, int file, const FileStatus&
     return others_.find_untouched(status).value_or(LinkRecord::of(status, inode_generation(file)));
 }
 
+// Where files can be cloned that is faster, and misses nothing that is only in memory yet (XFS may hide such data from who asks for holes).
 std::vector<UnwrittenRange> LinkTree::give_content(int from, const FileStatus& status, int to, const std::string& path) {
+    if (may_clone_ && status.stx_size != 0) {
+        const int failed = entry::clone_file(from, to);
+        if (failed == 0) {
+            return unwritten_of(from, status, to, path);
+        }
+        may_clone_ = failed != EOPNOTSUPP;
+    }
     return copy_file(from, status, to, path, [this] {
         if (until_ns_ != 0 && monotonic_ns() > until_ns_) {
             throw Error::failed("the daemon can't be held as long as it takes to copy what doesn't fit --immutable (--max-downtime)",
@@ -222,7 +269,7 @@ std::uint64_t LinkTree::links_of(const FileStatus& status) const {
     const Shard& shard = shard_of(status.stx_ino);
     const std::lock_guard lock(shard.mutex);
     if (const auto found = shard.files.find(status.stx_ino); found != shard.files.end()) {
-        ours += found->second.names.size();
+        ours += nameless() != nullptr ? 0 : found->second.names.size();
     }
     return status.stx_nlink > ours ? status.stx_nlink - ours : 1;
 }
@@ -245,11 +292,11 @@ bool LinkTree::is_untouched(const FileStatus& status) const {
 // If it is still what was linked there.
 void LinkTree::drop(std::uint64_t ino, Linked& linked, const std::string& place) const {
     in_directory_of(tree_, place, [&](int directory, const std::string& name) {
-        const FileDescriptor file(try_open_long(directory, name, kFile));
+        const FileDescriptor file(try_open_made(directory, name));
         const LinkRecord now = file ? LinkRecord::of(stat_fd(file.get(), place), 0) : LinkRecord{};
         // Otherwise a copy, say, which may have got the number of what was removed.
         if (now.ino == ino && now.born == linked.record.born) {
-            note_removal(linked.record, remove_link(directory, name, file.get(), others_), place);
+            note_removal(linked.record, remove_name_of(file.get(), directory, name), place);
         }
     });
 }

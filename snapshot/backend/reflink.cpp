@@ -15,8 +15,8 @@ public:
     std::string name() const override { return "reflink"; }
 
 private:
-    std::unique_ptr<TreeMaker> make_maker(int node, int tree, int links, TreeStore&) override {
-        return std::make_unique<CloneAhead>(node, place().node_directory(), tree, links);
+    std::unique_ptr<TreeMaker> make_maker(int node, int tree, int links, NamelessFiles* nameless, TreeStore&) override {
+        return std::make_unique<CloneAhead>(node, place().node_directory(), tree, links, nameless);
     }
     bool makes_ahead() const override { return options().held && LiveStamp::is_suitable(place().node_directory()); }
     std::string verb() const override { return "cloned"; }

@@ -12,6 +12,8 @@
 #include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
+#include "platform/inode_flags.h"
+#include "platform/xattr.h"
 
 namespace nodesnap {
 namespace {
@@ -40,6 +42,21 @@ std::string parent_of_path(const std::string& absolute) {
 
 std::string join_path(const std::string& directory, const std::string& name) {
     return directory == "/" ? directory + name : directory + "/" + name;
+}
+
+void inherit_nothing(int fd, unsigned mode, const std::string& shown) {
+    for (const char* attribute : {"system.posix_acl_default", "system.posix_acl_access", "btrfs.compression"}) {
+        xattr::remove(fd, attribute, shown);
+    }
+    if (inode_flags(fd, shown).value_or(0) != 0) {
+        set_inode_flags(fd, 0, shown);
+    }
+    if (const int failed = entry::set_owner(fd, ::geteuid(), ::getegid()); failed != 0) {
+        throw Error::system("set the owner of", shown, failed);
+    }
+    if (const int failed = entry::set_mode(fd, mode); failed != 0) {
+        throw Error::system("set the mode of", shown, failed);
+    }
 }
 
 FileDescriptor open_own_folder(int parent, const std::string& name, const std::string& shown, bool make) {

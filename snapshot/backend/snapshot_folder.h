@@ -22,6 +22,10 @@ FileDescriptor open_own_folder(int parent, const std::string& name, const std::s
 // whether it has been is for the caller to see afterwards.
 bool lock_for_use(int root);
 
+// What a new file or directory has got from the directory that it was made in (its group, ACLs, compression, no copy-on-write) is taken
+// away again: it isn't to come into snapshots.
+void inherit_nothing(int fd, unsigned mode, const std::string& shown);
+
 // A directory that the operator names, without symlinks. It may not exist yet, its parent must.
 struct NamedFolder {
     std::string path;

@@ -32,6 +32,10 @@ TreeBackend::TreeBackend(TreePlace place, ExcludeRules excludes, const BackendOp
       naming_(place_.node_directory()),
       reason_(std::move(reason)) {}
 
+std::string TreeBackend::why_no_changes() const {
+    return place_.in_memory() ? "a snapshot of the root of a mount has no names there, and ends with its backup" : "";
+}
+
 void TreeBackend::prepare() {
     // What the preflight found may have changed since.
     refuse_nested(place_.node_directory(), excludes_);

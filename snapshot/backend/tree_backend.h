@@ -18,6 +18,8 @@
 
 namespace nodesnap {
 
+class NamelessFiles;
+
 class TreeSnapshot : public Snapshot {
 public:
     // `finished`: it is one that was found; otherwise `directory` is what TreeStore::begin() has made.
@@ -25,8 +27,9 @@ public:
                  bool finished);
     ~TreeSnapshot() override;
 
-    void begin_tree();  // of one that was just begun
-    bool open_tree();   // false if the tree isn't the one that the record is of
+    // Of one that was just begun. `nameless`: as of CloneIndex; then it lasts no longer than this.
+    void begin_tree(std::shared_ptr<const NamelessFiles> nameless);
+    bool open_tree();  // false if the tree isn't the one that the record is of
     int directory() const { return directory_.get(); }
     void taken(std::int64_t duration_ns, Consistency consistency);
     // Done by settle() before all else.
@@ -42,7 +45,8 @@ public:
     std::int64_t duration_ns() const override { return duration_ns_; }
     Consistency consistency() const override { return consistency_; }
     void settle() override;
-    void keep() noexcept override { kept_ = finished_; }  // what isn't settled would be cleared up all the same
+    // What isn't settled would be cleared up all the same.
+    void keep() noexcept override { kept_ = finished_ && !nameless_; }
     void keep_for_operator() override;
     void remove() override;
 
@@ -52,6 +56,7 @@ private:
     SnapshotEntry entry_;
     FileDescriptor directory_;  // locked
     FileDescriptor tree_;
+    std::shared_ptr<const NamelessFiles> nameless_;
     std::optional<CloneIndex> clones_;
     TreeRecord record_;
     std::function<void()> before_settled_;
@@ -71,6 +76,7 @@ public:
     std::string file_system_uuid() const override { return place_.file_system_uuid(); }
     std::string describe_location() const override { return place_.folder(); }
     bool atomic() const override { return false; }
+    std::string why_no_changes() const override;
     void prepare() override;
     std::unique_ptr<Snapshot> create(const std::string& name, bool temporary) override;
     std::unique_ptr<Snapshot> find(const std::string& name, const SnapshotProof& proof) override;

@@ -1,11 +1,15 @@
 #include "snapshot/backend/tree_place.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstring>
 
 #include "platform/btrfs.h"
+#include "platform/detached_mount.h"
 #include "platform/entry.h"
 #include "platform/error.h"
 #include "platform/file.h"
@@ -13,6 +17,7 @@
 #include "platform/lease.h"
 #include "platform/mount.h"
 #include "snapshot/backend/clone_origin.h"
+#include "snapshot/backend/nameless_files.h"
 #include "snapshot/backend/snapshot_folder.h"
 #include "snapshot/shell_word.h"
 
@@ -28,9 +33,14 @@ Layout layout_of(const std::string& node_directory) {
 
 }  // namespace
 
-TreePlace::TreePlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes)
+TreePlace::TreePlace(const std::string& node_directory, const std::string& snapshot_directory, const ExcludeRules* excludes, bool must_last)
     : node_directory_(node_directory), layout_(layout_of(node_directory)), file_system_uuid_(file_system_uuid_of(node_directory)) {
     if (snapshot_directory.empty()) {
+        in_memory_ = layout_ == Layout::kMountRoot && !must_last;
+        if (in_memory_) {
+            folder_ = "memory";
+            return;
+        }
         if (layout_ == Layout::kMountRoot) {
             throw Error::refused(
                 "the node directory " + node_directory_ + " is the root of a mount: its snapshots could only be kept inside it",
@@ -53,7 +63,23 @@ TreePlace::TreePlace(const std::string& node_directory, const std::string& snaps
     }
 }
 
+// Nobody sees it, and it is gone with the process.
+FileDescriptor TreePlace::open_memory(bool make) const {
+    if (!memory_ && make) {
+        std::string why;
+        memory_ = mount_detached({"tmpfs", "nodesnap", {{"mode", "0700"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC}, why);
+        if (!memory_) {
+            throw Error::failed("no place can be had in memory for the tree of a snapshot: " + why,
+                                "use --snapshot none, or keep snapshots inside, in a directory that is excluded (--snapshot-dir)");
+        }
+    }
+    return memory_ ? open_at(memory_.get(), ".", O_RDONLY | O_DIRECTORY) : FileDescriptor();
+}
+
 FileDescriptor TreePlace::open_folder(bool make) const {
+    if (in_memory_) {
+        return open_memory(make);
+    }
     if (!named_by_operator_) {
         return open_own_folder(open_path(parent_of_path(folder_), O_PATH | O_DIRECTORY).get(), kSnapshotFolder, folder_, make);
     }
@@ -67,7 +93,24 @@ FileDescriptor TreePlace::open_folder(bool make) const {
 }
 
 std::string TreePlace::beside() const {
+    if (in_memory_) {
+        return node_directory_;  // where the files are made, without names
+    }
     return stat_path(folder_) ? folder_ : parent_of_path(folder_);
+}
+
+std::string TreePlace::why_not_in_memory() const {
+    if (!in_memory_) {
+        return "";
+    }
+    const FileSystem file_system = file_system_of(node_directory_);
+    const std::uint64_t files = file_system.total_inodes - std::min(file_system.total_inodes, file_system.free_inodes);
+    if (files > NamelessFiles::limit()) {
+        return "the node directory is the root of a mount with " + std::to_string(files) + " files, and no more than " +
+               std::to_string(NamelessFiles::limit()) +
+               " can be held open (snapshots with names could be kept inside, in a directory that is excluded: --snapshot-dir)";
+    }
+    return "";
 }
 
 std::string TreePlace::why_no_links() const {

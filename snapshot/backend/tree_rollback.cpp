@@ -55,7 +55,7 @@ TreeRollback::TreeRollback(const std::string& node_directory, const TreeRollback
         inside_ = place.inside();
         snapshots_ = folder_.starts_with('/') ? place.open_folder(false) : FileDescriptor();
     } else {
-        const TreePlace place(node_directory_, options_.snapshot_directory, nullptr);
+        const TreePlace place(node_directory_, options_.snapshot_directory, nullptr, true);
         folder_ = place.folder();
         snapshots_ = place.open_folder(false);
         clones_ = place.why_no_clones().empty();

@@ -37,11 +37,12 @@ TreeSnapshot::~TreeSnapshot() {
     }
 }
 
-void TreeSnapshot::begin_tree() {
+void TreeSnapshot::begin_tree(std::shared_ptr<const NamelessFiles> nameless) {
+    nameless_ = std::move(nameless);
     tree_ = open_at(directory_.get(), kTreeName, kDirectory);
     record_.tree_ino = stat_fd(tree_.get()).stx_ino;
     record_.tree_generation = inode_generation(tree_.get());
-    clones_.emplace(directory_.get());  // none are known before it is settled
+    clones_.emplace(directory_.get(), "", nameless_);  // none are known before it is settled
 }
 
 bool TreeSnapshot::open_tree() {
@@ -58,7 +59,7 @@ void TreeSnapshot::taken(std::int64_t duration_ns, Consistency consistency) {
 SnapshotProof TreeSnapshot::proof() const {
     // Whoever copies a snapshot with its record makes another tree.
     SnapshotProof proof{record_.kind, entry_.path, record_.file_system_uuid, record_.id, record_.tree_ino, record_.tree_generation, true};
-    if (finished_) {
+    if (finished_ && !nameless_) {
         const auto now = store_->open(on_disk_);
         proof.read_only = now && now->record.id == record_.id && is_tree_of(tree_.get(), record_);
     }
@@ -72,9 +73,11 @@ void TreeSnapshot::settle() {
     if (before_settled_) {
         std::exchange(before_settled_, {})();
     }
-    store_->finish(on_disk_, directory_.get(), record_);
+    if (!nameless_) {
+        store_->finish(on_disk_, directory_.get(), record_);
+    }
     finished_ = true;
-    clones_.emplace(directory_.get(), record_.node_directory);
+    clones_.emplace(directory_.get(), record_.node_directory, nameless_);
     fault::step("snapshot.taken");
 }
 

@@ -114,24 +114,8 @@ bool is_ours(const FileStatus& status) {
     return S_ISDIR(status.stx_mode) && status.stx_uid == ::geteuid();
 }
 
-// What the folder's own parent hands down (its group, ACLs, compression, no copy-on-write) isn't to come into the clones.
-void inherit_nothing(int directory, const std::string& shown) {
-    for (const char* attribute : {"system.posix_acl_default", "system.posix_acl_access", "btrfs.compression"}) {
-        xattr::remove(directory, attribute, shown);
-    }
-    if (inode_flags(directory, shown).value_or(0) != 0) {
-        set_inode_flags(directory, 0, shown);
-    }
-    if (const int failed = entry::set_owner(directory, ::geteuid(), ::getegid()); failed != 0) {
-        throw Error::system("set the owner of", shown, failed);
-    }
-    if (const int failed = entry::set_mode(directory, 0700); failed != 0) {
-        throw Error::system("set the mode of", shown, failed);
-    }
-}
-
 void make_parts_in(int directory, const std::string& shown) {
-    inherit_nothing(directory, shown);
+    inherit_nothing(directory, 0700, shown);
     for (const char* part : {kTreeName, kLinksName}) {
         if (const int made = entry::make_directory(directory, part, 0700); made != 0) {
             throw Error::system("create directory", shown + "/" + part, made);

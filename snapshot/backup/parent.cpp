@@ -7,6 +7,7 @@
 
 #include "platform/error.h"
 #include "platform/interrupt.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/backend/snapshot_name.h"
 
 namespace nodesnap {
@@ -30,6 +31,13 @@ void BackupParent::compare_blocks(SnapshotBackend& backend, const Snapshot* now)
         throw_if_interrupted();
         compare_only(error.message());
     }
+}
+
+DrainParent BackupParent::comparison(const Snapshot& now, std::span<const PackId> distrusted) const {
+    DrainParent parent{*compared, -1, distrusted, same_file_system};
+    parent.records_tell = records_tell && now.clones() != nullptr && now.clones()->is_nameless() && same_file_system &&
+                          distrusted.empty() && compared->consistency == Consistency::kPointInTime;
+    return parent;
 }
 
 namespace {

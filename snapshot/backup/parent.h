@@ -23,14 +23,16 @@ struct BackupParent {
     std::uint64_t forked_at = 0;               // Descent: of it and the node directory
     std::optional<Manifest> compared;          // without one: whose contents are compared
     bool same_file_system = false;             // as that backup's
+    bool records_tell = true;                  // DrainParent's, where they can
     std::string missing;                       // why there is no changed_since
 
     // Not without `changed_since`: whether it tells what has changed in the node directory of this number. Where all is walked, every file
     // proves itself, be the directory another one by now, as after a rollback of a folder.
     bool tells_of(std::uint64_t root_ino) const { return snapshot->clones() != nullptr || root_ino == changed_since->root_ino; }
-    // The change list is not to be used.
+    // The change list is not to be used, nor is anything else but the contents.
     void compare_only(const std::string& why) {
         changed_since.reset();
+        records_tell = false;
         missing = why;
     }
     // Asks the storage what it has in common with `now` (SnapshotBackend::compare_blocks()). Where that can't be told contents are
@@ -41,8 +43,8 @@ struct BackupParent {
         const SnapshotFiles* const files = snapshot->files();
         return {*changed_since, files != nullptr ? -1 : snapshot->root(), {}, true, forked_at, files, blocks.get()};
     }
-    // Not without `compared`. Both must outlive it.
-    DrainParent comparison(std::span<const PackId> distrusted) const { return {*compared, -1, distrusted, same_file_system}; }
+    // Not without `compared`. Both must outlive it. `now`: what is backed up.
+    DrainParent comparison(const Snapshot& now, std::span<const PackId> distrusted) const;
     const std::optional<Manifest>& best() const { return changed_since ? changed_since : compared; }
 };
 // The snapshots of this repository's backups but that of `made`. One in use stays for the next backup to drop: a backup into a copy of this

@@ -162,6 +162,7 @@ BackupOptions options_of_call(const Options& options, const std::string& node_di
     result.limit_bytes_per_second = options.rate("limit");
     result.skip_unreadable = options.flag("skip-unreadable");
     result.keep_snapshot = options.flag("keep-snapshot");
+    result.backend.must_last = result.keep_snapshot;
     result.drop_snapshot = options.flag("drop-snapshot");
     if (result.backend.kind == "none" && (result.keep_snapshot || result.drop_snapshot)) {
         throw Error::usage("--snapshot none takes no snapshot that could be kept or dropped");

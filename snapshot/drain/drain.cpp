@@ -149,7 +149,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
     Catalog::Result built = state.catalog.build(repository, parent != nullptr ? &parent->backup : nullptr, edits, nodes);
     nodes.finish();
     fault::step("drain.metadata-durable");
-    if (parent != nullptr && !parent->is_compared()) {
+    if (parent != nullptr && (!parent->is_compared() || parent->records_tell)) {
         progress.phase = "auditing";
         const AuditedSource audited_source{source, options.files};
         const AuditResult audited = options.audits_everything

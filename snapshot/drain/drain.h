@@ -87,6 +87,9 @@ struct DrainParent {
     // Not with a source, nor files: its tree is what another pass over the same live directory has read after this was taken. What is
     // unchanged since is taken over without being read.
     const LiveStamp* stamp = nullptr;
+    // Without all of these: what its records say of files that are never written to again, and that nobody could write to when it was made,
+    // tells that they haven't changed since. See docs/design.md, "Snapshots without names".
+    bool records_tell = false;
     bool tells_changes() const { return source >= 0; }
     bool is_compared() const { return source < 0 && files == nullptr; }
 };

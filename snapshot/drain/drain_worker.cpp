@@ -13,6 +13,7 @@
 #include "platform/fault.h"
 #include "platform/inode_flags.h"
 #include "platform/interrupt.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/drain/file_extents.h"
 #include "snapshot/drain/source_walk.h"
 #include "snapshot/drain/taken_over.h"
@@ -204,6 +205,9 @@ Task<void> DrainWorker::drain_entry(std::shared_ptr<BatchInProgress> batch, std:
 Task<std::int64_t> DrainWorker::open_entry(const SourceDirectory& directory, const SourceEntry& entry, int flags) {
     if (!directory.fd) {
         co_return btrfs::try_open_inode(state_.source, state_.subvolume, entry.ino, entry.generation, flags);
+    }
+    if (entry.d_type == DT_REG && state_.options.clones != nullptr && state_.options.clones->is_nameless()) {
+        co_return state_.options.clones->try_open(directory.fd.get(), entry.name, flags);
     }
     co_return co_await ring_.open_at(directory.fd.get(), entry.name.c_str(), flags);
 }

@@ -53,7 +53,8 @@ SourceInode read_source_inode(int fd, bool readable, const CloneIndex* clones, c
     SourceInode source;
     source.ino = status.stx_ino;
     source.inode = inode_of(status);
-    const auto link = clones != nullptr && readable ? clones->link(status.stx_ino) : std::nullopt;
+    // Only of regular files: a directory of a tree in memory may have any number.
+    const auto link = clones != nullptr && S_ISREG(status.stx_mode) ? clones->link(status.stx_ino) : std::nullopt;
     if (link) {
         add_flags(source.inode, fd, path);
         source.inode.links = link->links;

@@ -36,6 +36,15 @@ void take_record(DrainState& state, std::uint64_t ino, const Inode& recorded) {
     state.progress.files_done.fetch_add(1, std::memory_order_relaxed);
 }
 
+// Whether the file is what the parent backup was made of, as far as the snapshots tell.
+bool is_same_link(const DrainParent& parent, const LinkRecord& now) {
+    if (parent.files == nullptr) {
+        return parent.records_tell && now.generation != 0 && now.born != Time{};
+    }
+    const auto before = parent.files->link(now.ino);
+    return before && before->is_same(now);
+}
+
 // What the parent backup has of an inode that was this link in its snapshot, too.
 std::optional<Inode> record_of(const DrainState& state, const LinkRecord& link) {
     const auto value = tree_find(state.repository.nodes(), state.parent->backup.tree, key::inode(link.ino));
@@ -77,16 +86,15 @@ bool take_over_unchanged(DrainState& state, const SourceDirectory& directory, co
 }
 
 bool take_over_link(DrainState& state, const SourceDirectory& directory, const SourceEntry& entry) {
-    if (state.options.clones == nullptr || state.parent == nullptr || state.parent->files == nullptr) {
+    if (state.options.clones == nullptr || state.parent == nullptr) {
         return false;
     }
     const auto now = state.options.clones->link(entry.ino);
-    const auto before = now ? state.parent->files->link(entry.ino) : std::nullopt;
-    if (!before || !before->is_same(*now)) {
+    if (!now || !is_same_link(*state.parent, *now)) {
         return false;
     }
     auto recorded = record_of(state, *now);
-    const auto status = recorded ? status_of(directory, entry) : std::nullopt;
+    const auto status = recorded ? state.options.clones->status_of(directory.fd.get(), entry.name) : std::nullopt;
     if (!status) {
         return false;
     }

@@ -67,9 +67,6 @@ class HardlinkCase(hold_case.HoldCase):
         harness.tool("chattr", "-R", "-f", "-i", "-a", restored, check=False)
         harness.tool("rm", "-r", restored)
 
-
-@unittest.skipIf(NO_CGROUPS, NO_CGROUPS)
-class Frozen(HardlinkCase):
     def rocksdb(self):
         acks = self.scratch / f"acks of {self.mount_point.name}"
         cgroup = hold_case.Cgroup()
@@ -83,6 +80,9 @@ class Frozen(HardlinkCase):
 
         return cgroup, child, acknowledged
 
+
+@unittest.skipIf(NO_CGROUPS, NO_CGROUPS)
+class Frozen(HardlinkCase):
     @on("ext4", "xfs")
     def test_a_store_of_tables(self, repository):
         _, child, acknowledged = self.rocksdb()
@@ -91,7 +91,7 @@ class Frozen(HardlinkCase):
             target = acknowledged() + 200
             harness.wait_for(lambda: acknowledged() >= target, "more keys")
             before = acknowledged()
-            # What `auto` takes with a profile and a hold.
+#What `auto` takes with a profile and a hold.
             document = self.held(repository, "--profile", "rocksdb", *self.freezing(child))
             self.assertEqual(document["snapshot_backend"], "hardlink")
             self.assertIsNone(child.poll(), "the database did not survive its backup")

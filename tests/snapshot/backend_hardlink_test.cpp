@@ -541,6 +541,7 @@ TEST_P(HardlinkBackendTest, WhatCanNotBeDoneSafelyIsRefused) {
     BackendOptions options;
     options.kind = "hardlink";
     options.immutable = {"*.sst"};
+    options.must_last = true;
     const Error at_root = error_of([&] { choose_backend(mount_->path(), ExcludeRules(), options); });
     EXPECT_EQ(at_root.status(), ExitStatus::kRefused);
     EXPECT_TRUE(contains(at_root.hint(), "--snapshot-dir")) << at_root.hint();

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -19,6 +20,7 @@
 #include "platform/inode_flags.h"
 #include "platform/xattr.h"
 #include "snapshot/backend/backend.h"
+#include "snapshot/backend/clone_index.h"
 #include "snapshot/backend/clone_origin.h"
 #include "tests/support/fault_hooks.h"
 #include "tests/support/holder_process.h"
@@ -464,11 +466,12 @@ TEST_P(ReflinkBackendTest, WhatTheFolderWouldHandDownIsNotInTheClones) {
     EXPECT_FALSE(xattr::get_at(AT_FDCWD, tree, "system.posix_acl_default"));
 }
 
-TEST_P(ReflinkBackendTest, TheRootOfAMountNeedsAPlaceInsideThatIsExcluded) {
+TEST_P(ReflinkBackendTest, AtTheRootOfAMountSnapshotsLastOnlyInsideInAPlaceThatIsExcluded) {
     write(*mount_ / "file", "x");
-    const auto choose_root = [&](const std::string& directory, std::vector<std::string> excludes) {
+    const auto choose_root = [&](const std::string& directory, std::vector<std::string> excludes, bool must_last = true) {
         BackendOptions options;
         options.kind = "reflink";
+        options.must_last = must_last;
         options.snapshot_directory = directory;
         return choose_backend(mount_->path(), ExcludeRules(std::move(excludes)), options);
     };
@@ -481,6 +484,19 @@ TEST_P(ReflinkBackendTest, TheRootOfAMountNeedsAPlaceInsideThatIsExcluded) {
     const auto snapshot = backend->create("one", true);
     EXPECT_EQ(read_all(snapshot->entry().path + "/tree/file"), "x");
     EXPECT_FALSE(fs::exists(snapshot->entry().path + "/tree/.nodesnap"));
+
+    const auto nameless = choose_root("", {".nodesnap"}, false);
+    EXPECT_TRUE(contains(nameless->why_no_changes(), "no names")) << nameless->why_no_changes();
+    const std::vector<std::string> before = names_in(mount_->path());
+    const auto seen = nameless->create("two", true);
+    write(*mount_ / "file", "y");
+    EXPECT_EQ(names_in(mount_->path()), before);
+    const FileDescriptor file(seen->clones()->try_open(seen->root(), "file", O_RDONLY));
+    std::array<std::byte, 8> content{};
+    EXPECT_EQ(pread_some(file.get(), content, 0, "file"), 1U);
+    EXPECT_EQ(static_cast<char>(content[0]), 'x');
+    EXPECT_EQ(seen->clones()->number_of(seen->root(), "file", "file"), stat_path(*mount_ / "file")->stx_ino);
+    EXPECT_EQ(nameless->find("two", seen->proof()), nullptr);
 }
 
 TEST(ChooseReflink, AutoTakesItWhereFilesCanBeCloned) {
