@@ -189,6 +189,18 @@ class Frozen(NamelessCase):
         helper.end()
 
     @on("ext4, links", "xfs, links")
+    def test_what_is_opened_meanwhile_stays_one_file(self, repository):
+        (self.node / "1.sst").write_bytes(os.urandom(30_000))
+        (self.node / "below").mkdir()
+        os.link(self.node / "1.sst", self.node / "below" / "2.sst")
+        helper = Helper(self)
+        backup = self.stopped_at("snapshot.made-ahead", repository, *self.freezing(helper.child))
+        helper.do(f"f = open({str(self.node / '1.sst')!r}, 'r+b', buffering=0); f.write(b'x')")
+        self.finish_held(backup)
+        self.expect_restores(repository)
+        helper.end()
+
+    @on("ext4, links", "xfs, links")
     def test_a_pattern_that_lies_is_told(self, repository):
         (self.node / "1.sst").write_bytes(os.urandom(300_000))
         (self.node / "log").write_bytes(os.urandom(5000))
