@@ -1,12 +1,18 @@
 #include "platform/pidfd.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <csignal>
+#include <cstddef>
+#include <exception>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "platform/clock.h"
@@ -49,6 +55,56 @@ bool Pidfd::wait_ended(std::int64_t deadline_ns) const {
             return false;
         }
     }
+}
+
+// It is this one's: while the descriptor is open the kernel reads it of no other process, whoever gets the number.
+void Pidfd::watch() noexcept {
+    try {
+        status_.reset(::open(("/proc/" + std::to_string(pid_) + "/status").c_str(), O_RDONLY | O_CLOEXEC));
+        if (ended()) {
+            status_.reset();  // it may be another's
+        }
+    } catch (const std::exception&) {
+        status_.reset();
+    }
+}
+
+namespace {
+
+// The value of a line of /proc/PID/status; empty if there is none.
+std::string_view field_of(std::string_view status, std::string_view name) {
+    const std::size_t at = status.find(name);
+    if (at == std::string_view::npos) {
+        return {};
+    }
+    const std::string_view rest = status.substr(at + name.size());
+    return rest.substr(0, rest.find('\n'));
+}
+
+// A mask of signals in hexadecimal digits, the last of which has the first four.
+bool has_kill(std::string_view mask) {
+    constexpr std::size_t kDigitOfKill = (SIGKILL - 1) / 4 + 1;
+    constexpr int kBitOfKill = 1 << (SIGKILL - 1) % 4;
+    if (mask.size() < kDigitOfKill) {
+        return false;
+    }
+    const char digit = mask[mask.size() - kDigitOfKill];
+    const int value = digit >= 'a' ? digit - 'a' + 10 : digit - '0';
+    return (value & kBitOfKill) != 0;
+}
+
+}  // namespace
+
+bool Pidfd::is_dying() const noexcept {
+    std::array<char, 4096> buffer;
+    const ssize_t length = status_ ? ::pread(status_.get(), buffer.data(), buffer.size(), 0) : 0;
+    if (length <= 0) {
+        return length < 0 && errno == ESRCH;
+    }
+    const std::string_view status(buffer.data(), static_cast<std::size_t>(length));
+    const std::string_view state = field_of(status, "\nState:\t");
+    return state.starts_with('Z') || state.starts_with('X') || has_kill(field_of(status, "\nSigPnd:\t")) ||
+           has_kill(field_of(status, "\nShdPnd:\t"));
 }
 
 bool Pidfd::signal(int number) const {

@@ -28,10 +28,16 @@ public:
     bool wait_ended(std::int64_t deadline_ns) const;
     bool signal(int number) const;  // false if it has ended, and was waited for
 
+    // Whether it is ending, or is going to: its first thread has ended, or has been sent a SIGKILL, although others may be in system calls
+    // that nothing interrupts. Allocates nothing, and throws nothing: what can't be told is false. watch() opens what it needs, if it can.
+    void watch() noexcept;
+    bool is_dying() const noexcept;
+
 private:
     Pidfd(FileDescriptor descriptor, pid_t pid) : descriptor_(std::move(descriptor)), pid_(pid) {}
 
     FileDescriptor descriptor_;
+    FileDescriptor status_;  // /proc/PID/status
     pid_t pid_;
 };
 

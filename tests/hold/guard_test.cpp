@@ -1,7 +1,13 @@
 // What the guard is for: nodesnap is killed, its cgroup is killed, it is stopped, at every step; and the guard itself is.
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <thread>
 
 #include "platform/file.h"
 #include "platform/processes.h"
@@ -115,6 +121,53 @@ TEST_F(GuardTest, NodesnapIsKilledAHundredTimes) {
         expect_all_as_before(daemon);
     }
     report("SIGKILL a hundred times", longest);
+}
+
+class FrozenFileSystem {
+public:
+    explicit FrozenFileSystem(int root) : root_(root) { EXPECT_EQ(::ioctl(root, FIFREEZE, 0), 0); }
+    ~FrozenFileSystem() { thaw(); }
+    FrozenFileSystem(const FrozenFileSystem&) = delete;
+    FrozenFileSystem& operator=(const FrozenFileSystem&) = delete;
+    void thaw() const { ::ioctl(root_, FITHAW, 0); }
+
+private:
+    const int root_;
+};
+
+// What writes to a frozen file system waits until it is thawed, whatever signal comes.
+TEST_F(GuardTest, NodesnapIsKilledWhileAThreadCantBeInterrupted) {
+    NODESNAP_NEEDS_LOOP_MOUNT("ext4");
+    const test::LoopMount mount("ext4");
+    const FileDescriptor file = open_path(mount / "file", O_RDWR | O_CREAT, 0600);
+    const FileDescriptor root = open_path(mount.path(), O_RDONLY | O_DIRECTORY);
+    const Daemon daemon;
+    const SharedCounter writing;
+    const FrozenFileSystem frozen(root.get());
+    Nodesnap nodesnap(freeze(daemon), [&](test::FaultHooks& hooks) {
+        hooks.on_each_step([&](const std::string& step) {
+            if (step == "hold.held") {
+                std::thread([&] {
+                    writing.set(static_cast<std::uint64_t>(::gettid()));
+                    ::pwrite(file.get(), "x", 1, 0);
+                }).detach();
+                ::pause();
+            }
+        });
+    });
+    const auto state = [&] {
+        std::ifstream stat("/proc/" + std::to_string(writing.get()) + "/stat");
+        return std::string(std::istreambuf_iterator<char>(stat), {});
+    };
+    wait_until([&] { return writing.get() != 0 && state().find(") D ") != std::string::npos; });
+    ::kill(nodesnap.pid(), SIGKILL);
+    const double longest = until_thawed(daemon);
+    daemon.expect_running();
+    EXPECT_NE(state().find(") D "), std::string::npos) << "it has ended before: nothing was tested";
+    report("SIGKILL of one that can't be interrupted", longest);
+    frozen.thaw();
+    EXPECT_EQ(nodesnap.wait(), -SIGKILL);
+    expect_all_as_before(daemon);
 }
 
 TEST_F(GuardTest, GuardIsKilledAtEveryStepAndNodesnapLetsGo) {
