@@ -323,8 +323,13 @@ private:
 
     // What is stored already is found by comparing contents, where there is something to compare with.
     void drain_all(DrainOptions& drain_options) {
-        while (parent_.compared && drain_with(parent_.comparison(*snapshot_, stored_damage_.packs), drain_options)) {
+        while (parent_.compared) {
+            const DrainParent parent = parent_.comparison(*snapshot_, stored_damage_.packs);
+            if (!drain_with(parent, drain_options)) {
+                break;
+            }
             if (!has_lied("a file was changed without a trace in its times", drain_options)) {
+                result_.records_told = parent.records_tell;
                 return;
             }
         }

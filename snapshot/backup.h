@@ -56,6 +56,7 @@ struct BackupResult {
     std::uint64_t resumed_bytes = 0;    // that it had stored
     std::string resume_refused;         // why one that was cut off wasn't gone on with
     std::string parent_missing;         // why everything was read; empty: only what has changed since manifest.parent was
+    bool records_told = false;          // but DrainParent::records_tell: not what is never written to again, and hasn't been
     std::chrono::nanoseconds drain_time{0};
     std::chrono::nanoseconds total_time{0};
     std::string io_fallback_reason;      // empty while io_uring was used

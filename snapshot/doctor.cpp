@@ -8,6 +8,7 @@
 
 #include "io/units.h"
 #include "platform/error.h"
+#include "platform/file_system.h"
 #include "platform/file.h"
 #include "platform/mount.h"
 #include "snapshot/backup/backend_choice.h"
@@ -82,7 +83,8 @@ private:
             const auto backend = choose_backend(result_.node_directory, excludes_, backend_options(options_.backup.backend.kind));
             result_.chosen = backend->name();
             result_.reason = backend->reason();
-            findings_.fact("layout", to_string(backend->layout()));
+            const bool is_root = backend->layout() == Layout::kMountRoot && file_system_of(result_.node_directory).type != "btrfs";
+            findings_.fact("layout", is_root ? "root of a mount" : to_string(backend->layout()));
             findings_.fact("snapshots", result_.chosen + " (" + result_.reason + ")");
             explain(*backend);
         } catch (const Error& error) {

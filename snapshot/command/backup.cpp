@@ -224,7 +224,9 @@ std::string built_on(const BackupResult& result) {
     if (result.parent_missing.empty()) {
         return "  only what changed since backup " + parent + " was read; " + referred + "\n";
     }
-    return "  everything was read" + (parent.empty() ? "" : " and compared with backup " + parent + ", " + referred) + ": " +
+    const std::string what =
+        result.records_told ? "  all but what is never written to again, and hasn't been, was read" : "  everything was read";
+    return what + (parent.empty() ? "" : " and compared with backup " + parent + ", " + referred) + ": " +
            printable_text(result.parent_missing) + "\n";
 }
 
