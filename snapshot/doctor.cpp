@@ -8,8 +8,8 @@
 
 #include "io/units.h"
 #include "platform/error.h"
-#include "platform/file_system.h"
 #include "platform/file.h"
+#include "platform/file_system.h"
 #include "platform/mount.h"
 #include "snapshot/backup/backend_choice.h"
 #include "snapshot/doctor/contents.h"
