@@ -3,9 +3,13 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
+
+#include "platform/mount_exchange.h"
 
 namespace nodesnap {
 namespace {
@@ -29,7 +33,38 @@ int set_option(int context, const std::string& name, const std::string& value) {
                          : ::fsconfig(context, FSCONFIG_SET_STRING, name.c_str(), value.c_str(), 0);
 }
 
+// "rw,errors=remount-ro,context="a:b:s0:c1,c2"", as the kernel tells them.
+std::vector<std::string> split_options(std::string_view text) {
+    std::vector<std::string> options(1);
+    bool quoted = false;
+    for (const char c : text) {
+        if (c == '"') {
+            quoted = !quoted;
+        } else if (c == ',' && !quoted) {
+            options.emplace_back();
+        } else {
+            options.back() += c;
+        }
+    }
+    return options;
+}
+
 }  // namespace
+
+DeviceMount mount_like(const Mount& mount, const std::string& device) {
+    DeviceMount like{mount.type, device, {}, mount_attributes(mount)};
+    for (const std::string& option : split_options(mount.super_options)) {
+        const std::size_t equals = std::min(option.find('='), option.size());
+        const std::string name = option.substr(0, equals);
+        if (!name.empty() && name != "seclabel" && name != "nouuid") {  // the former only tells that there are labels
+            like.options.emplace_back(name, option.substr(std::min(equals + 1, option.size())));
+        }
+    }
+    if (mount.type == "xfs") {
+        like.options.emplace_back("nouuid", "");
+    }
+    return like;
+}
 
 FileDescriptor mount_detached(const DeviceMount& mount, std::string& why) {
     const auto fail = [&why](const char* call, int context) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "platform/file_descriptor.h"
+#include "platform/mount.h"
 
 namespace nodesnap {
 
@@ -18,6 +19,10 @@ struct DeviceMount {
     std::vector<std::pair<std::string, std::string>> options;
     std::uint64_t attributes = 0;  // of the mount: MOUNT_ATTR_...
 };
+
+// What mounts another device as that mount does its own: the type, options of the file system, and attributes of the mount. Two XFS of one
+// UUID can be mounted at once.
+DeviceMount mount_like(const Mount& mount, const std::string& device);
 
 // The root as an O_PATH descriptor: open "." relative to it for more. Or an empty one, with the call that failed and what the kernel said.
 FileDescriptor mount_detached(const DeviceMount& mount, std::string& why);

@@ -66,6 +66,14 @@ struct Ext4FsUuidHeader {
     std::uint32_t flags;
 };
 
+// XFS_IOC_FSGEOMETRY_V1 of all kernels, in headers of XFS' own.
+struct XfsGeometry {
+    std::uint32_t sizes[8];
+    std::uint64_t blocks[4];
+    std::uint8_t uuid[16];
+    std::uint32_t others[7];
+};
+
 std::string uuid_by_ioctl(int fd) {
     FsUuid2 general{};
     if (::ioctl(fd, _IOR(0x15, 0, FsUuid2), &general) == 0 && general.length == 16) {
@@ -76,6 +84,10 @@ std::string uuid_by_ioctl(int fd) {
     // The ioctl's number has the size of the structure without the flexible array at its end.
     if (::ioctl(fd, _IOR('f', 44, Ext4FsUuidHeader), &ext4) == 0 && ext4.length == 16) {
         return uuid_text(ext4.uuid);
+    }
+    XfsGeometry xfs{};
+    if (::ioctl(fd, _IOR('X', 100, XfsGeometry), &xfs) == 0) {
+        return uuid_text(xfs.uuid);  // what statfs() says of XFS is the number of the device, which a rollback changes
     }
     return "";
 }

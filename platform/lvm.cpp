@@ -103,6 +103,11 @@ bool Volume::is_read_only() const {
     return attributes.size() > 1 && attributes[1] == 'r';  // 'R': for now only
 }
 
+bool Volume::skips_activation() const {
+    constexpr std::size_t kSkip = 9;
+    return attributes.size() > kSkip && attributes[kSkip] == 'k';
+}
+
 bool Volume::is_active() const {
     constexpr std::size_t kState = 4;
     return attributes.size() > kState && attributes[kState] == 'a';
@@ -162,7 +167,7 @@ void create_snapshot(const Volume& origin, const std::string& name, std::uint64_
 }
 
 void rename_volume(const std::string& group, const std::string& from, const std::string& to) {
-    change("rename the snapshot " + group + "/" + from, {"lvrename", group, from, to});
+    change("rename the logical volume " + group + "/" + from, {"lvrename", group, from, to});
 }
 
 void remove_volume(const std::string& full_name) {
@@ -170,14 +175,25 @@ void remove_volume(const std::string& full_name) {
 }
 
 void change_tags(const Volume& volume, const std::string& added, const std::string& removed) {
+    change_tags(std::vector<Volume>{volume}, added, removed);
+}
+
+void change_tags(const std::vector<Volume>& volumes, const std::string& added, const std::string& removed) {
+    if (volumes.empty()) {
+        return;
+    }
     std::vector<std::string> arguments = {"lvchange"};
     for (const auto& [option, tag] : {std::pair("--addtag", &added), std::pair("--deltag", &removed)}) {
         if (!tag->empty()) {
             arguments.insert(arguments.end(), {option, *tag});
         }
     }
-    arguments.push_back(volume.full_name());
-    change("change the tags of " + volume.full_name(), std::move(arguments));
+    std::string shown;
+    for (const Volume& volume : volumes) {
+        arguments.push_back(volume.full_name());
+        shown += (shown.empty() ? "" : ", ") + volume.full_name();
+    }
+    change("change the tags of " + shown, std::move(arguments));
 }
 
 std::optional<SnapshotFill> parse_snapshot_status(const std::string& line) {

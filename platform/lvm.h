@@ -38,7 +38,8 @@ struct Volume {
     bool is_classic_snapshot() const;
     bool is_open() const;  // mounted, say
     bool is_active() const;
-    bool is_read_only() const;  // whenever it is activated
+    bool is_read_only() const;      // whenever it is activated
+    bool skips_activation() const;  // LVM leaves it out when it activates all others
 };
 
 // What the kernel says of a block device.
@@ -54,11 +55,13 @@ std::vector<Volume> list_volumes(const std::string& group = "");
 
 // A classic snapshot, or one of a thin volume: these need no room of their own. Active when it returns.
 void create_snapshot(const Volume& origin, const std::string& name, std::uint64_t extents, const std::string& tag);
+// Also of one that is in use, which goes on under the other name.
 void rename_volume(const std::string& group, const std::string& from, const std::string& to);
 // Fails if it is open.
 void remove_volume(const std::string& full_name);
 // In one step; empty ones are left out.
 void change_tags(const Volume& volume, const std::string& added, const std::string& removed);
+void change_tags(const std::vector<Volume>& volumes, const std::string& added, const std::string& removed);  // none: nothing is done
 
 // How full a classic snapshot is.
 struct SnapshotFill {

@@ -137,4 +137,22 @@ void set_read_only(const Volume& volume) {
     change("make the snapshot " + volume.full_name() + " read-only", {"lvchange", "--permission", "r", volume.full_name()});
 }
 
+void clear_activation_skip(const Volume& volume) {
+    change("have " + volume.full_name() + " activated with all others", {"lvchange", "--setactivationskip", "n", volume.full_name()});
+}
+
+void seal(const Volume& volume, const std::string& tag) {
+    change("make " + volume.full_name() + " a read-only snapshot",
+           {"lvchange", "--permission", "r", "--setactivationskip", "y", "--addtag", tag, volume.full_name()});
+}
+
+void create_copy(const Volume& of, const std::string& name, const std::vector<std::string>& tags) {
+    std::vector<std::string> arguments = {"lvcreate", "--yes", "--snapshot", "--name", name};
+    for (const std::string& tag : tags) {
+        arguments.insert(arguments.end(), {"--addtag", tag});
+    }
+    arguments.insert(arguments.end(), {"--setactivationskip", "y", "--activate", "y", "--ignoreactivationskip", of.full_name()});
+    change("make a copy of the thin volume " + of.full_name(), std::move(arguments));
+}
+
 }  // namespace nodesnap::lvm

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "platform/file_descriptor.h"
 #include "platform/lvm.h"
@@ -31,6 +32,12 @@ PoolFill pool_fill(const Volume& pool);
 void activate(const Volume& volume);
 void deactivate(const Volume& volume);
 void set_read_only(const Volume& volume);
+// It loses that flag, and is activated with all others from the next time on.
+void clear_activation_skip(const Volume& volume);
+// Of one that isn't active: it is read-only, has that flag, and bears the tag.
+void seal(const Volume& volume, const std::string& tag);
+// A snapshot of a thin volume, a snapshot say, that can be written to. Active when it returns, but not activated with all others.
+void create_copy(const Volume& of, const std::string& name, const std::vector<std::string>& tags);
 
 // The pool's metadata as they are now, for programs to read while it goes on changing. Fails if some are reserved already. They are until
 // they are released, whoever ends or restarts meanwhile, and the pool keeps what it has given up since.

@@ -66,6 +66,12 @@ bool mount_in_use(const std::string& mount_point) {
     return error == EBUSY;
 }
 
+void attach_mount(int mount, const std::string& mount_point) {
+    if (const int error = attach(mount, mount_point, 0)) {
+        throw Error::system("mount at", mount_point, error);
+    }
+}
+
 void unmount(const std::string& mount_point) {
     if (const int error = detach(mount_point, 0)) {
         throw Error::system("unmount", mount_point, error);
@@ -83,7 +89,7 @@ void exchange_mount(int mount, const std::string& mount_point) {
         error = attach(mount, mount_point, 0);
     }
     if (error != 0) {
-        throw Error::system("mount the new subvolume at", mount_point, error);
+        throw Error::system("put a new mount in the place of that at", mount_point, error);
     }
 }
 

@@ -17,6 +17,8 @@ bool mount_in_use(const std::string& mount_point);
 // there for an instant, and if it is in use it is Error::failed, and stays. What is propagated to other mount namespaces follows. What has
 // files open on the old mount keeps them.
 void exchange_mount(int mount, const std::string& mount_point);
+// `mount`, which is attached nowhere, is mounted there, over what is there.
+void attach_mount(int mount, const std::string& mount_point);
 // Error::failed with EBUSY if it is in use.
 void unmount(const std::string& mount_point);
 

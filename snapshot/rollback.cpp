@@ -14,6 +14,7 @@
 #include "platform/interrupt.h"
 #include "platform/processes.h"
 #include "snapshot/backend/btrfs_rollback.h"
+#include "snapshot/backend/lvm_rollback.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backend/tree_rollback.h"
 #include "snapshot/engine_lock.h"
@@ -29,7 +30,8 @@ constexpr const char* kLatest = "latest";
 constexpr std::size_t kNamed = 5;  // processes, mounts in one message
 
 // Who would go on with what was there, in words; empty if nobody.
-std::string users_of(const std::string& directory) {
+std::string users_of(const std::string& node_directory, const std::string& all_replaced) {
+    const std::string& directory = all_replaced.empty() ? node_directory : all_replaced;
     std::size_t hidden = 0;
     const auto users = users_of_directory(directory, kNamed, &hidden);
     std::string text;
@@ -38,7 +40,7 @@ std::string users_of(const std::string& directory) {
                 user.what + (user.relative.empty() ? "" : " " + user.relative);
     }
     if (text.empty()) {
-        text = engine_lock(directory);
+        text = engine_lock(node_directory);
     }
     if (text.empty() && hidden != 0) {
         text = "it can't be told of " + std::to_string(hidden) + " processes whether they use it";
@@ -59,6 +61,7 @@ public:
         RollbackWay& rollback = *way;
         choose();
         result_.layout = rollback.layout();
+        result_.volume = rollback.volume();
         result_.replaced_subvolume = rollback.subvolume_id();
         refuse_unfinished(directory_);
         const bool holds = options_.hold.mode != hold::Mode::kNone;
@@ -102,7 +105,7 @@ private:
         const auto backend = choose_backend(options_.node_directory, ExcludeRules(), backend_options);
         kind_ = backend->name();
         layout_ = backend->layout();
-        if (kind_ != "btrfs" && kind_ != "reflink" && kind_ != "hardlink") {
+        if (kind_ == "none") {
             throw Error::refused("the node directory " + options_.node_directory + " can't be rolled back on this storage (" + kind_ + ")",
                                  "restore a backup with nodesnap restore --delta");
         }
@@ -115,6 +118,9 @@ private:
     std::unique_ptr<RollbackWay> choose_way() const {
         if (kind_ == "btrfs" && layout_ != Layout::kFolder) {
             return std::make_unique<BtrfsRollback>(directory_, options_.snapshot_directory, options_.fstab);
+        }
+        if (kind_.starts_with("lvm")) {
+            return std::make_unique<LvmRollback>(directory_, LvmRollbackOptions{options_.whole_volume, options_.fstab});
         }
         return std::make_unique<TreeRollback>(directory_, TreeRollbackOptions{options_.snapshot_directory, kind_, options_.immutable});
     }
@@ -149,7 +155,7 @@ private:
     }
 
     std::string in_use(const RollbackWay& rollback) const {
-        std::string users = users_of(directory_);
+        std::string users = users_of(directory_, rollback.all_replaced());
         if (users.empty() && rollback.is_used_by_kernel()) {
             users = "the kernel has something on its mount in use (an NFS export, a loop device, a mount below)";
         }
@@ -293,6 +299,17 @@ private:
     RollbackResult result_;
 };
 
+// Of what is noted beside the node directory's snapshots. Of a volume it is noted elsewhere, since that may not be mounted.
+std::string finish_at_place(const std::string& node_directory, const std::string& snapshot_directory) {
+    const auto status = node_directory.empty() ? std::nullopt : stat_path(node_directory);
+    if (!status || !S_ISDIR(status->stx_mode)) {
+        return "";  // whoever wants to do something with it says so
+    }
+    const std::string directory = resolve_path(node_directory);
+    std::string told = btrfs::is_btrfs(directory) ? finish_btrfs_rollback(directory, snapshot_directory) : "";
+    return told.empty() ? finish_tree_rollback(directory, snapshot_directory) : told;
+}
+
 }  // namespace
 
 RollbackResult run_rollback(const RollbackOptions& options, Report& report) {
@@ -300,15 +317,10 @@ RollbackResult run_rollback(const RollbackOptions& options, Report& report) {
 }
 
 void finish_rollback(const std::string& node_directory, const std::string& snapshot_directory, Report& report) {
-    const auto status = node_directory.empty() ? std::nullopt : stat_path(node_directory);
-    if (!status || !S_ISDIR(status->stx_mode)) {
-        return;  // whoever wants to do something with it says so
-    }
     try {
-        const std::string directory = resolve_path(node_directory);
-        std::string told = btrfs::is_btrfs(directory) ? finish_btrfs_rollback(directory, snapshot_directory) : "";
+        std::string told = finish_lvm_rollback(node_directory);
         if (told.empty()) {
-            told = finish_tree_rollback(directory, snapshot_directory);
+            told = finish_at_place(node_directory, snapshot_directory);
         }
         if (!told.empty()) {
             report.warn(told);

@@ -24,6 +24,7 @@ struct RollbackOptions {
     std::vector<std::string> immutable;
     bool dry_run = false;
     bool allow_in_use = false;        // although processes have something of it open: they keep what was there; read-only on btrfs
+    bool whole_volume = false;        // of LVM: although there is more on the volume, which goes back too
     bool allow_stale_mounts = false;  // although other mounts go on showing what was there
     hold::Options hold;               // kNone or kStop
     std::string fstab = "/etc/fstab";
@@ -32,6 +33,7 @@ struct RollbackOptions {
 struct RollbackResult {
     SnapshotEntry snapshot;
     Layout layout = Layout::kSubvolume;
+    std::string volume;     // "vg/data" where a logical volume goes back as a whole; else empty
     std::string kept_as;    // the name of the snapshot of what was there; in a dry run as it would be called now
     std::string kept_path;  // not in a dry run
     // Of a subvolume; otherwise 0.

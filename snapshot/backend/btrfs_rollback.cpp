@@ -20,13 +20,6 @@
 namespace nodesnap {
 namespace {
 
-// Whether unmounting and mounting at `own` is done at `other` by the kernel too, in the same instant.
-bool follows(const Mount& own, const Mount& own_parent, const SeenMount& other) {
-    const std::uint64_t group = own_parent.shared;
-    return group != 0 && (other.parent.shared == group || other.parent.master == group) && other.parent.device == own_parent.device &&
-           path_in_file_system(other.parent, other.mount.mount_point) == path_in_file_system(own_parent, own.mount_point);
-}
-
 bool has_option(const std::string& options, const std::string& prefix) {
     std::istringstream stream(options);
     for (std::string option; std::getline(stream, option, ',');) {
@@ -119,12 +112,7 @@ void BtrfsRollback::refuse_by_number(const std::string& fstab) const {
 
 std::vector<StaleMount> BtrfsRollback::stale_mounts() const {
     const bool remounted = layout_ == Layout::kMountRoot;
-    Mount own_parent;
-    for (const Mount& mount : list_mounts()) {
-        if (mount.id == mount_.parent_id) {
-            own_parent = mount;
-        }
-    }
+    const Mount own_parent = parent_of_mount(mount_);
     // After the exchange what was replaced is called otherwise.
     const std::string shown = "/" + btrfs::subvolume_path(top_.get(), live_.id);
     std::vector<StaleMount> stale;

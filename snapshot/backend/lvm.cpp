@@ -305,7 +305,7 @@ private:
     const std::string& group() const { return place_->volume().group; }
     bool is_ours(const lvm::Volume& volume) const {
         const bool of_kind = kind_ == LvmKind::kThin ? volume.is_thin() : volume.is_classic_snapshot();
-        return volume.has_tag(kVolumeTag) && of_kind && volume.origin == place_->volume().name;
+        return volume.has_tag(kVolumeTag) && of_kind && is_snapshot_of(volume, place_->volume());
     }
     std::vector<lvm::Volume> own() const {
         std::vector<lvm::Volume> volumes = listed();
@@ -313,7 +313,9 @@ private:
         return volumes;
     }
     SnapshotEntry entry_of(const lvm::Volume& volume, const SnapshotName& name) const {
-        return {name.given, path_of_volume(group(), volume.name), volume.created_ns, name.temporary, volume.is_open()};
+        // What was replaced has the time of the volume that it was.
+        const std::int64_t created_ns = rolled_back_at(name.given).value_or(volume.created_ns);
+        return {name.given, path_of_volume(group(), volume.name), created_ns, name.temporary, volume.is_open()};
     }
 
     // Whoever has anything of it open could have been about to write. Who can't be seen counts as a user.

@@ -34,6 +34,14 @@ const char* name_of(LvmKind kind) noexcept {
     return kind == LvmKind::kThin ? "lvm-thin" : "lvm";
 }
 
+std::string tag_of_origin(const std::string& uuid) {
+    return "nodesnap.of." + uuid;
+}
+
+bool is_snapshot_of(const lvm::Volume& snapshot, const lvm::Volume& origin) {
+    return snapshot.group_uuid == origin.group_uuid && (snapshot.origin == origin.name || snapshot.has_tag(tag_of_origin(origin.uuid)));
+}
+
 std::string path_of_volume(const std::string& group, const std::string& name) {
     return kVolumeScheme + group + "/" + name;
 }

@@ -23,6 +23,10 @@ const char* name_of(LvmKind kind) noexcept;  // "lvm", "lvm-thin"
 inline constexpr const char* kVolumeScheme = "lvm:";
 inline constexpr const char* kVolumeTag = "nodesnap";  // of each volume that is ours; nobody else's is ever touched
 
+// Of a snapshot of ours: whose it is, where LVM doesn't tell as its origin. A rollback puts another volume in the place of a thin one.
+std::string tag_of_origin(const std::string& uuid);
+// As LVM tells, or that tag does.
+bool is_snapshot_of(const lvm::Volume& snapshot, const lvm::Volume& origin);
 std::string path_of_volume(const std::string& group, const std::string& name);  // "lvm:vg/name"
 // One of ours.
 std::optional<lvm::Volume> find_own_volume(const std::string& group, const std::string& name);

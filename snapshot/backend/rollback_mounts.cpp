@@ -1,6 +1,7 @@
 #include "snapshot/backend/rollback_mounts.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "platform/error.h"
 #include "snapshot/shell_word.h"
@@ -24,6 +25,21 @@ std::string path_in_file_system(const Mount& mount, const std::string& path) {
     const std::string& above = mount.mount_point;
     const std::string rest = path.substr(above == "/" ? 0 : std::min(above.size(), path.size()));
     return (mount.root == "/" ? "" : mount.root) + rest;
+}
+
+bool follows(const Mount& own, const Mount& own_parent, const SeenMount& other) {
+    const std::uint64_t group = own_parent.shared;
+    return group != 0 && (other.parent.shared == group || other.parent.master == group) && other.parent.device == own_parent.device &&
+           path_in_file_system(other.parent, other.mount.mount_point) == path_in_file_system(own_parent, own.mount_point);
+}
+
+Mount parent_of_mount(const Mount& mount) {
+    for (Mount& other : list_mounts()) {
+        if (other.id == mount.parent_id) {
+            return std::move(other);
+        }
+    }
+    return {};
 }
 
 void refuse_mounts_below(const std::string& node_directory) {

@@ -28,6 +28,10 @@ public:
     virtual Layout layout() const = 0;
     // Of what the node directory shows: before exchange() what is to go, then what came. 0 where it isn't a subvolume.
     virtual std::uint64_t subvolume_id() const = 0;
+    // The logical volume that goes with the directory, "vg/data"; empty where it isn't that.
+    virtual std::string volume() const { return ""; }
+    // The directory that is replaced, if that is more than the node directory; else empty.
+    virtual std::string all_replaced() const { return ""; }
     // In all mount namespaces, what goes on showing what the directory was. Not what follows it by itself.
     virtual std::vector<StaleMount> stale_mounts() const = 0;
     // Something uses the node directory that no process has open, as far as the kernel tells.

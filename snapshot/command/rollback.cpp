@@ -18,7 +18,7 @@ namespace {
 constexpr std::chrono::minutes kMaxDowntime(5);
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "what took it: auto, btrfs, reflink or hardlink (default: auto, as nodesnap snapshot)");
+    options.value("snapshot", "KIND", "what took it: auto, btrfs, reflink, lvm-thin or hardlink (default: auto, as nodesnap snapshot)");
     options.value("snapshot-dir", "DIR", "where the snapshots are kept (default: as nodesnap snapshot)");
     declare_profile(options);
     options.list("immutable", "PATTERN",
@@ -26,6 +26,7 @@ void declare(OptionSet& options) {
                  "repeated)");
     options.flag("dry-run", "change nothing; tell what would be done, and refuse what would be refused");
     options.flag("allow-in-use", "although processes have something of it open: they go on with what was there, read-only on btrfs");
+    options.flag("whole-volume", "of a logical volume: although it holds more than the node directory, which goes back too");
     options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown");
     options.value("hold", "HOW", "stop: the daemon is stopped before and started afterwards; none (default)");
     options.value("unit", "NAME", "with --hold stop: the daemon's systemd unit");
@@ -49,6 +50,10 @@ hold::Options hold_of(const Options& options, const std::string& node_directory)
     result.state_directory = options.text("state-dir", result.state_directory);
     result.node_directory = node_directory;
     return result;
+}
+
+std::string layout_of(const RollbackResult& result) {
+    return result.volume.empty() ? to_string(result.layout) : "logical volume";
 }
 
 double milliseconds(std::chrono::nanoseconds time) {
@@ -79,7 +84,12 @@ void write_result(JsonWriter& document, const RollbackOptions& options, const Ro
     document.member("snapshot", result.snapshot.name);
     document.name("snapshot_path", result.snapshot.path);
     document.member("snapshot_time", format_utc(result.snapshot.created_ns));
-    document.member("layout", to_string(result.layout));
+    document.member("layout", layout_of(result));
+    if (result.volume.empty()) {
+        document.null("volume");
+    } else {
+        document.member("volume", result.volume);
+    }
     document.member("kept_as", result.kept_as);
     document.name("kept_path", result.kept_path);
     write_subvolume(document, "replaced_subvolume", result.replaced_subvolume);
@@ -99,7 +109,7 @@ void write_result(JsonWriter& document, const RollbackOptions& options, const Ro
 }
 
 void print_plan(std::ostream& out, const RollbackOptions& options, const RollbackResult& result) {
-    out << "would roll back " << printable_name(options.node_directory) << " (" << to_string(result.layout) << ") to the snapshot "
+    out << "would roll back " << printable_name(options.node_directory) << " (" << layout_of(result) << ") to the snapshot "
         << printable_name(result.snapshot.name) << " of " << human_time(result.snapshot.created_ns) << " UTC\n"
         << "  what is there now would be kept as a snapshot, before-rollback-...\n";
     for (const std::string& mount : result.stale_mounts) {
@@ -130,6 +140,7 @@ ExitStatus run(Call& call) {
     const ExcludeRules check_immutable(options.immutable);
     options.dry_run = call.options().flag("dry-run");
     options.allow_in_use = call.options().flag("allow-in-use");
+    options.whole_volume = call.options().flag("whole-volume");
     options.allow_stale_mounts = call.options().flag("allow-stale-mounts");
     options.hold = hold_of(call.options(), options.node_directory);
     const RollbackResult result = run_rollback(options, call.report());
@@ -156,20 +167,23 @@ const Command kRollback = {
     "earlier rollback has replaced. A subvolume of btrfs is replaced by a writable clone of it, in milliseconds, whatever the size, and\n"
     "what was there becomes a read-only snapshot; a plain folder (XFS with reflink, a part of a btrfs subvolume, snapshots made of\n"
     "links) by a tree that is made of the snapshot beforehand, and what was there is kept as it is. Either way in one step, and as\n"
-    "before-rollback-TIME; rolling back to that undoes it. When it is cut off, the directory is either as it was or that of the snapshot;\n"
-    "the next rollback, snapshot list or backup says which, and clears up. The daemon must be stopped: do it yourself, or let --hold stop\n"
-    "do it. A mounted subvolume is mounted anew; other mounts of it, also in other mount namespaces, are refused, since they would go on\n"
-    "showing what was there. The root of any other mount can't be rolled back. The next backup reads only what differs from the last one\n"
-    "(of a folder on btrfs, with snapshots of its subvolume, everything).\n",
+    "before-rollback-TIME; rolling back to that undoes it. A thin logical volume (--snapshot lvm-thin) goes back as a whole, with all\n"
+    "that lies on it; what was there stays, under that name, as a read-only volume. When it is cut off, the directory is either as it was\n"
+    "or that of the snapshot; the next rollback, snapshot list or backup says which, and clears up. The daemon must be stopped: do it\n"
+    "yourself, or let --hold stop do it. A mounted subvolume or volume is mounted anew; other mounts of it, also in other mount\n"
+    "namespaces, are refused, since they would go on showing what was there. The root of any other mount can't be rolled back. The next\n"
+    "backup reads only what differs from the last one (of a folder on btrfs, with snapshots of its subvolume, everything).\n",
     "nodesnap rollback /var/lib/qdb/db before-upgrade --dry-run\n"
     "nodesnap rollback /var/lib/qdb/db before-upgrade --hold stop --unit qdbd\n"
     "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n"
+    "nodesnap rollback /var/lib/qdb before-upgrade --snapshot lvm-thin --hold stop --unit qdbd\n"
     "nodesnap rollback /var/lib/rocks before-rollback-20240531T143005Z --profile rocksdb\n",
     "0  rolled back\n"
     "1  failed: the directory is as it was, unless the message says otherwise\n"
     "2  wrong usage\n"
     "3  refused, nothing was touched: no such snapshot, the directory is in use, mounted elsewhere, the root of a mount, on storage\n"
-    "   without such snapshots, or holds subvolumes, mounts or an unfinished restore; there is no space for what must be copied\n"
+    "   without such snapshots, on a volume with more than that, or holds subvolumes, mounts or an unfinished restore; there is no space\n"
+    "   for what must be copied, or kept\n"
     "4  rolled back, with warnings: something still shows or uses what was there before, something was left out of the snapshot, or an\n"
     "   earlier rollback had been cut off\n",
     declare,

@@ -16,7 +16,7 @@ constexpr const char* kReport = R"(  WARNING: Device /dev/sdc not initialized in
               "lv": [
                   {"vg_name":"vg", "lv_name":"data", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"HHHHHH-bbbb-cccc-dddd-eeee-ffff-111111", "origin":"", "pool_lv":"", "lv_attr":"owi-aos---", "lv_dm_path":"/dev/mapper/vg-data", "lv_tags":"", "lv_size":"335544320", "lv_time":"1700000000", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"", "transaction_id":""},
                   {"vg_name":"vg", "lv_name":"nodesnap.db-0123abcd.x.tmp", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"IIIIII-bbbb-cccc-dddd-eeee-ffff-222222", "origin":"data", "pool_lv":"", "lv_attr":"swi-a-s---", "lv_dm_path":"/dev/mapper/vg-nodesnap.db--0123abcd.x.tmp", "lv_tags":"a,nodesnap", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"", "transaction_id":""},
-                  {"vg_name":"vg", "lv_name":"thin", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"JJJJJJ-bbbb-cccc-dddd-eeee-ffff-333333", "origin":"", "pool_lv":"pool", "lv_attr":"Vwi-a-tz--", "lv_dm_path":"/dev/mapper/vg-thin", "lv_tags":"", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"7", "transaction_id":"3"}
+                  {"vg_name":"vg", "lv_name":"thin", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"JJJJJJ-bbbb-cccc-dddd-eeee-ffff-333333", "origin":"", "pool_lv":"pool", "lv_attr":"Vwi-a-tz-k", "lv_dm_path":"/dev/mapper/vg-thin", "lv_tags":"", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"7", "transaction_id":"3"}
               ]
           }
       ]
@@ -34,6 +34,8 @@ TEST(Lvm, ReportIsReadBetweenWarnings) {
     EXPECT_TRUE(volumes[0].is_active());
     EXPECT_FALSE(volumes[0].is_classic_snapshot());
     EXPECT_FALSE(volumes[0].is_thin());
+    EXPECT_FALSE(volumes[0].skips_activation());
+    EXPECT_TRUE(volumes[2].skips_activation());
     EXPECT_EQ(volumes[0].snapshot_bytes, 0U);
     EXPECT_EQ(volumes[0].free_extents, 17U);
     EXPECT_EQ(volumes[0].extent_bytes, 4194304U);
