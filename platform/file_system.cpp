@@ -65,6 +65,14 @@ struct Ext4FsUuidHeader {
     std::uint32_t length;
     std::uint32_t flags;
 };
+// XFS_IOC_FSGEOMETRY_V1, which all kernels know, of a header that isn't always installed.
+struct XfsGeometry {
+    std::uint32_t sizes[8];
+    std::uint64_t blocks[4];
+    std::uint8_t uuid[16];
+    std::uint32_t more[7];
+};
+static_assert(sizeof(XfsGeometry) == 112);
 
 std::string uuid_by_ioctl(int fd) {
     FsUuid2 general{};
@@ -76,6 +84,10 @@ std::string uuid_by_ioctl(int fd) {
     // The ioctl's number has the size of the structure without the flexible array at its end.
     if (::ioctl(fd, _IOR('f', 44, Ext4FsUuidHeader), &ext4) == 0 && ext4.length == 16) {
         return uuid_text(ext4.uuid);
+    }
+    XfsGeometry xfs{};
+    if (::ioctl(fd, _IOR('X', 100, XfsGeometry), &xfs) == 0) {
+        return uuid_text(xfs.uuid);
     }
     return "";
 }
