@@ -99,14 +99,14 @@ class Workload:
         self.content.fill()
         self.case.ok("init", self.repository, "--node", "node1")
         os.sync()
-        for phase in (self.backups, self.slow_backup, self.forgetting, self.rollback, self.restore, self.restore_to_root, self.restore_delta):
+        for phase in (self.backups, self.forgetting, self.rollback, self.restore, self.restore_to_root, self.restore_delta):
             self.tell("phase", name=phase.__name__)
             phase()
         self.tell("phase", name="end")
 
-    def backup(self, *options):
+    def backup(self):
         picture = picture_of(self.node)
-        done = self.case.ok("backup", self.node, self.repository, "--json", *self.snapshot, *options).json
+        done = self.case.ok("backup", self.node, self.repository, "--json", *self.snapshot).json
         self.pictures[done["backup"]["id"]] = picture
         self.tell("backed up", id=done["backup"]["id"])
         return done
@@ -121,13 +121,6 @@ class Workload:
             self.change()
             done = self.backup()
             self.case.assertEqual(done["parent_missing"], "")
-
-    def slow_backup(self):
-        """Which lasts long enough to be gone on with where it is cut off."""
-        self.change()
-        for _ in range(12):
-            self.content.add_table()
-        self.backup("--limit", "70K")
 
     def forgetting(self):
         ids = [backup["id"] for backup in self.case.backups(self.repository)]
