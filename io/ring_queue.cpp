@@ -1,5 +1,7 @@
 // The ring's kernel side: setting io_uring up, submitting, reaping.
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +15,7 @@
 
 #include "io/ring_impl.h"
 #include "platform/error.h"
+#include "platform/file.h"
 
 namespace nodesnap {
 namespace {
@@ -28,6 +31,13 @@ constexpr std::array<unsigned, 4> kSetupFlags = {
     IORING_SETUP_CLAMP | IORING_SETUP_COOP_TASKRUN,
     IORING_SETUP_CLAMP,
 };
+
+// With O_NONBLOCK kernels before 6.10 say EAGAIN of a file whose device can't be asked not to block (of device mapper most) again and
+// again, and to poll it says that it is ready. To a regular file the flag means nothing.
+bool may_block_now(int fd) noexcept {
+    struct stat status {};
+    return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && clear_status_flag(fd, O_NONBLOCK);
+}
 
 std::string why_not(int error_number) {
     std::string reason = std::string("io_uring_setup: ") + std::strerror(error_number);
@@ -258,7 +268,10 @@ bool Ring::Impl::must_repeat(Operation& operation, int result) const noexcept {
         return false;
     }
     const bool transfers = operation.request_.kind == Operation::Kind::kRead || operation.request_.kind == Operation::Kind::kWrite;
-    operation.polling_ = result == -EAGAIN && transfers && opcodes[IORING_OP_POLL_ADD];
+    if (result != -EAGAIN || !transfers || may_block_now(operation.request_.fd)) {
+        return true;
+    }
+    operation.polling_ = opcodes[IORING_OP_POLL_ADD];
     return true;
 }
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -56,6 +58,30 @@ struct [[gnu::packed]] InodeHandle {
     std::uint32_t generation;  // its lower half
 };
 static_assert(sizeof(InodeHandle) == 20);
+
+int open_by_handle(int any, const InodeHandle& inode, int flags) noexcept {
+    alignas(file_handle) std::byte storage[sizeof(file_handle) + sizeof(inode)];
+    auto* const handle = new (storage) file_handle;
+    handle->handle_bytes = sizeof(inode);
+    handle->handle_type = kHandleType;
+    std::memcpy(handle->f_handle, &inode, sizeof(inode));
+    int fd = -1;
+    do {
+        fd = ::open_by_handle_at(any, handle, flags | O_CLOEXEC);
+    } while (fd < 0 && errno == EINTR);
+    return fd < 0 ? -errno : fd;
+}
+
+std::optional<std::uint64_t> generation_of(int any, std::uint64_t subvolume_id, std::uint64_t ino) noexcept {
+    try {
+        const ItemKey key{ino, BTRFS_INODE_ITEM_KEY, 0};
+        TreeSearch search(any, key, key, 0, descriptor_name(any), kSearchBufferBytes, subvolume_id);
+        Item item;
+        return search.next(item) ? std::optional(parse_inode(search, item).generation) : std::nullopt;
+    } catch (const std::exception&) {
+        return std::nullopt;  // the caller has an error to tell
+    }
+}
 
 }  // namespace
 
@@ -123,17 +149,12 @@ int try_open_inode(int any, std::uint64_t subvolume_id, std::uint64_t ino, std::
     if (const int error = fault::inject("open_inode")) {
         return -error;
     }
-    const InodeHandle inode{ino, subvolume_id, static_cast<std::uint32_t>(generation)};
-    alignas(file_handle) std::byte storage[sizeof(file_handle) + sizeof(inode)];
-    auto* const handle = new (storage) file_handle;
-    handle->handle_bytes = sizeof(inode);
-    handle->handle_type = kHandleType;
-    std::memcpy(handle->f_handle, &inode, sizeof(inode));
-    int fd = -1;
-    do {
-        fd = ::open_by_handle_at(any, handle, flags | O_CLOEXEC);
-    } while (fd < 0 && errno == EINTR);
-    return fd < 0 ? -errno : fd;
+    const int fd = open_by_handle(any, {ino, subvolume_id, static_cast<std::uint32_t>(generation)}, flags);
+    if (fd != -ESTALE || generation != 0) {
+        return fd;
+    }
+    const auto present = generation_of(any, subvolume_id, ino);  // older kernels (6.1) want to be told it
+    return present ? open_by_handle(any, {ino, subvolume_id, static_cast<std::uint32_t>(*present)}, flags) : fd;
 }
 
 }  // namespace nodesnap::btrfs

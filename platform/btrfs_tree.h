@@ -56,8 +56,9 @@ bool visit_links(int subvolume, std::uint64_t ino, const std::function<bool(cons
 std::vector<InodeLink> links_of(int subvolume, std::uint64_t ino);
 
 // Opens an inode by its number, whatever its names are and whether or not a mount shows it. `any` is any descriptor on a mount of the file
-// system, not an O_PATH one; the mount's flags hold. `flags` as of open(), O_CLOEXEC is added. Returns the descriptor or a negative
-// errno: -ESTALE if the subvolume or the inode isn't there, or the number is another inode's now. Needs CAP_DAC_READ_SEARCH.
+// system, not an O_PATH one; the mount's flags hold. `generation` 0: whatever it is. `flags` as of open(), O_CLOEXEC is added. Returns the
+// descriptor or a negative errno: -ESTALE if the subvolume or the inode isn't there, or the number is another inode's now. Needs
+// CAP_DAC_READ_SEARCH.
 int try_open_inode(int any, std::uint64_t subvolume_id, std::uint64_t ino, std::uint64_t generation, int flags) noexcept;
 
 }  // namespace nodesnap::btrfs

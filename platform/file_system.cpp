@@ -65,14 +65,14 @@ struct Ext4FsUuidHeader {
     std::uint32_t length;
     std::uint32_t flags;
 };
-
-// XFS_IOC_FSGEOMETRY_V1 of all kernels, in headers of XFS' own.
+// XFS_IOC_FSGEOMETRY_V1, which all kernels know, of a header that isn't always installed.
 struct XfsGeometry {
     std::uint32_t sizes[8];
     std::uint64_t blocks[4];
     std::uint8_t uuid[16];
-    std::uint32_t others[7];
+    std::uint32_t more[7];
 };
+static_assert(sizeof(XfsGeometry) == 112);
 
 std::string uuid_by_ioctl(int fd) {
     FsUuid2 general{};

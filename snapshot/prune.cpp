@@ -18,6 +18,7 @@
 #include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/use_marks.h"
 #include "snapshot/scratch.h"
+#include "snapshot/verify/rewrite_pack.h"
 
 namespace nodesnap {
 namespace {
@@ -258,6 +259,7 @@ PruneResult run_prune(Repository& repository, const Lease& lease, const PruneOpt
     repository.refresh(lease);
     // A sleeper that wakes up must not publish what rests on packs that are removed here: its manifest's name is taken by this.
     const std::uint64_t cleared = repository.clear_sessions(lease, {});
+    PackRewrite::clear_up(repository.target());
     Throttle throttle(options.limit_bytes_per_second);
     require_all_rewritable(repository);  // before anything is written
     const MergeResult merged =

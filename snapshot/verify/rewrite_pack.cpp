@@ -8,6 +8,12 @@
 #include "snapshot/repository/sequential_writer.h"
 
 namespace nodesnap {
+namespace {
+
+constexpr char kRewriting = '.';  // in the names of unfinished packs: a backup's have none
+
+}  // namespace
+
 std::size_t places_of(const PackIndex& index) {
     return index.kind() == layout::PackKind::kNodes ? 2 : 1;
 }
@@ -19,6 +25,10 @@ std::uint64_t offset_of(const Segment& segment, std::size_t place) {
 PackRewrite::PackRewrite(const Repository& repository, const Lease& lease, Throttle& throttle)
     : repository_(repository), target_(repository.target()), lease_(lease), throttle_(throttle), ring_(blocking_ring()) {}
 
+void PackRewrite::clear_up(Target& target) {
+    target.abandon([](std::string_view staging_id) { return staging_id.find(kRewriting) != std::string_view::npos; });
+}
+
 void PackRewrite::pace(std::uint64_t bytes) {
     ring_.wait(nodesnap::pace(ring_, throttle_, bytes));
 }
@@ -28,7 +38,7 @@ void PackRewrite::write(const PackIndex& index, const Contents& contents) {
     const std::string id = index.id().hex();
     target_.abandon([&](std::string_view staging_id) { return staging_id.starts_with(id); });
     // Of a name of its own: who began the same and sleeps finds its part gone, not another's in its place.
-    const auto object = target_.begin(layout::pack(name), id + "." + member::to_hex64(random_u64()));
+    const auto object = target_.begin(layout::pack(name), id + kRewriting + member::to_hex64(random_u64()));
     SequentialWriter writer(ring_, *object, throttle_);
     writer.append(pack_head(repository_.info().uuid, index.kind(), index.id(), index.generation()));
     const std::vector<Checksum> written = write_segments(index, contents, writer);

@@ -23,6 +23,10 @@ public:
     // `throttle` caps what is written and read back.
     PackRewrite(const Repository& repository, const Lease& lease, Throttle& throttle);
 
+    // Removes what rewritings that were cut off have left, of packs, too, that nobody will rewrite again. Under the lease: who rewrites has
+    // it.
+    static void clear_up(Target& target);
+
     // The stored bytes of a segment that wasn't dropped. Asked for in the order in which they lie in the pack.
     using Contents = std::function<Bytes(std::uint32_t number, std::size_t place)>;
     // Writes the generation that `index` describes; there must be none of its number. What an interrupted rewriting of the pack left is

@@ -77,7 +77,7 @@ def symlink_attributes(parent, name):
     return {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)}
 
 
-def describe(parent, name, links, with_flags=True, with_allocation=True, with_owners=True):
+def describe(parent, name, links, with_flags=True, with_allocation=True, with_owners=True, past_holes=True):
     """Everything about one entry that a restore must bring back, as a dictionary."""
     info = os.stat(name, dir_fd=parent, follow_symlinks=False)
     kind = stat.S_IFMT(info.st_mode)
@@ -101,7 +101,7 @@ def describe(parent, name, links, with_flags=True, with_allocation=True, with_ow
             if with_flags:
                 about["flags"] = inode_flags(fd)
             if kind == stat.S_IFREG:
-                about["content"] = content(fd, info.st_size)
+                about["content"] = content(fd, info.st_size, past_holes)
                 if with_allocation and info.st_size > 4096:
                     about["allocation"] = allocation(fd, info.st_size)
         finally:
@@ -111,19 +111,21 @@ def describe(parent, name, links, with_flags=True, with_allocation=True, with_ow
     return about
 
 
-def content(fd, size):
-    """A digest of the data and its places; holes are skipped, so that a huge sparse file costs only what it holds."""
+def content(fd, size, past_holes=True):
+    """A digest of the data and its places; holes are skipped, so that a huge sparse file costs only what it holds, or read where the file system
+    isn't to be believed what it calls one."""
     import hashlib
     digest = hashlib.blake2b()
     position = 0
     while position < size:
         try:
-            begin = os.lseek(fd, position, os.SEEK_DATA)
+            begin = os.lseek(fd, position, os.SEEK_DATA) if past_holes else position
         except OSError as error:
             if error.errno == errno.ENXIO:
                 break
             raise
-        end = -(-os.lseek(fd, begin, os.SEEK_HOLE) // 4096) * 4096  # in pages, of file systems with smaller blocks too
+        data_end = os.lseek(fd, begin, os.SEEK_HOLE) if past_holes else size
+        end = -(-data_end // 4096) * 4096  # in pages, of file systems with smaller blocks too
         position = begin // 4096 * 4096
         while position < end:
             chunk = os.pread(fd, min(1 << 20, end - position), position)
@@ -155,11 +157,11 @@ def snapshot_of(root, **options):
     return result
 
 
-def named_below(directory, excluded=lambda name: False):
+def named_below(directory, excluded=lambda name: False, **options):
     """What is there but for what is excluded; names outside don't count as links. Where space is allocated is compared elsewhere."""
     numbers = {}
     result = {}
-    for path, entry in sorted(snapshot_of(directory, with_allocation=False).items()):
+    for path, entry in sorted(snapshot_of(directory, with_allocation=False, **options).items()):
         if not any(excluded(part) for part in os.fsdecode(path).split("/")):
             entry.pop("links", None)
             if "same file as" in entry:

@@ -109,6 +109,16 @@ class Prune(harness.Case):
         self.assertEqual([names for names in generations.values() if len(names) != 1], [])
         self.assertEqual(list((repository / "journal").glob("*")), [])
 
+    def test_what_a_killed_rewriting_left_goes_with_the_next_prune(self):
+        repository = self.aged(6)
+        self.keep(repository, 2)
+        result = self.run_program("prune", repository, "--merge=no", "--max-unused", "5", program=harness.FAULTS,
+                                  environment={"NODESNAP_SIGNAL_AT": "target.part-durable"})
+        self.assertEqual(result.status, -9, str(result))
+        self.assertEqual(len(list((repository / "journal").glob("*.part"))), 1)
+        self.ok("prune", repository, "--merge=no", "--max-unused", "100")  # which rewrites nothing
+        self.assertEqual(list((repository / "journal").glob("*.part")), [])
+
     def test_a_restore_that_runs_meanwhile(self):
         """It has read its plan and some packs' footers when all that it needs moves to the next generation."""
         repository = self.aged(20)

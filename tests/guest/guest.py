@@ -24,6 +24,7 @@ PROGRAMS = {"linux.uml": "user-mode-linux", "busybox": "busybox-static", "lvcrea
             "mkfs.ext4": "e2fsprogs", "mkfs.xfs": "xfsprogs", "unshare": "util-linux", "setpriv": "util-linux"}
 SCRATCH = (Path("/tmp"), Path("/var/tmp"))  # others in the guest
 PASSED_ON = ("NODESNAP", "NODESNAP_FAULTS", "RECORD_WRITER", "ROCKSDB_WRITER", "SYNTHETIC_MAP")
+SETTINGS = ("NODESNAP_SEED", "NODESNAP_MODEL_ROUNDS", "NODESNAP_POWER_CUTS")
 
 
 def why_not():
@@ -71,6 +72,7 @@ class Guest:
         hidden = sorted(str(directory) for directory in wanted if any(directory.is_relative_to(scratch) for scratch in SCRATCH))
         (self.run / "visible").write_text("".join(f"{directory}\n" for directory in hidden))
         lines = [f"export {name}={shlex.quote(os.path.realpath(os.environ[name]))}" for name in PASSED_ON if name in os.environ]
+        lines += [f"export {name}={shlex.quote(os.environ[name])}" for name in SETTINGS if name in os.environ]
         lines += [f"cd {shlex.quote(os.getcwd())} || exit 1", f"run() {{ {shlex.join(self.options.command)}; }}"]
         (self.run / "command").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
         return disks

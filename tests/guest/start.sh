@@ -3,7 +3,7 @@
 stty -F /dev/ttyS0 raw -echo
 exec </dev/null >/dev/ttyS0 2>&1
 touch /host/booted
-for module in dm-mod dm-snapshot dm-thin-pool xfs btrfs loop; do
+for module in dm-mod dm-snapshot dm-thin-pool dm-log-writes xfs btrfs loop; do
     busybox modprobe $module || echo "guest: there is no module $module"
 done
 if [[ ! -e /dev/mapper/control ]]; then
