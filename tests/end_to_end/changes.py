@@ -24,10 +24,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 class Changes:
     """Changes the directory `node`; `outside` is a directory of the same file system (of the same subvolume, if it is to be moved to), or None.
-    Names that end with ".skip" are meant to be excluded."""
+    Names that end with ".skip" are meant to be excluded. What lies at `spared` is left alone."""
 
-    def __init__(self, node, outside, seed):
-        self.node, self.outside = node, outside
+    def __init__(self, node, outside, seed, spared=None):
+        self.node, self.outside, self.spared = node, outside, spared
         self.random = random.Random(seed)
         self.counter = 0
         self.kinds = [getattr(self, name) for name in dir(self) if name.startswith("do_")]
@@ -46,12 +46,17 @@ class Changes:
 
     # --- picking
 
+    def walk(self):
+        for parent, directories, files in os.walk(self.node):
+            directories[:] = [name for name in directories if os.path.join(parent, name) != self.spared]
+            yield parent, directories, files
+
     def directories(self):
-        return [self.node, *sorted(os.path.join(parent, name) for parent, names, _ in os.walk(self.node) for name in names)]
+        return [self.node, *sorted(os.path.join(parent, name) for parent, names, _ in self.walk() for name in names)]
 
     def entries(self, wanted):
         """In an order that only the names decide: that of a directory isn't the same in the next run."""
-        return sorted(path for parent, directories, files in os.walk(self.node) for path in (os.path.join(parent, name) for name in directories + files)
+        return sorted(path for parent, directories, files in self.walk() for path in (os.path.join(parent, name) for name in directories + files)
                       if wanted(path))
 
     def file(self, least=0):

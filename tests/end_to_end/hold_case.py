@@ -33,6 +33,11 @@ def why_no_cgroups():
         return f"cannot make a cgroup: {error}"
 
 
+def contents(repository):
+    """All but the locks, which even who is refused takes, and gives back."""
+    return {path.relative_to(repository): path.read_bytes() for path in repository.rglob("*") if path.is_file() and path.parent.name != "locks"}
+
+
 class Cgroup:
     """One at the top of the tree; removed with all that is in it."""
 
@@ -78,11 +83,11 @@ class HoldCase(harness.Case):
 
     # --- the daemon
 
-    def daemon(self):
+    def daemon(self, pause_us=1000):
         """Writes records in a cgroup of its own until the test ends."""
         cgroup = Cgroup()
         self.stack.callback(cgroup.remove)
-        child = subprocess.Popen([harness.RECORDS, "write", str(self.node)], stdin=subprocess.DEVNULL, preexec_fn=cgroup.enter)
+        child = subprocess.Popen([harness.RECORDS, "write", str(self.node), "", str(pause_us)], stdin=subprocess.DEVNULL, preexec_fn=cgroup.enter)
         self.stack.callback(self.end, child)
         self.expect_running()
         self.assertIsNone(child.poll(), "the daemon ended")

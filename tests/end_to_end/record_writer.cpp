@@ -1,9 +1,11 @@
 // A daemon whose files show whether they are of one instant.
 //
-//   record_writer write DIR [PIDFILE]  writes numbered, checksummed records to several files of DIR in a fixed order, some appended, some
+//   record_writer write DIR [PIDFILE [PAUSE]]
+//                                      writes numbered, checksummed records to several files of DIR in a fixed order, some appended, some
 //   as
 //                                      pages that are overwritten in place, never synced, until it is ended; goes on where it was. Its pid
-//                                      is in PIDFILE from when it writes until, after SIGTERM, it has closed its files.
+//                                      is in PIDFILE (none if empty) from when it writes until, after SIGTERM, it has closed its files.
+//                                      PAUSE: microseconds between two numbers, 1000 if not given.
 //   record_writer check DIR            proves that the files are as they were in one instant, and prints the last number; ends with 1, and
 //                                      says how they aren't, otherwise.
 #include <fcntl.h>
@@ -118,7 +120,7 @@ void write_pid(const std::string& path) {
     }
 }
 
-int write_records(const std::string& directory, const std::string& pid_file) {
+int write_records(const std::string& directory, const std::string& pid_file, useconds_t pause_us) {
     struct sigaction action {};
     action.sa_handler = [](int) { ended = 1; };
     ::sigaction(SIGTERM, &action, nullptr);
@@ -136,7 +138,7 @@ int write_records(const std::string& directory, const std::string& pid_file) {
                 give_up("write " + name_of(directory, file));
             }
         }
-        ::usleep(1000);  // so that it writes some 15 MB/s
+        ::usleep(pause_us);
     }
     for (const int file : files) {
         ::close(file);
@@ -192,11 +194,13 @@ int check_records(const std::string& directory) {
 int main(int argc, char** argv) {
     const std::vector<std::string> arguments(argv + 1, argv + argc);
     if (arguments.size() >= 2 && arguments[0] == "write") {
-        return write_records(arguments[1], arguments.size() > 2 ? arguments[2] : "");
+        constexpr useconds_t kPauseUs = 1000;  // so that it writes some 15 MB/s
+        const useconds_t pause_us = arguments.size() > 3 ? static_cast<useconds_t>(std::stoul(arguments[3])) : kPauseUs;
+        return write_records(arguments[1], arguments.size() > 2 ? arguments[2] : "", pause_us);
     }
     if (arguments.size() == 2 && arguments[0] == "check") {
         return check_records(arguments[1]);
     }
-    std::fprintf(stderr, "usage: record_writer write DIR [PIDFILE] | check DIR\n");
+    std::fprintf(stderr, "usage: record_writer write DIR [PIDFILE [PAUSE]] | check DIR\n");
     return 2;
 }

@@ -91,7 +91,7 @@ class Frozen(HardlinkCase):
             target = acknowledged() + 200
             harness.wait_for(lambda: acknowledged() >= target, "more keys")
             before = acknowledged()
-#What `auto` takes with a profile and a hold.
+            # What `auto` takes with a profile and a hold.
             document = self.held(repository, "--profile", "rocksdb", *self.freezing(child))
             self.assertEqual(document["snapshot_backend"], "hardlink")
             self.assertIsNone(child.poll(), "the database did not survive its backup")
@@ -109,53 +109,6 @@ class Frozen(HardlinkCase):
         self.ok("verify", repository, "--data")
         self.nothing_is_left()
         print(f"{self.mount_point.name}: {'; '.join(told)}")
-        self.end(child)
-
-    @on("ext4", "xfs")
-    def test_no_backup_is_out_of_order(self, repository):
-        (self.node / "1.sst").write_bytes(os.urandom(8 * MIB))
-        cgroup, child = self.daemon()
-        last = 0
-        for number in range(6):
-            document = self.linked(repository, *self.freezing(child))
-            self.assertEqual(document["held"], "cgroup /" + cgroup.directory.name)
-            self.expect_running()
-            in_order, said = self.order_of(repository, document["backup"]["id"])
-            self.assertTrue(in_order, said)
-            self.assertGreater(int(said), last)
-            last = int(said)
-            if number != 0:
-                self.assertLess(document["backup"]["read_bytes"], document["backup"]["data_bytes"] - 8 * MIB + 1)
-        self.nothing_is_left()
-        self.end(child)
-
-    def test_killed_at_any_step(self):
-        repository = self.place("ext4")
-        for number in range(10):
-            (self.node / f"{number}.sst").write_bytes(os.urandom(70_000))
-        cgroup, child = self.daemon()
-        self.linked(repository, *self.freezing(child))
-        listing = self.scratch / "steps"
-        self.linked(repository, *self.freezing(child), program=harness.FAULTS, environment={"NODESNAP_LIST_STEPS": str(listing)})
-        steps = listing.read_text().split()
-        for step in dict.fromkeys(steps):
-            with self.subTest(step=step):
-                self.killed_at(f"{step}:{steps.count(step)}", repository, *self.immutable, *self.freezing(child))
-                if step != "hold.intent-written":  # then there is no guard yet, and nothing is held: the next hold removes it
-                    harness.wait_for(lambda: self.intents() == [], "the guard's end")
-                self.expect_running()
-                self.assertFalse(cgroup.asked_to_freeze())
-        self.linked(repository, *self.freezing(child))  # goes on with what was cut off, perhaps
-        document = self.linked(repository, *self.freezing(child))
-        self.assertEqual(document["parent_missing"], "")
-        self.assertLessEqual(document["backup"]["read_bytes"], document["backup"]["data_bytes"] - 700_000, "tables are read again")
-        in_order, said = self.order_of(repository, document["backup"]["id"])
-        self.assertTrue(in_order, said)
-        self.assertEqual(len(self.stored_snapshots()), 1)
-        for number in range(10):
-            self.assertEqual((self.node / f"{number}.sst").stat().st_nlink, 2)
-        self.ok("verify", repository, "--data")
-        self.nothing_is_left()
         self.end(child)
 
     @on("ext4", "xfs")

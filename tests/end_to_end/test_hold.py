@@ -13,11 +13,6 @@ NO_CGROUPS = hold_case.why_no_cgroups()
 BACKUPS = 6
 
 
-def contents(directory):
-    """All but the locks, which even who is refused takes, and gives back."""
-    return {path.relative_to(directory): path.read_bytes() for path in directory.rglob("*") if path.is_file() and path.parent.name != "locks"}
-
-
 @unittest.skipIf(NO_CGROUPS, NO_CGROUPS)
 class Frozen(hold_case.HoldCase):
     def test_no_backup_is_out_of_order(self):
@@ -101,14 +96,14 @@ class Frozen(hold_case.HoldCase):
         repository = self.repository()
         cgroup, child = self.daemon()
         other = self.outsider()
-        before = contents(repository)
+        before = hold_case.contents(repository)
         listing = self.scratch / "steps"
         result = self.run_program("backup", self.node, repository, *self.freezing(child), program=harness.FAULTS, expect=harness.REFUSED,
                                   environment={"NODESNAP_LIST_STEPS": str(listing)})
         self.assertIn(f"sleep (pid {other.pid}) has {self.node}/other open for writing", result.err)
         self.assertIn("hint:", result.err)
         self.assertNotIn("hold.", listing.read_text() if listing.exists() else "")
-        self.assertEqual(contents(repository), before)
+        self.assertEqual(hold_case.contents(repository), before)
         self.assertFalse((self.state / "nodes.json").exists())
         self.assertEqual(self.intents(), [])
         self.assertEqual(self.ok("snapshot", "list", self.node, "--json").json["snapshots"], [])

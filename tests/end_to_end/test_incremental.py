@@ -90,12 +90,6 @@ class Incremental(harness.Case):
         information = self.ok("verify", repository, "--json").json["information"]
         self.assertEqual([text for text in information if "belong to no backup" in text], [])
 
-    def test_model_of_a_subvolume(self):
-        self.model("subvolume")
-
-    def test_model_of_a_folder(self):
-        self.model("folder")
-
     def test_model_with_excludes(self):
         self.model("folder", "--exclude", "*.skip")
 
@@ -161,32 +155,6 @@ class Incremental(harness.Case):
         self.assertEqual(renamed["files"], 501)
         self.assert_restores(repository, node, mount)
 
-    def test_what_was_moved_across_a_border_is_whole(self):
-        mount = self.file_system("btrfs", 1024)
-        node = mount / "node"
-        outside = mount / "outside"
-        node.mkdir()
-        (outside / "tree" / "deep").mkdir(parents=True)
-        (outside / "tree" / "deep" / "file").write_bytes(os.urandom(100_000))
-        (node / "cache.skip").mkdir()
-        (node / "cache.skip" / "file").write_bytes(os.urandom(100_000))
-        (node / "CURRENT").write_bytes(b"MANIFEST-1\n")  # a backup of nothing would be refused
-        repository = self.repository()
-        options = ("--exclude", "*.skip")
-        self.backup(node, repository, *options)
-        os.rename(outside / "tree", node / "tree")
-        os.rename(node / "cache.skip", node / "cache")
-        self.backup(node, repository, *options)
-        self.assert_restores(repository, node, mount)
-        os.rename(node / "tree", node / "tree.skip")
-        os.rename(node / "cache", outside / "cache")
-        result = self.backup(node, repository, *options)["backup"]
-        self.assertEqual(result["files"], 1)  # CURRENT
-        self.assert_restores(repository, node, mount, lambda name: name.endswith(".skip"))
-        # Other patterns: what they fit is another matter for everything.
-        self.backup(node, repository)
-        self.assert_restores(repository, node, mount)
-
     def test_a_dry_run_bears_that_the_node_changes_meanwhile(self):
         mount = self.file_system("btrfs", 1024)
         node = self.subvolume(mount / "node")
@@ -235,29 +203,6 @@ class Incremental(harness.Case):
         self.ok("backup", node, copy)
         child.send_signal(signal.SIGCONT)
         self.assertEqual(self.finish(child).status, harness.DONE)
-
-    def test_a_parent_that_cannot_be_trusted_is_not(self):
-        mount = self.file_system("btrfs", 1024)
-        node = self.subvolume(mount / "node")
-        (node / "file").write_bytes(os.urandom(1 << 20))
-        repository = self.repository()
-        for harm in ("writable", "removed", "other"):
-            self.backup(node, repository)
-            (snapshot,) = (mount / ".nodesnap").iterdir()
-            if harm == "writable":
-                harness.tool("btrfs", "property", "set", "-f", snapshot, "ro", "false")
-                (snapshot / "file").write_bytes(os.urandom(1 << 20))
-                harness.tool("btrfs", "property", "set", "-f", snapshot, "ro", "true")
-            else:
-                harness.tool("btrfs", "subvolume", "delete", snapshot)
-            if harm == "other":
-                harness.tool("btrfs", "subvolume", "snapshot", "-r", node, snapshot)
-            result = self.backup(node, repository)
-            self.assertNotEqual(result["parent_missing"], "", harm)
-            self.assertGreaterEqual(result["backup"]["read_bytes"], 1 << 20, harm)
-            # Nothing differs from what is stored.
-            self.assertLess(result["backup"]["stored_bytes"], 64 << 10, harm)
-            self.assert_restores(repository, node, mount, message=harm)
 
     def snapshots_below(self, mount):
         return [line.split(" path ", 1)[1] for line in harness.tool("btrfs", "subvolume", "list", "-s", mount).splitlines()]

@@ -4,54 +4,13 @@ import os
 import re
 
 import lvm_case
-from harness import DONE, FAILED, FAULTS, REFUSED, tool
+from harness import FAILED, FAULTS, REFUSED, tool
 from lvm_case import GROUP, LvmCase
 
 LARGE = 140 << 20  # more than one pack
 
 
 class Backups(LvmCase):
-    def test_a_backup_shows_one_instant_and_leaves_no_snapshot(self):
-        for kind in lvm_case.FILE_SYSTEMS:
-            with self.subTest(kind):
-                point = self.volume(kind)
-                node = point / "node"
-                self.fill(node, 1)
-                repository = self.repository(kind)
-                with open(node / "file0", "ab"):  # somebody has it open for writing
-                    first = self.backup(node, repository, "--snapshot", "lvm")
-                self.assertEqual((first["snapshot_backend"], first["backup"]["consistency"], first["snapshot_path"]), ("lvm", "crash-consistent", ""))
-                self.assert_restores(repository, node)
-                # What has changed since, and nothing else, is stored.
-                (node / "file3").write_bytes(b"changed" * 1000)
-                (node / "file4").unlink()
-                (node / "file5").rename(node / "below" / "moved")
-                second = self.backup(node, repository, *(["--snapshot", "lvm"] if kind == "xfs" else []))  # which clones files, too
-                self.assertEqual((second["snapshot_backend"], second["backup"]["consistency"]), ("lvm", "point-in-time"))
-                self.assertIn("don't tell what has changed", second["parent_missing"])
-                self.assertLess(second["backup"]["stored_bytes"], 100_000)
-                self.assert_restores(repository, node)
-                self.assertEqual(self.listed(), [point.name])
-                self._unmount(point)
-                tool("lvremove", "-qq", "-y", f"{GROUP}/{point.name}")
-
-    def test_what_is_written_after_the_snapshot_is_not_in_the_backup(self):
-        node = self.volume("ext4")
-        self.fill(node, 1)
-        expected = self.scratch / "expected"
-        tool("rsync", "-aHAX", f"{node}/", f"{expected}/")
-        repository = self.repository()
-        child = self.start_program("backup", node, repository, "--snapshot", "lvm", program=FAULTS,
-                                   environment={"NODESNAP_SIGNAL_AT": "backup.snapshot-recorded", "NODESNAP_SIGNAL": "19"})
-        lvm_case.harness.wait_for(lambda: lvm_case.harness.is_stopped(child.pid), "the snapshot")
-        self.assertEqual(self.mounts_of_snapshots(), [])  # nobody else sees it
-        self.fill(node, 50)
-        (node / "new").write_bytes(b"new")
-        child.send_signal(18)
-        result = self.finish(child)
-        self.assertEqual(result.status, DONE, str(result))
-        self.assert_restores(repository, expected)
-
     def test_the_log_of_the_file_system_is_replayed(self):
         for kind in lvm_case.FILE_SYSTEMS:
             with self.subTest(kind):
@@ -187,31 +146,6 @@ class Killed(LvmCase):
     def killed(self, step, node, repository, *options):
         result = self.run_program("backup", node, repository, "--snapshot", "lvm", *options, program=FAULTS, environment={"NODESNAP_SIGNAL_AT": step})
         self.assertEqual(result.status, -9, str(result))
-
-    def test_what_a_killed_backup_leaves_is_removed_by_the_next(self):
-        node = self.volume("ext4")
-        self.fill(node, 1)
-        repository = self.repository()
-        for seed, step in enumerate(("backup.session-begun", "snapshot.taken", "snapshot.mounted", "backup.before-publish", "backup.published",
-                                     "snapshot.deleted")):
-            with self.subTest(step):
-                self.killed(step, node, repository)
-                left = [name for name in self.listed() if name != node.name]
-                self.assertEqual(len(left), 0 if step in ("backup.session-begun", "snapshot.deleted") else 1)
-                self.fill(node, 2 + seed)
-                result = self.run_program("backup", node, repository, "--snapshot", "lvm", expect=DONE)
-                self.assertNotIn("went on with", result.out)
-                self.assertEqual(self.listed(), [node.name], str(result))
-        self.assert_restores(repository, node)
-
-    def test_each_backup_removes_what_the_killed_one_before_has_left(self):
-        node = self.volume("ext4")
-        self.fill(node, 1)
-        repository = self.repository()
-        # Not noted yet, noted, and so on: none of them comes to its end, where others than its own would be dropped.
-        for step in ("snapshot.taken", "backup.snapshot-recorded", "snapshot.taken"):
-            self.killed(step, node, repository)
-            self.assertEqual(len(self.listed()), 2, self.listed())
 
     def test_a_backup_that_was_cut_off_is_gone_on_with_from_its_snapshot(self):
         node = self.volume("xfs")

@@ -8,45 +8,6 @@ from lvm_case import GROUP, ThinCase
 
 
 class Thin(ThinCase):
-    def test_a_backup_shows_one_instant_and_keeps_its_snapshot_for_the_next(self):
-        for kind in lvm_case.FILE_SYSTEMS:
-            with self.subTest(kind):
-                node = self.thin(kind, kind)
-                self.fill(node, 1)
-                expected = self.scratch / f"expected-{kind}"
-                tool("rsync", "-aHAX", f"{node}/", f"{expected}/")
-                repository = self.repository(f"repository-{kind}")
-                child = self.stop_at("backup.snapshot-recorded", node, repository)
-                self.assertEqual(self.mounts_of_snapshots(), [])
-                snapshot = next(name for name in self.listed() if name.startswith("nodesnap"))
-                self.assertIn("Vri", tool("lvs", "--noheadings", "-o", "lv_attr", f"{GROUP}/{snapshot}"))
-                self.fill(node, 50)
-                result = self.go_on(child)
-                self.assertEqual(result.status, DONE, str(result))
-                self.assert_restores(repository, expected)
-                self.assertEqual(self.only_parent(), snapshot)
-                second = self.backup(node, repository, *(["--snapshot", "lvm-thin"] if kind == "xfs" else []))
-                self.assertEqual((second["snapshot_backend"], second["parent_missing"]), ("lvm-thin", ""))
-                self.assert_restores(repository, node)
-                tool("lvremove", "-qq", "-y", f"{GROUP}/{self.only_parent()}")
-
-    def test_what_a_killed_backup_leaves_is_removed_by_the_next(self):
-        node = self.thin("xfs", "data")
-        self.fill(node, 1)
-        repository = self.repository()
-        repository_has_backups = False
-        for seed, step in enumerate(("snapshot.taken", "snapshot.mounted", "backup.before-publish", "backup.published", "backup.snapshot-retired",
-                                     "snapshot.deleted", "backup.parents-removed")):
-            with self.subTest(step):
-                result = self.run_program("backup", node, repository, "--snapshot", "lvm-thin", program=FAULTS, environment={"NODESNAP_SIGNAL_AT": step})
-                self.assertEqual(result.status, -9, str(result))
-                self.fill(node, 2 + seed)
-                result = self.backup(node, repository, "--snapshot", "lvm-thin")
-                self.assertEqual(result["parent_missing"], "" if repository_has_backups else "it is the first backup")
-                repository_has_backups = True
-                self.only_parent()
-                self.assert_restores(repository, node)
-
     def test_a_backup_that_was_cut_off_is_gone_on_with_unless_its_snapshot_was_made_writable(self):
         node = self.thin("ext4", "data")
         repository = self.repository()
@@ -79,15 +40,6 @@ class Thin(ThinCase):
         diagnosis = self.run_program("doctor", thin, "--no-measure", "--json").json
         self.assertEqual(diagnosis["snapshot_backend"], "lvm-thin")
         self.assertIn("of its pool", str(diagnosis["findings"]))
-
-    def test_operators_make_list_and_remove_them(self):
-        node = self.thin("ext4", "data")
-        self.fill(node, 1)
-        tool("lvcreate", "-qq", "-y", "-s", "-n", "somebodys", f"{GROUP}/data")
-        self.ok("snapshot", "create", node, "before-upgrade")
-        self.assertEqual([entry["name"] for entry in self.ok("snapshot", "list", node, "--json").json["snapshots"]], ["before-upgrade"])
-        self.ok("snapshot", "remove", node, "before-upgrade")
-        self.assertEqual(self.listed(), ["data", "pool", "somebodys"])
 
     def test_a_file_system_that_does_not_begin_where_the_volume_does_is_refused(self):
         tool("lvcreate", "-qq", "-y", "-V", "320M", "-T", f"{GROUP}/pool", "-n", "whole")

@@ -1,5 +1,6 @@
 """What the tests of LVM share, in a guest: a volume group on the guest's disks, made anew for each test, and node directories on its volumes."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -8,12 +9,31 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "end_to_end"))
 import harness  # noqa: E402
+from changes import Changes  # noqa: E402
 from compare import rsync_differences  # noqa: E402
 from harness import tool  # noqa: E402
 
 DISKS = ("/dev/ubda", "/dev/ubdb")
 GROUP = "vg"
 FILE_SYSTEMS = ("ext4", "xfs")
+
+
+class VolumeChanges(Changes):
+    """And such as change only where data lies, or what of the pool is used."""
+
+    def do_overwrite_mapped(self):
+        """Not where the data may lie in the inode: ext4 of Linux 6.1 was seen to lose such a store, which shows when the page cache is dropped."""
+        path = self.file(4096)
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[self.random.randrange(len(mapped))] = self.random.randrange(256)
+        return path
+
+    def do_move_data(self):
+        path = self.random.choice([self.file(), *self.directories()])
+        return f"{path} {self.quietly('e4defrag', path)}"
+
+    def do_trim(self):
+        return self.quietly("fstrim", str(self.node))
 
 
 class LvmCase(harness.Case):
