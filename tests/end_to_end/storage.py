@@ -19,6 +19,7 @@ class Storage:
     takes_snapshots = True  # what is written after the snapshot isn't in the backup
     atomic = False          # it shows one instant, whoever writes meanwhile: crash-consistent without a hold, where others are refused
     lasting = True          # `snapshot create` makes some that stay
+    outlives = 1            # snapshots that a program leaves which is killed
     tells = "ranges"        # what of two of them: the ranges that differ, the "files" that can't differ, or None; with a parent, unless it is None
     granule = 4096          # bytes that may be read for a page that has changed
     read_anyway = 0         # bytes that may be read of a node in which nothing has changed
@@ -270,6 +271,25 @@ class Hardlink(Tree):
     kind, file_system, tells, links = "hardlink", "ext4", "files", 1
     immutable = ("--immutable", "untouched*", "--immutable", "*.sst")
     immutable_lies = ("--immutable", "*")
+
+
+class Nameless(OwnFileSystem):
+    """The root of a mount, with nothing inside: the files of a snapshot are held open, and have no names."""
+
+    lasting, outlives, tells, every_step = False, 0, None, False
+
+    def place_snapshots(self):
+        self.snapshots, self.inside = None, ()
+
+
+class NamelessLinks(Nameless):
+    kind, file_system = "hardlink", "ext4"
+    immutable = Hardlink.immutable
+    immutable_lies = Hardlink.immutable_lies
+
+
+class NamelessClones(Nameless):
+    kind, file_system, clones = "reflink", "xfs", True
 
 
 class Nothing(OwnFileSystem):

@@ -4,7 +4,7 @@ from functools import partial
 
 import conformance
 import harness
-from storage import Btrfs, Hardlink, Nothing, ReflinkOnBtrfs, ReflinkOnXfs
+from storage import Btrfs, Hardlink, NamelessClones, NamelessLinks, Nothing, ReflinkOnBtrfs, ReflinkOnXfs
 
 globals().update(conformance.cases(
     __name__,
@@ -17,6 +17,8 @@ globals().update(conformance.cases(
     ReflinkBtrfsFolder=partial(ReflinkOnBtrfs, layout="folder"),
     HardlinkFolder=partial(Hardlink, layout="folder"),
     HardlinkRoot=partial(Hardlink, layout="mount root"),
+    NamelessLinksRoot=partial(NamelessLinks, layout="mount root"),
+    NamelessClonesRoot=partial(NamelessClones, layout="mount root"),
     NoneFolder=partial(Nothing, layout="folder"),
     NoneRoot=partial(Nothing, layout="mount root"),
 ))

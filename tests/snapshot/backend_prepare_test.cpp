@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <cstdint>
 #include <memory>
 
 #include "platform/btrfs.h"
@@ -36,11 +37,12 @@ TEST_F(PrepareTest, AfterItNothingIsLeftToFlush) {
         const auto backend = choose(held);
         test::FaultHooks hooks;
         backend->prepare();
-        EXPECT_EQ(hooks.count("syncfs"), 2u);
+        const std::uint64_t flushes = hooks.count("syncfs");
+        EXPECT_GE(flushes, 2U);  // and as often as that makes them shorter
         const auto one = backend->create("one", true);
-        EXPECT_EQ(hooks.count("syncfs"), 2u);
+        EXPECT_EQ(hooks.count("syncfs"), flushes);
         const auto two = backend->create("two", true);
-        EXPECT_EQ(hooks.count("syncfs"), 4u) << "what was prepared is used up";
+        EXPECT_GE(hooks.count("syncfs"), flushes + 2) << "what was prepared is used up";
         EXPECT_TRUE(stat_at(two->root(), "file"));
     }
 }
