@@ -163,6 +163,11 @@ void LinkIndexes::moved(std::uint64_t ino, const Time& before, const Time& after
     }
 }
 
+bool only_names_changed(const FileStatus& before, const FileStatus& after, int names) {
+    return before.stx_mode == after.stx_mode && before.stx_uid == after.stx_uid && before.stx_gid == after.stx_gid &&
+           std::int64_t{after.stx_nlink} - std::int64_t{before.stx_nlink} == names;
+}
+
 RemovedLink remove_link(int directory, const std::string& name, int file, const LinkIndexes& others) {
     RemovedLink removed;
     const ReadLease lease(file);
@@ -170,7 +175,8 @@ RemovedLink remove_link(int directory, const std::string& name, int file, const 
     removed.error = remove_name(directory, name, file);
     removed.after = stat_fd(file, name);
     const LinkRecord was = LinkRecord::of(removed.before, 0);
-    removed.only_ours = removed.error == 0 && was.has_content_of(removed.after) && lease.lasts();
+    removed.only_ours =
+        removed.error == 0 && was.has_content_of(removed.after) && only_names_changed(removed.before, removed.after, -1) && lease.lasts();
     if (removed.only_ours) {
         others.moved(was.ino, was.seen, time_of(removed.after.stx_ctime));
     }

@@ -75,6 +75,9 @@ private:
     std::vector<LinkIndex> indexes_;
 };
 
+// Whether nothing but so many names came (or went), as far as a status tells: a change of extended attributes alone it doesn't.
+bool only_names_changed(const FileStatus& before, const FileStatus& after, int names);
+
 struct RemovedLink {
     int error = 0;  // errno
     FileStatus before{}, after{};

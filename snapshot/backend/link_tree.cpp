@@ -171,7 +171,9 @@ bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int
     LinkRecord record = record_of(linked, file, before);
     const auto is_here = [&place](const Name& name) { return name.path == place; };
     auto name = std::find_if(linked.names.begin(), linked.names.end(), is_here);
-    if (name == linked.names.end()) {
+    const bool is_new = name == linked.names.end();
+    if (is_new) {
+        fault::step("snapshot.linking");
         const int failed = add_name(file, entry.ino, to, entry.name, path);
         if (failed == EMLINK || failed == EPERM) {  // too many names, or a flag that forbids another
             return false;
@@ -190,7 +192,12 @@ bool LinkTree::link_open(Linked& linked, int file, const SourceEntry& entry, int
         return false;  // somebody is about to write to it
     }
     const Time seen = LinkRecord::of(before, 0).seen;
-    record.seen = LinkRecord::of(after, 0).seen;
+    const Time now = LinkRecord::of(after, 0).seen;
+    // A lease lasts whatever is done to the attributes; what was isn't to pass for the new name's own change.
+    if (is_new && nameless() == nullptr ? !only_names_changed(before, after, 1) : seen != now) {
+        record = LinkRecord::of(after, record.generation);
+    }
+    record.seen = now;
     record.all_links = after.stx_nlink;
     if (record.seen != seen) {
         others_.moved(record.ino, seen, record.seen);

@@ -67,6 +67,20 @@ class HardlinkCase(hold_case.HoldCase):
         harness.tool("chattr", "-R", "-f", "-i", "-a", restored, check=False)
         harness.tool("rm", "-r", restored)
 
+    def changed_while_linked(self, repository):
+        """Attributes, of which a lease tells nothing."""
+        table = self.node / "1.sst"
+        table.write_bytes(os.urandom(30_000))
+        helper = Helper(self)
+        self.finish_held(self.stopped_at("never", repository, *self.freezing(helper.child)))
+        for change in (lambda: os.chown(table, 1, 65534), lambda: os.chmod(table, 0o640)):
+            backup = self.stopped_at("snapshot.linking", repository, *self.freezing(helper.child))
+            self.assertIsNone(backup.poll(), "it has ended before")
+            change()
+            self.finish_held(backup)
+            self.expect_restores(repository)
+        helper.end()
+
     def rocksdb(self):
         acks = self.scratch / f"acks of {self.mount_point.name}"
         cgroup = hold_case.Cgroup()
@@ -135,6 +149,10 @@ class Frozen(HardlinkCase):
             self.expect_restores(repository, f"seed {seed}, round {number}, changed before:\n" + "\n".join(log) + "\n")
         self.ok("verify", repository, "--data")
         helper.end()
+
+    @on("ext4", "xfs")
+    def test_what_is_changed_while_it_is_linked_is_not_missed(self, repository):
+        self.changed_while_linked(repository)
 
     @on("ext4", "xfs")
     def test_a_pattern_that_lies_is_told(self, repository):

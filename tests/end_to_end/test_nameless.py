@@ -189,6 +189,10 @@ class Frozen(NamelessCase):
         helper.end()
 
     @on("ext4, links", "xfs, links")
+    def test_what_is_changed_while_it_is_opened_is_not_missed(self, repository):
+        self.changed_while_linked(repository)
+
+    @on("ext4, links", "xfs, links")
     def test_what_is_opened_meanwhile_stays_one_file(self, repository):
         (self.node / "1.sst").write_bytes(os.urandom(30_000))
         (self.node / "below").mkdir()
