@@ -155,9 +155,9 @@ class OwnFileSystem(Storage):
     def clean(self):
         if self.layout == "mounted subvolume":
             self.keeper._unmount(self.node)
-        for folder in self.top.rglob(".nodesnap"):
+        for folder in self.top.rglob(".nodesnap") if self.file_system == "btrfs" else ():
             for path in folder.iterdir():
-                if os.stat(path).st_ino == 256:
+                if os.stat(path).st_ino == 256:  # a subvolume's root
                     tool("btrfs", "subvolume", "delete", path)
         empty(self.top)
         if self.elsewhere:
