@@ -41,6 +41,11 @@ def tool(*command, check=True, **options):
     return done.stdout.decode(errors="surrogateescape")
 
 
+def is_subvolume(path):
+    """Inode 256 may be anything on another file system."""
+    return os.stat(path).st_ino == 256 and tool("stat", "--file-system", "--format=%T", path).strip() == "btrfs"
+
+
 class Result:
     def __init__(self, command, status, out, err):
         self.command, self.status, self.out, self.err = command, status, out, err

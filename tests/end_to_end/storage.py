@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from changes import Changes
-from harness import tool
+from harness import is_subvolume, tool
 
 MIB = 1 << 20
 
@@ -155,9 +155,9 @@ class OwnFileSystem(Storage):
     def clean(self):
         if self.layout == "mounted subvolume":
             self.keeper._unmount(self.node)
-        for folder in self.top.rglob(".nodesnap") if self.file_system == "btrfs" else ():
+        for folder in self.top.rglob(".nodesnap"):
             for path in folder.iterdir():
-                if os.stat(path).st_ino == 256:  # a subvolume's root
+                if is_subvolume(path):
                     tool("btrfs", "subvolume", "delete", path)
         empty(self.top)
         if self.elsewhere:

@@ -271,7 +271,7 @@ class Model(harness.Case):
 
     @staticmethod
     def remove(directory):
-        if os.stat(directory).st_ino == 256:
+        if harness.is_subvolume(directory):
             harness.tool("btrfs", "subvolume", "delete", directory)
         else:
             harness.tool("chattr", "-R", "-f", "-i", "-a", directory, check=False)

@@ -41,7 +41,8 @@ def tearDownModule():
 class Lvm(OwnFileSystem):
     kind, atomic, tells = "lvm", True, None
     changes = VolumeChanges
-    unit, small_files, rounds, some_steps, pause_us = 256 * KIB, 20, 1, 1, 50_000
+    unit, small_files, rounds, pause_us = 256 * KIB, 20, 1, 50_000
+    every_step, some_steps = False, 3
 
     def __init__(self, file_system, layout):
         self.file_system, self.clones = file_system, file_system == "xfs"
@@ -88,6 +89,7 @@ class Lvm(OwnFileSystem):
 
 class LvmThin(Lvm):
     kind, tells, granule, read_anyway, rounds = "lvm-thin", "ranges", 64 * KIB, 256 * KIB, 2
+    every_step, some_steps = True, 1
 
     def make_volume(self):
         small = ["-b", "1024", "-O", "inline_data"] if self.file_system == "ext4" else []
