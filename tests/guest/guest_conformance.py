@@ -89,7 +89,7 @@ class Lvm(OwnFileSystem):
 
 class LvmThin(Lvm):
     kind, tells, granule, read_anyway, rounds = "lvm-thin", "ranges", 64 * KIB, 256 * KIB, 2
-    every_step, some_steps = True, 1
+    some_steps = 2
 
     def make_volume(self):
         small = ["-b", "1024", "-O", "inline_data"] if self.file_system == "ext4" else []
