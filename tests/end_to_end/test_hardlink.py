@@ -81,6 +81,37 @@ class HardlinkCase(hold_case.HoldCase):
             self.expect_restores(repository)
         helper.end()
 
+    def told_of_a_lie(self, repository):
+        """A table is written to while it is drained: no backup is made. Returns who can write, held or not."""
+        (self.node / "1.sst").write_bytes(os.urandom(300_000))
+        (self.node / "log").write_bytes(os.urandom(5000))
+        helper = Helper(self)
+        backup = self.stopped_at("backup.snapshot-recorded", repository, *self.freezing(helper.child))
+        with open(self.node / "1.sst", "r+b") as file:
+            file.write(b"not immutable")
+        backup.send_signal(signal.SIGCONT)
+        result = self.finish(backup)
+        self.assertEqual(result.status, harness.FAILED, str(result))
+        self.assertIn("1.sst was changed", result.err)
+        self.assertIn("--immutable", result.err)
+        self.assertEqual(self.backups(repository), [])
+        return helper
+
+    def changed_at_random(self, repository, changes, seed, places, child):
+        """Changes before each backup, and while it is made, up to the hold."""
+        changes.make(200)
+        for number in range(ROUNDS):
+            where = changes.random.choice(places)
+            backup = self.stopped_at(where, repository, *self.freezing(child))
+            too_late = backup.poll() is not None or "hold.asked" in self.steps.read_text()
+            log = [] if too_late else changes.make(changes.random.choice((1, 10, 60)))
+            self.finish_held(backup)
+            self.expect_restores(repository, f"seed {seed}, round {number}, changed at {where}:\n" + "\n".join(log) + "\n")
+            log = changes.make(changes.random.choice((0, 1, 10, 60)))
+            self.finish_held(self.stopped_at("never", repository, *self.freezing(child)))
+            self.expect_restores(repository, f"seed {seed}, round {number}, changed before:\n" + "\n".join(log) + "\n")
+        self.ok("verify", repository, "--data")
+
     def rocksdb(self):
         acks = self.scratch / f"acks of {self.mount_point.name}"
         cgroup = hold_case.Cgroup()
@@ -135,19 +166,8 @@ class Frozen(HardlinkCase):
         outside = self.mount_point / "outside"
         outside.mkdir()
         changes = Changes(str(self.node), str(outside), seed)
-        changes.make(200)
-        places = ["snapshot.inode-linked:5", "snapshot.inode-linked:40", "snapshot.made-ahead:1", "hold.asking:1"]
-        for number in range(ROUNDS):
-            where = changes.random.choice(places)
-            backup = self.stopped_at(where, repository, *self.freezing(helper.child))
-            too_late = backup.poll() is not None or "hold.asked" in self.steps.read_text()
-            log = [] if too_late else changes.make(changes.random.choice((1, 10, 60)))
-            self.finish_held(backup)
-            self.expect_restores(repository, f"seed {seed}, round {number}, changed at {where}:\n" + "\n".join(log) + "\n")
-            log = changes.make(changes.random.choice((0, 1, 10, 60)))
-            self.finish_held(self.stopped_at("never", repository, *self.freezing(helper.child)))
-            self.expect_restores(repository, f"seed {seed}, round {number}, changed before:\n" + "\n".join(log) + "\n")
-        self.ok("verify", repository, "--data")
+        places = ("snapshot.inode-linked:5", "snapshot.inode-linked:40", "snapshot.made-ahead:1", "hold.asking:1")
+        self.changed_at_random(repository, changes, seed, places, helper.child)
         helper.end()
 
     @on("ext4", "xfs")
@@ -156,18 +176,7 @@ class Frozen(HardlinkCase):
 
     @on("ext4", "xfs")
     def test_a_pattern_that_lies_is_told(self, repository):
-        (self.node / "1.sst").write_bytes(os.urandom(300_000))
-        (self.node / "log").write_bytes(os.urandom(5000))
-        helper = Helper(self)
-        backup = self.stopped_at("backup.snapshot-recorded", repository, *self.freezing(helper.child))
-        with open(self.node / "1.sst", "r+b") as file:
-            file.write(b"not immutable")
-        backup.send_signal(signal.SIGCONT)
-        result = self.finish(backup)
-        self.assertEqual(result.status, harness.FAILED, str(result))
-        self.assertIn("1.sst was changed", result.err)
-        self.assertIn("--immutable", result.err)
-        self.assertEqual(self.backups(repository), [])
+        helper = self.told_of_a_lie(repository)
         self.assertEqual(self.stored_snapshots(), [])
         self.linked(repository, *self.freezing(helper.child))
         self.expect_restores(repository)

@@ -2,14 +2,13 @@
 
 import os
 import random
-import signal
 import unittest
 
 import compare
 import harness
 import hold_case
 from changes import Changes
-from test_hardlink import MIB, ROUNDS, HardlinkCase
+from test_hardlink import MIB, HardlinkCase
 from test_passes import Helper, on
 
 NO_CGROUPS = hold_case.why_no_cgroups()
@@ -18,6 +17,8 @@ WAYS = {"ext4, links": ("ext4", ("--snapshot", "hardlink", "--immutable", "*.sst
 
 
 class NamelessCase(HardlinkCase):
+    without = ()  # names in the node directory that are excluded
+
     def place(self, way, mib=1024):
         kind, self.immutable = WAYS[way]
         self.mount_point = self.node = self.file_system(kind, mib)
@@ -32,10 +33,10 @@ class NamelessCase(HardlinkCase):
         self.assertEqual(document["backup"]["consistency"], "point-in-time")
         return document
 
-    def expect_restores(self, repository, message="", without=()):
+    def expect_restores(self, repository, message=""):
         restored = self.elsewhere / "restored"
         self.ok("restore", repository, "latest", restored)
-        there = {name: value for name, value in compare.named_below(self.node).items() if os.fsdecode(name).split("/")[0] not in without}
+        there = {name: value for name, value in compare.named_below(self.node).items() if os.fsdecode(name).split("/")[0] not in self.without}
         lines = compare.differences(there, compare.named_below(restored))
         self.assertEqual(lines, [], message + "\n".join(lines[:40]))
         harness.tool("chattr", "-R", "-f", "-i", "-a", restored, check=False)
@@ -79,7 +80,7 @@ class Frozen(NamelessCase):
             target = acknowledged() + 200
             harness.wait_for(lambda: acknowledged() >= target, "more keys")
             before = acknowledged()
-#What `auto` takes with a profile and a hold.
+            # What `auto` takes with a profile and a hold.
             document = self.held(repository, "--profile", "rocksdb", *self.freezing(child))
             self.assertEqual(document["snapshot_backend"], "hardlink")
             self.assertIsNone(child.poll(), "the database did not survive its backup")
@@ -155,20 +156,9 @@ class Frozen(NamelessCase):
         inside = self.node / "inside"
         inside.mkdir()
         changes = Changes(str(inside), str(outside), seed)
-        changes.make(200)
         made = "snapshot.inode-linked" if self.immutable[1] == "hardlink" else "snapshot.inode-cloned"
-        places = [f"{made}:5", f"{made}:40", "snapshot.made-ahead:1", "hold.asking:1"]
-        for number in range(ROUNDS):
-            where = changes.random.choice(places)
-            backup = self.stopped_at(where, repository, *self.freezing(helper.child))
-            too_late = backup.poll() is not None or "hold.asked" in self.steps.read_text()
-            log = [] if too_late else changes.make(changes.random.choice((1, 10, 60)))
-            self.finish_held(backup)
-            self.expect_restores(repository, f"seed {seed}, round {number}, changed at {where}:\n" + "\n".join(log) + "\n", ("outside",))
-            log = changes.make(changes.random.choice((0, 1, 10, 60)))
-            self.finish_held(self.stopped_at("never", repository, *self.freezing(helper.child)))
-            self.expect_restores(repository, f"seed {seed}, round {number}, changed before:\n" + "\n".join(log) + "\n", ("outside",))
-        self.ok("verify", repository, "--data")
+        self.without = ("outside",)
+        self.changed_at_random(repository, changes, seed, (f"{made}:5", f"{made}:40", "snapshot.made-ahead:1", "hold.asking:1"), helper.child)
         helper.end()
 
     @on(*WAYS)
@@ -206,21 +196,9 @@ class Frozen(NamelessCase):
 
     @on("ext4, links", "xfs, links")
     def test_a_pattern_that_lies_is_told(self, repository):
-        (self.node / "1.sst").write_bytes(os.urandom(300_000))
-        (self.node / "log").write_bytes(os.urandom(5000))
-        helper = Helper(self)
-        backup = self.stopped_at("backup.snapshot-recorded", repository, *self.freezing(helper.child))
-        with open(self.node / "1.sst", "r+b") as file:
-            file.write(b"not immutable")
-        backup.send_signal(signal.SIGCONT)
-        result = self.finish(backup)
-        self.assertEqual(result.status, harness.FAILED, str(result))
-        self.assertIn("1.sst was changed", result.err)
-        self.assertIn("--immutable", result.err)
-        self.assertEqual(self.backups(repository), [])
+        helper = self.told_of_a_lie(repository)
         self.assertEqual(self.backup(repository, helper.child)["backup"]["read_bytes"], 305_000)
         self.assertEqual(self.backup(repository, helper.child)["backup"]["read_bytes"], 5000)
-#As it was, but for its contents : that is what the audit is for.
         status = os.stat(self.node / "1.sst")
         helper.do(f"f = open({str(self.node / '1.sst')!r}, 'r+b')")
         self.assertEqual(self.backup(repository, helper.child)["backup"]["read_bytes"], 305_000, "it is copied, and so read")
@@ -245,7 +223,7 @@ class Refused(NamelessCase):
                 self.assertEqual(result.status, harness.REFUSED, str(result))
                 self.assertIn("--snapshot-dir", result.err) if arguments[0] != "rollback" else None
                 self.assertEqual(self.seen(), before)
-#Named by the operator it lasts, and the next backup goes on from it.
+        # Named by the operator it lasts, and the next backup goes on from it.
         inside = ("--snapshot-dir", self.node / ".nodesnap", "--exclude", ".nodesnap")
         self.ok("backup", self.node, repository, *self.immutable, *inside)
         document = self.ok("backup", self.node, repository, *self.immutable, *inside, "--json").json
