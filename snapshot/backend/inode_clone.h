@@ -36,7 +36,7 @@ protected:
     // unwritten, and that `to` hasn't.
     virtual std::vector<UnwrittenRange> give_content(int from, const FileStatus& status, int to, const std::string& path);
     // The same of a clone that has its data.
-    static std::vector<UnwrittenRange> unwritten_of(int from, const FileStatus& status, int clone, const std::string& path);
+    static std::vector<UnwrittenRange> unwritten_of(int file, const FileStatus& status, int clone, const std::string& path);
     // How many names it has that aren't nodesnap's.
     virtual std::uint64_t links_of(const FileStatus& status) const { return status.stx_nlink; }
     // Files of several names are made anew from now on, each once.
