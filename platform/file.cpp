@@ -132,6 +132,17 @@ FileDescriptor open_path(const std::string& path, int flags, mode_t mode) {
     return open_at(AT_FDCWD, path, flags, mode);
 }
 
+FileDescriptor open_beneath(int top, const std::string& relative, int flags, const std::string& path_for_errors) {
+    open_how how{};
+    how.flags = static_cast<std::uint64_t>(flags) | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    const auto fd = static_cast<int>(::syscall(SYS_openat2, top, relative.c_str(), &how, sizeof how));
+    if (fd < 0) {
+        throw Error::system("open", path_for_errors, errno);
+    }
+    return FileDescriptor(fd);
+}
+
 int try_open_long(int root, std::string_view relative_path, int flags, mode_t mode) noexcept try {
     std::string path;
     if (!normalize(relative_path, path)) {

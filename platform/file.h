@@ -20,6 +20,8 @@ namespace nodesnap {
 // `path` relative to the directory descriptor `dir` (or AT_FDCWD), at most PATH_MAX.
 FileDescriptor open_at(int dir, const std::string& path, int flags, mode_t mode = 0);
 FileDescriptor open_path(const std::string& path, int flags, mode_t mode = 0);
+// What lies below the directory `top`, without following symlinks or "..", which are an ELOOP and an EXDEV.
+FileDescriptor open_beneath(int top, const std::string& relative, int flags, const std::string& path_for_errors);
 // A path of any length below `root`, walked in pieces; a symlink in any component is refused (ELOOP), also as the last one unless flags
 // hold O_PATH. An empty path or "." opens the root itself again. ".." isn't allowed (EINVAL). Missing directories aren't made.
 FileDescriptor open_long(int root, std::string_view relative_path, int flags, mode_t mode = 0);

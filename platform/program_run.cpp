@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/file_descriptor.h"
+#include "platform/output_memory.h"
 #include "platform/pidfd.h"
 #include "platform/spawn.h"
 
@@ -25,24 +25,6 @@ namespace {
 
 constexpr std::int64_t kCallbackNs = 500'000'000;
 constexpr std::size_t kToldBytes = 500;
-
-// Fixed in size, so that whoever holds it can't make it grow.
-FileDescriptor make_output_memory() {
-    FileDescriptor memory(::memfd_create("nodesnap-output", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!memory || ::ftruncate(memory.get(), ProgramRun::kOutputLimit) != 0 ||
-        ::fcntl(memory.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) != 0) {
-        throw Error::system("make memory for the output of a program", "", errno);
-    }
-    return memory;
-}
-
-std::string written_to(int memory) {
-    const off_t end = ::lseek(memory, 0, SEEK_CUR);  // the position is shared with the program
-    std::string text(static_cast<std::size_t>(std::max<off_t>(end, 0)), '\0');
-    const ssize_t count = ::pread(memory, text.data(), text.size(), 0);
-    text.resize(static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
-    return text;
-}
 
 // A pipe from the program's standard output to who takes it.
 class OutputPipe {
@@ -141,13 +123,13 @@ std::string ProgramResult::explanation() const {
 }
 
 ProgramResult run_program(const ProgramRun& run) {
-    const FileDescriptor output = make_output_memory();
+    const OutputMemory output;
     const auto pipe = run.take_output ? std::make_unique<OutputPipe>(run.take_output) : nullptr;
     Spawn start;
     start.arguments = run.arguments;
     start.environment = run.environment;
-    start.output = pipe ? pipe->write_end() : output.get();
-    start.error_output = output.get();
+    start.output = pipe ? pipe->write_end() : output.descriptor();
+    start.error_output = output.descriptor();
     start.cgroup_procs = run.cgroup_procs;
     const pid_t pid = spawn(start);
     ProgramResult result;
@@ -166,7 +148,7 @@ ProgramResult run_program(const ProgramRun& run) {
     const int status = wait_for_child(pid);
     result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    result.output = written_to(output.get());
+    result.output = output.written();
     return result;
 }
 

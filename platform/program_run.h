@@ -30,7 +30,6 @@ struct ProgramRun {
     std::function<void(std::string_view)> take_output = {};
 
     static constexpr std::chrono::milliseconds kKillDelay{2000};
-    static constexpr std::size_t kOutputLimit = 1u << 20;
 };
 
 struct ProgramResult {

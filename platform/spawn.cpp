@@ -66,11 +66,12 @@ struct Prepared {
     std::vector<char*> programs;
     std::vector<char*> arguments;
     std::vector<char*> environment;
-    int null = -1;
+    int input = -1;
     int output = -1;
     int error_output = -1;
     int cgroup_procs = -1;
     const std::vector<int>* inherited = nullptr;
+    bool keeps_session = false;
     int death_signal = 0;
     pid_t parent = 0;
 };
@@ -78,7 +79,11 @@ struct Prepared {
 [[noreturn]] void become(const Prepared& prepared) {
     // It stays where its parent is if it may not enter: second best, but no reason not to start a daemon again.
     [[maybe_unused]] const bool entered = prepared.cgroup_procs >= 0 && ::write(prepared.cgroup_procs, "0", 1) == 1;
-    ::setsid();
+    if (prepared.keeps_session) {
+        ::setpgid(0, 0);
+    } else {
+        ::setsid();
+    }
     if (prepared.death_signal != 0) {
         ::prctl(PR_SET_PDEATHSIG, prepared.death_signal);
         if (::getppid() != prepared.parent) {
@@ -91,7 +96,7 @@ struct Prepared {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    ::dup2(prepared.null, 0);
+    ::dup2(prepared.input, 0);
     ::dup2(prepared.output, 1);
     ::dup2(prepared.error_output, 2);
     ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);  // since 5.11; ours are close-on-exec anyway, those that we were given may not be
@@ -120,8 +125,18 @@ pid_t spawn(const Spawn& what) {
     std::vector<std::string> arguments = what.arguments;
     std::vector<std::string> environment = merged_environment(what.environment);
     const FileDescriptor null = open_path("/dev/null", O_RDWR);
-    Prepared prepared{pointers(programs), pointers(arguments), pointers(environment), null.get(),        what.output,
-                      what.error_output,  what.cgroup_procs,   &what.inherited,       what.death_signal, ::getpid()};
+    Prepared prepared;
+    prepared.programs = pointers(programs);
+    prepared.arguments = pointers(arguments);
+    prepared.environment = pointers(environment);
+    prepared.input = what.input < 0 ? null.get() : what.input;
+    prepared.output = what.output;
+    prepared.error_output = what.error_output;
+    prepared.cgroup_procs = what.cgroup_procs;
+    prepared.inherited = &what.inherited;
+    prepared.keeps_session = what.keeps_session;
+    prepared.death_signal = what.death_signal;
+    prepared.parent = ::getpid();
     if (prepared.output < 0) {
         prepared.output = null.get();
     }
@@ -140,6 +155,9 @@ pid_t spawn(const Spawn& what) {
         become(prepared);
     }
     const int error = errno;
+    if (pid > 0 && what.keeps_session) {
+        ::setpgid(pid, pid);  // whoever of the two comes first: its group is there when this returns
+    }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (pid < 0) {
         throw Error::system("start", what.arguments[0], error);

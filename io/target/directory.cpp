@@ -198,7 +198,11 @@ std::shared_ptr<Target> open_directory_target(const std::string& path, bool crea
     if (fd < 0) {
         throw open_error(path, errno, create);
     }
-    return std::make_shared<DirectoryTarget>(path, FileDescriptor(fd));
+    return adopt_directory_target(FileDescriptor(fd), path);
+}
+
+std::shared_ptr<Target> adopt_directory_target(FileDescriptor directory, const std::string& path) {
+    return std::make_shared<DirectoryTarget>(path, std::move(directory));
 }
 
 }  // namespace nodesnap

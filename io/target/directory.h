@@ -11,10 +11,13 @@
 #include <string>
 
 #include "io/target/target.h"
+#include "platform/file_descriptor.h"
 
 namespace nodesnap {
 
 // Error::refused if there is no such directory; with `create` it is made (its parent must exist).
 std::shared_ptr<Target> open_directory_target(const std::string& path, bool create = false);
+// One that is open already; `path` is told, and resolved for local_directory().
+std::shared_ptr<Target> adopt_directory_target(FileDescriptor directory, const std::string& path);
 
 }  // namespace nodesnap

@@ -355,7 +355,7 @@ ExitStatus run(Call& call) {
     BackupOptions options = options_of_call(call.options(), node_directory);
     // Clearing up after an unfinished backup goes on without what can't be read of it.
     const auto warnings = std::make_shared<DamageWarnings>(call.report(), true);
-    Repository repository = open_repository(place, [warnings](const Damage& damage) { (*warnings)(damage); });
+    Repository repository = open_repository(call.options(), place, [warnings](const Damage& damage) { (*warnings)(damage); });
     if (call.options().flag("dry-run")) {
         return run_plan(call, repository, options);
     }

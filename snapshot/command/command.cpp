@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "snapshot/command/printable.h"
+#include "snapshot/command/repository_access.h"
 
 namespace nodesnap::command {
 
@@ -49,9 +50,9 @@ void check_output(const Streams& streams) {
 }
 
 const std::vector<const Command*>& all_commands() {
-    static const std::vector<const Command*> kAll = {&kInit,    &kBackup,   &kList,   &kShow,   &kFind,   &kDiff,    &kDump,
-                                                     &kRestore, &kRollback, &kDrill,  &kVerify, &kRepair, &kForget,  &kPrune,
-                                                     &kPin,     &kUnpin,    &kStatus, &kDoctor, &kUnlock, &kRelease, &kSnapshot};
+    static const std::vector<const Command*> kAll = {&kInit,     &kBackup, &kList,   &kShow,    &kFind,     &kDiff,  &kDump, &kRestore,
+                                                     &kRollback, &kDrill,  &kVerify, &kRepair,  &kForget,   &kPrune, &kPin,  &kUnpin,
+                                                     &kStatus,   &kDoctor, &kUnlock, &kRelease, &kSnapshot, &kServe};
     return kAll;
 }
 
@@ -64,6 +65,7 @@ const Command* find_command(const std::string& name) {
 OptionSet options_of(const Command& command) {
     OptionSet options;
     command.declare(options);
+    declare_remote(options);
     options.value("config", "FILE", "read options from this INI file too, besides /etc/nodesnap/nodesnap.conf");
     options.flag("help,h", "show this help");
     return options;

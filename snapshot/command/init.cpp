@@ -1,10 +1,9 @@
 // nodesnap init: makes an empty repository for one node.
 #include <cerrno>
 
-#include "platform/file.h"
+#include "io/remote/ssh.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
-#include "snapshot/overlap.h"
 
 namespace nodesnap::command {
 namespace {
@@ -25,23 +24,10 @@ void check_name(const std::string& name) {
     }
 }
 
-void check_parent(const std::string& place) {
-    const auto end = place.find_last_not_of('/');
-    const auto slash = end == std::string::npos ? end : place.rfind('/', end);
-    const std::string parent = slash == std::string::npos ? "." : place.substr(0, slash + 1);
-    if (!stat_path(parent)) {
-        throw Error::refused("cannot make " + place + ": there is no directory " + parent,
-                             "make it first, or check that its disk is mounted");
-    }
-    if (const auto around = repository_around(parent)) {
-        throw Error::refused("cannot make " + place + ": it would lie inside the repository " + *around, "name another directory");
-    }
-}
-
 // What stands in the way on a read-only file system is a precondition, as it is for `backup`.
-std::shared_ptr<Target> make_place(const std::string& place) {
+std::shared_ptr<Target> make_place(const Options& options, const std::string& place) {
     try {
-        auto target = open_target(place, true);
+        auto target = open_target(options, place, true);
         target->check_writable();
         return target;
     } catch (const Error& error) {
@@ -57,8 +43,10 @@ ExitStatus run(Call& call) {
     call.end_of_positionals();
     const std::string name = call.options().text("node");
     check_name(name);
-    check_parent(place);
-    const auto target = make_place(place);
+    if (!remote::parse_ssh_place(place)) {
+        check_parent(place);  // otherwise it is done there
+    }
+    const auto target = make_place(call.options(), place);
     Repository::create(*target, name);
     call.done("the repository " + target->describe() + " is made");
     const Repository repository = open_repository(call, place);
@@ -80,9 +68,11 @@ const Command kInit = {
     "init",
     "make an empty repository for one node",
     "nodesnap init REPOSITORY --node NAME [OPTION]...\n",
-    "Makes the directory REPOSITORY, if it isn't there (its parent must be), and in it an empty repository. A directory that\n"
+    "Makes the directory REPOSITORY, if it isn't there (its parent must be), and in it an empty repository; ssh://[USER@]HOST/PATH is\n"
+    "one on another host, where nodesnap must be installed. A directory that\n"
     "holds anything is refused. A repository holds the backups of exactly one node: the first backup binds it to the node.\n",
-    "nodesnap init /backup/node1 --node node1\n",
+    "nodesnap init /backup/node1 --node node1\n"
+    "nodesnap init ssh://backup@host2/backup/node1 --node node1\n",
     "0  the repository is there\n"
     "1  failed\n"
     "2  wrong usage\n"

@@ -84,7 +84,7 @@ ExitStatus run(Call& call) {
     const std::string place = call.positional("REPOSITORY");
     call.end_of_positionals();
     const LeaseOptions lease_settings = lease_options(call, "repair");
-    Repository repository = open_repository(place, [](const Damage&) {});  // run_repair() looks at all copies itself
+    Repository repository = open_repository(call.options(), place, [](const Damage&) {});  // run_repair() looks at all copies itself
     repository.target().check_writable();
     Lease lease = Lease::acquire(repository.target(), repository.info().uuid, lease_settings);
     // A dead backup's session is given up first: a sleeper must not publish what rests on packs that the repair touches. Its snapshot is

@@ -1,9 +1,13 @@
 #include "snapshot/command/repository_access.h"
 
 #include "io/human_time.h"
+#include "io/remote/remote_target.h"
+#include "io/remote/ssh.h"
 #include "io/target/directory.h"
 #include "io/units.h"
+#include "platform/file.h"
 #include "snapshot/command/printable.h"
+#include "snapshot/overlap.h"
 
 namespace nodesnap::command {
 namespace {
@@ -28,20 +32,49 @@ void DamageWarnings::operator()(const Damage& damage) {
     report_.warn(text);
 }
 
-std::shared_ptr<Target> open_target(const std::string& place, bool create) {
+void declare_remote(OptionSet& options) {
+    options.value("ssh", "COMMAND", "what reaches the host of a repository at ssh://HOST/PATH: ssh, with options of its own (default ssh)");
+    options.value("remote-program", "PATH", "where nodesnap is on that host (default nodesnap, found by its PATH)");
+    options.value("connections", "N", "at most so many connections to it at once (default 4)");
+}
+
+std::shared_ptr<Target> open_target(const Options& options, const std::string& place, bool create) {
+    if (const auto far = remote::parse_ssh_place(place)) {
+        constexpr unsigned kConnections = 4;
+        constexpr unsigned kMostConnections = 16;
+        const remote::SshOptions ssh{options.text("ssh", "ssh"), options.text("remote-program", "nodesnap")};
+        remote::RemoteOptions target;
+        target.place = place;
+        target.connections = options.count("connections", 1, kMostConnections, kConnections);
+        target.dial = [far = *far, ssh](bool first) { return remote::dial_ssh(far, ssh, first); };
+        return remote::open_remote_target(std::move(target), create);
+    }
     if (const auto scheme = place.find("://"); scheme != std::string::npos && place.find('/') == scheme + 1) {
-        throw Error::usage("\"" + place + "\": a repository is a directory in this version", "mount the place and give the path");
+        throw Error::usage("\"" + place + "\": a repository is a directory, or ssh://HOST/PATH", "mount other places and give the path");
     }
     return open_directory_target(place, create);
 }
 
-Repository open_repository(const std::string& place, DamageSink sink) {
-    return Repository::open(open_target(place), std::move(sink));
+void check_parent(const std::string& path) {
+    const auto end = path.find_last_not_of('/');
+    const auto slash = end == std::string::npos ? end : path.rfind('/', end);
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    if (!stat_path(parent)) {
+        throw Error::refused("cannot make " + path + ": there is no directory " + parent,
+                             "make it first, or check that its disk is mounted");
+    }
+    if (const auto around = repository_around(parent)) {
+        throw Error::refused("cannot make " + path + ": it would lie inside the repository " + *around, "name another directory");
+    }
+}
+
+Repository open_repository(const Options& options, const std::string& place, DamageSink sink) {
+    return Repository::open(open_target(options, place), std::move(sink));
 }
 
 Repository open_repository(Call& call, const std::string& place) {
     const auto warnings = std::make_shared<DamageWarnings>(call.report());
-    return open_repository(place, [warnings](const Damage& damage) { (*warnings)(damage); });
+    return open_repository(call.options(), place, [warnings](const Damage& damage) { (*warnings)(damage); });
 }
 
 void declare_as_of(OptionSet& options) {

@@ -27,12 +27,16 @@ private:
     std::set<std::string> seen_;
 };
 
-// The place that REPOSITORY names.
-std::shared_ptr<Target> open_target(const std::string& place, bool create = false);
+// How a repository on another host is reached. Every command has these options.
+void declare_remote(OptionSet& options);
+// The place that REPOSITORY names: a directory, or ssh://HOST/PATH.
+std::shared_ptr<Target> open_target(const Options& options, const std::string& place, bool create = false);
+// Error::refused if a repository can't be made at that path of this host: its parent isn't there, or lies inside one.
+void check_parent(const std::string& path);
 // Opens it; what is damaged and healed becomes a warning of the call.
 Repository open_repository(Call& call, const std::string& place);
 // The same with a sink of the caller's.
-Repository open_repository(const std::string& place, DamageSink sink);
+Repository open_repository(const Options& options, const std::string& place, DamageSink sink);
 
 void declare_as_of(OptionSet& options);
 // What names a backup: BACKUP, the call's next positional argument, or --as-of. Taken before anything is opened, so that wrong usage is

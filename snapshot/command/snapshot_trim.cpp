@@ -146,7 +146,7 @@ std::vector<KnownRepository> known_repositories(Call& call) {
     std::vector<KnownRepository> known;
     for (const std::string& place : call.options().list("repository")) {
         try {
-            known.push_back(known_repository(open_repository(place, [](const Damage&) {})));
+            known.push_back(known_repository(open_repository(call.options(), place, [](const Damage&) {})));
         } catch (const Error& error) {
             throw_if_interrupted();
             call.report().warn("what its backups' snapshots are can't be asked for: " + error.message());

@@ -225,7 +225,7 @@ ExitStatus run(Call& call) {
     options.force_blocking = call.options().flag("no-io-uring");
     options.scratch_directory = call.options().scratch_directory();
     // run_verify() looks at all copies itself; what it doesn't is the records of unfinished backups.
-    Repository repository = open_repository(place, [&call](const Damage& damage) {
+    Repository repository = open_repository(call.options(), place, [&call](const Damage& damage) {
         if (damage.object.starts_with(layout::kJournal)) {
             call.report().warn(damage.object + ": " + damage.what);
         }

@@ -3,32 +3,18 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
 
 #include "io/checksum.h"
+#include "io/little_endian.h"
 #include "io/target/target.h"
 #include "snapshot/repository/ids.h"
 
 namespace nodesnap {
-
-static_assert(std::endian::native == std::endian::little, "stored integers are read and written in place");
-
-template <typename T>
-T load_little_endian(std::span<const std::byte> bytes, std::size_t offset) {
-    T value;
-    std::memcpy(&value, bytes.data() + offset, sizeof(value));
-    return value;
-}
-template <typename T>
-void store_little_endian(std::span<std::byte> bytes, std::size_t offset, T value) {
-    std::memcpy(bytes.data() + offset, &value, sizeof(value));
-}
 
 constexpr std::uint32_t four_letters(const char (&text)[5]) {
     std::uint32_t code = 0;

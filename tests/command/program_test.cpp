@@ -315,7 +315,7 @@ TEST_F(Program, DamagedDataIsNamed) {
 TEST_F(Program, AHeldLockIsNamed) {
     init();
     backup();
-    const Repository repository_object = Repository::open(command::open_target(repository()), [](const Damage&) {});
+    const Repository repository_object = Repository::open(open_directory_target(repository()), [](const Damage&) {});
     LeaseOptions options;
     options.command = "backup";
     Lease lease = Lease::acquire(repository_object.target(), repository_object.info().uuid, options);
@@ -367,7 +367,7 @@ TEST_F(Program, ALockThatCannotBeReadIsRemovedByUnlock) {
 
 TEST_F(Program, AHolderWhoseUnreadableLockWasRemovedLosesIt) {
     init();
-    const Repository repository_object = Repository::open(command::open_target(repository()), [](const Damage&) {});
+    const Repository repository_object = Repository::open(open_directory_target(repository()), [](const Damage&) {});
     const Lease lease = Lease::acquire(repository_object.target(), repository_object.info().uuid, {"backup"});
     flip(repository() + "/locks/exclusive", 300);
     EXPECT_EQ(run({"unlock", repository()}).status, 0);
@@ -379,7 +379,7 @@ TEST_F(Program, AHolderWhoseUnreadableLockWasRemovedLosesIt) {
 TEST_F(Program, RepairGivesDeadBackupsUpFirst) {
     init();
     backup();
-    Repository repository_object = Repository::open(command::open_target(repository()), [](const Damage&) {});
+    Repository repository_object = Repository::open(open_directory_target(repository()), [](const Damage&) {});
     SessionRecord session;
     session.id = SessionId::random();
     session.epoch = 1;

@@ -10,6 +10,7 @@
 #include "io/target/directory.h"
 #include "tests/io/target_fixture.h"
 #include "tests/support/loop_mount.h"
+#include "tests/support/served_target.h"
 #include "tests/support/strict_target.h"
 
 namespace nodesnap::test {
@@ -67,6 +68,19 @@ std::vector<Kind> kinds() {
         {"ext4", [] { return LoopMount::unavailable("ext4"); }, [] { return on_loop("ext4"); }},
         {"strict", always, [] { return in_memory(0); }},
         {"lagging", always, [] { return in_memory(4); }},
+        {"remote", always,
+         [] {
+             auto scratch = std::make_shared<ScratchDirectory>("nodesnap-target");
+             Place place{scratch, open_served_target(in_directory(scratch->path()).target)};
+             return place;
+         }},
+        {"remote_blocking", always,
+         [] {
+             ServedTargetOptions options;
+             options.use_io_uring = false;
+             options.connections = 1;
+             return Place{nullptr, open_served_target(StrictTarget::make(), options)};
+         }},
     };
 }
 

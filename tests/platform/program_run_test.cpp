@@ -1,3 +1,4 @@
+#include "platform/output_memory.h"
 #include "platform/program_run.h"
 
 #include <gtest/gtest.h>
@@ -121,8 +122,8 @@ TEST(ProgramRun, DaemonThatIsLeftBehindGoesOnWritingAndIsntWaitedFor) {
 
 TEST(ProgramRun, OutputIsBounded) {
     const ProgramResult result = shell("head -c 3000000 /dev/zero | tr '\\0' x");
-    EXPECT_LE(result.output.size(), ProgramRun::kOutputLimit);
-    EXPECT_GT(result.output.size(), ProgramRun::kOutputLimit / 2);
+    EXPECT_LE(result.output.size(), OutputMemory::kLimit);
+    EXPECT_GT(result.output.size(), OutputMemory::kLimit / 2);
 }
 
 TEST(ProgramRun, CallsBackWhileItWaits) {

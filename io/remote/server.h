@@ -1,0 +1,27 @@
+// The far end of a connection: does with a Target what a client asks for, over two descriptors, until the client closes its side, or the
+// connection ends otherwise.
+//
+// Whatever the client sends, memory stays bounded (kWriteCredit, kPiece for each of a few reads, 64 MiB of one small object), and what
+// breaks the protocol ends the connection with an error that the client is told. What a client has begun and not finished when it ends
+// leaves nothing behind.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "io/target/target.h"
+#include "platform/file_descriptor.h"
+
+namespace nodesnap::remote {
+
+struct ServeOptions {
+    // Opens what is served; `make` it if it isn't there. Errors are told to the client.
+    std::function<std::shared_ptr<Target>(bool make)> open;
+    bool read_only = false;
+    bool use_io_uring = true;
+};
+
+// Returns when the connection has ended; throws Error::failed if it did so otherwise than by being closed between two frames.
+void serve(FileDescriptor in, FileDescriptor out, const ServeOptions& options);
+
+}  // namespace nodesnap::remote

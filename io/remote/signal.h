@@ -1,0 +1,28 @@
+// Signal: what one thread says once to a coroutine on another's ring, or to a thread that waits for it.
+//
+// set() may be called from any thread, once; one waiter. The Signal must outlive the wait. Errors: Error::system.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "io/ring.h"
+#include "io/task.h"
+#include "platform/file_descriptor.h"
+
+namespace nodesnap {
+
+class Signal {
+public:
+    Signal();
+    void set() noexcept;
+    void wait();
+    // If the ring is abandoned meanwhile, the coroutine's end waits for set(), too: what it announces may be memory that is done with.
+    Task<void> wait(Ring& ring);
+
+private:
+    FileDescriptor event_;
+    std::array<std::byte, 8> count_{};
+};
+
+}  // namespace nodesnap

@@ -1,0 +1,166 @@
+#include "io/remote/small_requests.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "io/target/object_name.h"
+
+namespace nodesnap::remote {
+namespace {
+
+struct GivenUp {};  // the client wants no more parts
+
+Bytes flag(bool value) {
+    return MessageWriter().number(value ? 1 : 0).take();
+}
+
+Bytes joined(std::span<const std::byte> content, std::span<const std::byte> rest) {
+    Bytes whole(content.begin(), content.end());
+    whole.insert(whole.end(), rest.begin(), rest.end());
+    if (whole.size() > kSmallObjectLimit) {
+        throw Error::failed("an object is too large to be stored at once");
+    }
+    return whole;
+}
+
+Bytes swap(Target& target, MessageReader& message, std::span<const std::byte> content) {
+    const std::string name = message.text();
+    const bool is_there = message.number() != 0;
+    std::string version = message.text();
+    return flag(target.swap(name, is_there ? std::optional(std::move(version)) : std::nullopt, joined(content, message.rest())));
+}
+
+Bytes load(Target& target, FrameKind kind, MessageReader& message) {
+    const std::string name = message.text();
+    const std::uint64_t limit = std::min<std::uint64_t>(message.number(), kSmallObjectLimit);
+    message.end();
+    const auto found = kind == FrameKind::kLoad ? target.load(name, limit) : target.load_salvaging(name, limit);
+    if (!found) {
+        return flag(false);
+    }
+    return MessageWriter()
+        .number(1)
+        .number(static_cast<std::uint64_t>(found->error_number))
+        .text(found->version)
+        .rest(found->content)
+        .take();
+}
+
+Bytes state(const Target& target) {
+    const auto free = target.free_bytes();
+    return MessageWriter().number(static_cast<std::uint64_t>(target.write_error())).number(free ? 1 : 0).number(free.value_or(0)).take();
+}
+
+// Durable before it is answered: what another connection stores next may rest on it.
+Bytes remove(Target& target, MessageReader& message) {
+    const std::string name = message.text();
+    message.end();
+    const bool was_there = target.remove(name);
+    target.persist_removals(folder_of(name) + "/");
+    return flag(was_there);
+}
+
+Bytes give_up(Target& target, MessageReader& message) {
+    std::set<std::string, std::less<>> ids;
+    while (!message.at_end()) {
+        ids.insert(message.text());
+    }
+    target.abandon([&](std::string_view id) { return ids.contains(id); });
+    return {};
+}
+
+// Gathers entries to parts of about half a frame.
+class Parts {
+public:
+    explicit Parts(const PartSink& sink) : sink_(sink) {}
+    MessageWriter& message() { return message_; }
+    void after_entry() {
+        if (message_.size() >= kPiece / 2) {
+            flush();
+        }
+    }
+    void flush() {
+        if (message_.size() > 0 && !sink_(std::exchange(message_, MessageWriter()).take())) {
+            throw GivenUp{};
+        }
+    }
+
+private:
+    const PartSink& sink_;
+    MessageWriter message_;
+};
+
+}  // namespace
+
+bool changes_something(FrameKind kind) {
+    switch (kind) {
+        case FrameKind::kCreate:
+        case FrameKind::kSwap:
+        case FrameKind::kRemove:
+        case FrameKind::kPersist:
+        case FrameKind::kGiveUp:
+        case FrameKind::kBegin:
+            return true;
+        default:
+            return false;
+    }
+}
+
+Bytes answer_small(Target& target, FrameKind kind, std::span<const std::byte> payload, std::span<const std::byte> content) {
+    MessageReader message(payload);
+    switch (kind) {
+        case FrameKind::kState:
+            return state(target);
+        case FrameKind::kCreate: {
+            const std::string name = message.text();
+            return flag(target.create(name, joined(content, message.rest())));
+        }
+        case FrameKind::kSwap:
+            return swap(target, message, content);
+        case FrameKind::kRemove:
+            return remove(target, message);
+        case FrameKind::kPersist:
+            target.persist_removals(message.text());
+            return {};
+        case FrameKind::kLoad:
+        case FrameKind::kLoadSalvaging:
+            return load(target, kind, message);
+        case FrameKind::kGiveUp:
+            return give_up(target, message);
+        default:
+            throw Error::failed("a request of an unknown kind (" + std::to_string(static_cast<unsigned>(kind)) + ")");
+    }
+}
+
+bool is_answered_in_parts(FrameKind kind) {
+    return kind == FrameKind::kList || kind == FrameKind::kUnfinished;
+}
+
+void answer_in_parts(Target& target, FrameKind kind, std::span<const std::byte> payload, const PartSink& part) {
+    MessageReader message(payload);
+    Parts parts(part);
+    try {
+        if (kind == FrameKind::kList) {
+            const std::string prefix = message.text();
+            message.end();
+            target.list(prefix, [&](const ObjectEntry& entry) {
+                parts.message().number(entry.size).text(entry.name);
+                parts.after_entry();
+            });
+        } else {
+            message.end();
+            target.abandon([&](std::string_view id) {
+                parts.message().text(id);
+                parts.after_entry();
+                return false;
+            });
+        }
+        parts.flush();
+    } catch (const GivenUp&) {  // then nobody waits for the rest
+    }
+}
+
+}  // namespace nodesnap::remote

@@ -1,0 +1,113 @@
+// nodesnap serve: the far end of a repository at ssh://HOST/PATH.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "io/remote/server.h"
+#include "io/remote/ssh.h"
+#include "io/target/directory.h"
+#include "platform/file.h"
+#include "platform/terminal.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+void declare(OptionSet& options) {
+    options.value("root", "DIR",
+                  "serve this repository, or what lies below this directory, and nothing else, whatever the client asks for");
+    options.flag("read-only", "refuse whatever would change something");
+    declare_io_uring(options);
+}
+
+// What the client has asked sshd for, where authorized_keys pins another command: this one.
+std::string asked_path(Call& call) {
+    const std::string path = call.optional_positional("PATH");
+    if (!path.empty()) {
+        return path;
+    }
+    const char* command = std::getenv("SSH_ORIGINAL_COMMAND");
+    if (command == nullptr) {
+        throw Error::usage("PATH is missing", "serve is started over ssh by a nodesnap that is given ssh://HOST/PATH");
+    }
+    return remote::served_path(command);
+}
+
+// `path` in relation to `root`: "" if they are the same. By name: what lies elsewhere is never opened.
+std::string below_root(const std::string& path, const std::string& root) {
+    const std::string base = root == "/" ? "" : root;
+    if (path == root || path == base + "/") {
+        return "";
+    }
+    if (!path.starts_with(base + "/")) {
+        throw Error::refused("only what lies in " + root + " is served here, not " + path, "give a path in it");
+    }
+    return path.substr(base.size() + 1);
+}
+
+std::shared_ptr<Target> open_below(const std::string& root, const std::string& path, bool make) {
+    const FileDescriptor top = open_path(root, O_RDONLY | O_DIRECTORY);
+    const std::string inside = below_root(path, root);
+    if (inside.empty()) {
+        return adopt_directory_target(open_beneath(top.get(), ".", O_RDONLY | O_DIRECTORY, path), path);
+    }
+    if (make) {
+        const auto slash = inside.rfind('/');
+        const std::string parent = slash == std::string::npos ? "." : inside.substr(0, slash);
+        const FileDescriptor above = open_beneath(top.get(), parent, O_RDONLY | O_DIRECTORY, path);
+        if (::mkdirat(above.get(), inside.substr(slash == std::string::npos ? 0 : slash + 1).c_str(), 0700) == 0) {
+            sync_directory(above.get(), path);
+        } else if (errno != EEXIST) {
+            throw Error::system("make the directory", path, errno);
+        }
+    }
+    return adopt_directory_target(open_beneath(top.get(), inside, O_RDONLY | O_DIRECTORY, path), path);
+}
+
+ExitStatus run(Call& call) {
+    const std::string path = asked_path(call);
+    call.end_of_positionals();
+    if (is_terminal(0) || is_terminal(1)) {
+        throw Error::usage("serve talks to a nodesnap, not to a terminal",
+                           "it is started over ssh by a nodesnap that is given ssh://HOST/PATH");
+    }
+    const std::string root = call.options().text("root");
+    remote::ServeOptions options;
+    options.read_only = call.options().flag("read-only");
+    options.use_io_uring = !call.options().flag("no-io-uring");
+    options.open = [&](bool make) {
+        if (make) {
+            check_parent(path);
+        }
+        return root.empty() ? open_directory_target(path, make) : open_below(resolve_path(root), path, make);
+    };
+    remote::serve(FileDescriptor(::fcntl(0, F_DUPFD_CLOEXEC, 3)), FileDescriptor(::fcntl(1, F_DUPFD_CLOEXEC, 3)), options);
+    return ExitStatus::kDone;
+}
+
+}  // namespace
+
+const Command kServe = {
+    "serve",
+    "the far end of a repository on another host",
+    "nodesnap serve PATH [OPTION]...\n"
+    "nodesnap serve --root DIR [OPTION]...\n",
+    "Started on the host of the repository by a nodesnap that is given ssh://HOST/PATH, over ssh; nobody gives this command by hand. It "
+    "does\n"
+    "what that one asks for, over its standard input and output, in the directory PATH.\n"
+    "\n"
+    "A key in authorized_keys can be pinned to it, and then does nothing else:\n"
+    "  command=\"nodesnap serve --root /backup/node1\",restrict ssh-ed25519 AAAA... node1\n"
+    "What the client asks for must then be that directory, or lie below it, and isn't followed through symlinks.\n",
+    "nodesnap serve --root /backup --read-only\n",
+    "0  the client has closed the connection\n"
+    "1  failed: the connection ended otherwise\n"
+    "2  wrong usage\n"
+    "3  refused: what was asked for isn't nodesnap's, or lies elsewhere\n",
+    declare,
+    run,
+};
+
+}  // namespace nodesnap::command

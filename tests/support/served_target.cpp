@@ -1,0 +1,75 @@
+#include "tests/support/served_target.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "platform/error.h"
+
+namespace nodesnap::test {
+namespace {
+
+class ThreadTransport : public remote::Transport {
+public:
+    explicit ThreadTransport(const remote::ServeOptions& options) {
+        std::array<int, 2> ends{};
+        if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+            throw Error::system("make", "a socket pair", errno);
+        }
+        in_.reset(ends[0]);
+        out_.reset(::dup(ends[0]));
+        server_ = std::thread([this, options, end = ends[1]] {
+            FileDescriptor socket(end);
+            FileDescriptor copy(::dup(end));
+            try {
+                remote::serve(std::move(socket), std::move(copy), options);
+            } catch (const Error& error) {
+                const std::lock_guard lock(mutex_);
+                words_ = error.message();
+            }
+        });
+    }
+    ~ThreadTransport() override {
+        in_.reset();
+        out_.reset();
+        server_.join();
+    }
+    FileDescriptor take_in() override { return std::move(in_); }
+    FileDescriptor take_out() override { return std::move(out_); }
+    std::string describe() const override { return "far"; }
+    std::string last_words() override { return ""; }
+
+private:
+    FileDescriptor in_;
+    FileDescriptor out_;
+    std::mutex mutex_;
+    std::string words_;
+    std::thread server_;
+};
+
+}  // namespace
+
+std::unique_ptr<remote::Transport> serve_in_thread(const remote::ServeOptions& options) {
+    return std::make_unique<ThreadTransport>(options);
+}
+
+std::shared_ptr<Target> open_served_target(std::shared_ptr<Target> target, const ServedTargetOptions& options) {
+    remote::RemoteOptions remote_options;
+    remote_options.place = "ssh://far/target";
+    remote_options.connections = options.connections;
+    remote_options.dial = [target = std::move(target), options](bool) {
+        remote::ServeOptions serve;
+        serve.open = [target](bool) { return target; };
+        serve.read_only = options.read_only;
+        serve.use_io_uring = options.use_io_uring;
+        return serve_in_thread(serve);
+    };
+    return remote::open_remote_target(std::move(remote_options), false);
+}
+
+}  // namespace nodesnap::test
