@@ -35,9 +35,7 @@ RemoteConnection::RemoteConnection(std::unique_ptr<Transport> transport, std::ui
     greet(session, make);
 }
 
-RemoteConnection::~RemoteConnection() {
-    channel_->stop();
-}
+RemoteConnection::~RemoteConnection() = default;
 
 void RemoteConnection::greet(std::uint64_t session, bool make) {
     const Bytes answer = call(FrameKind::kHello, MessageWriter().number(session).number(make ? 1 : 0).text(host_name()).take());
@@ -47,6 +45,7 @@ void RemoteConnection::greet(std::uint64_t session, bool make) {
         credit_ = std::min(reader.number(), kWriteCredit);
     }
     greeting_.read_only = reader.number() != 0;
+    greeting_.runs_commands = reader.number() != 0;
     greeting_.time_ns = static_cast<std::int64_t>(reader.number());
     greeting_.place = reader.text();
     greeting_.host = reader.text();

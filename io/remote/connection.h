@@ -37,6 +37,7 @@ public:
 struct Greeting {
     std::string place;  // the repository, as it calls it
     bool read_only = false;
+    bool runs_commands = false;
     std::string host, version, machine_id;
     std::int64_t time_ns = 0;             // its clock's, when it answered
     std::string directory;                // where the objects are there, if they are in one
@@ -110,7 +111,6 @@ private:
 
     const std::unique_ptr<Transport> transport_;
     Greeting greeting_;
-    std::unique_ptr<FrameChannel> channel_;
 
     mutable std::mutex mutex_;
     std::uint64_t last_request_ = 0;
@@ -120,8 +120,9 @@ private:
     std::uint64_t credit_ = 0;
     bool ended_ = false;
     std::string why_ended_;
-    Bytes scratch_;     // for what nobody wants any more
-    std::mutex large_;  // call_large()
+    Bytes scratch_;                          // for what nobody wants any more
+    std::mutex large_;                       // call_large()
+    std::unique_ptr<FrameChannel> channel_;  // the last: its threads use the others
 };
 
 }  // namespace nodesnap::remote

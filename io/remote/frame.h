@@ -41,6 +41,7 @@ enum class FrameKind : std::uint16_t {
     kOpen,
     kRead,
     kClose,
+    kRun,
     // Said by the server.
     kAnswer = 64,  // the last frame for a request
     kPart,         // there are more

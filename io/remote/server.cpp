@@ -64,6 +64,10 @@ private:
     void collect(const FrameHeader& header, std::span<const std::byte> payload);
     void more_or_drop(const FrameHeader& header);
     void do_job(const FrameHeader& header, const Bytes& message, const Bytes& content) noexcept;
+    // Who may only read runs none, since they may leave records of what was checked.
+    bool may_run() const { return options_.run && !options_.read_only; }
+    void run_command(std::uint64_t request, const Bytes& message);
+    bool is_dropped(std::uint64_t request);
     bool send_part(std::uint64_t request, Bytes part);
     void send_answer(std::uint64_t request, Bytes payload);
     void send_error(std::uint64_t request, const Error& error);
@@ -150,6 +154,7 @@ void Server::hello(const FrameHeader& header, std::span<const std::byte> payload
     channel_.send({0, FrameKind::kAnswer, 0, header.request, 0}, MessageWriter()
                                                                      .number(kWriteCredit)
                                                                      .number(options_.read_only ? 1 : 0)
+                                                                     .number(may_run() ? 1 : 0)
                                                                      .number(static_cast<std::uint64_t>(utc_now_ns()))
                                                                      .text(target_->describe())
                                                                      .text(host_name())
@@ -248,7 +253,7 @@ void Server::take_small(const FrameHeader& header, std::span<const std::byte> pa
         collected_ = {};
         collecting_ = 0;
     }
-    if (is_answered_in_parts(header.kind)) {
+    if (is_answered_in_parts(header.kind) || header.kind == FrameKind::kRun) {
         const std::lock_guard lock(mutex_);
         lists_.try_emplace(header.request);
     }
@@ -289,6 +294,8 @@ void Server::do_job(const FrameHeader& header, const Bytes& message, const Bytes
     try {
         if (is_answered_in_parts(header.kind)) {
             answer_in_parts(*target_, header.kind, message, [&](Bytes part) { return send_part(header.request, std::move(part)); });
+        } else if (header.kind == FrameKind::kRun) {
+            run_command(header.request, message);
         } else {
             check_writable(header.kind);
             answer = answer_small(*target_, header.kind, message, content);
@@ -308,6 +315,31 @@ void Server::do_job(const FrameHeader& header, const Bytes& message, const Bytes
         channel_.wait_queued_below(kAnswersQueued);  // who asks and doesn't read what is answered isn't served any further
         send_answer(header.request, std::move(answer));
     }
+}
+
+void Server::run_command(std::uint64_t request, const Bytes& message) {
+    if (!may_run()) {
+        throw Error::refused("no commands are run here for other hosts", "give it on the repository's own");
+    }
+    std::vector<std::string> words;
+    for (MessageReader reader(message); !reader.at_end();) {
+        words.push_back(reader.text());
+    }
+    bool wanted = true;
+    const auto say = [&](unsigned what, std::string_view text) {
+        while (wanted && !text.empty()) {
+            const std::string_view piece = text.substr(0, kPiece);
+            wanted = send_part(request, MessageWriter().number(what).rest(std::as_bytes(std::span(piece))).take());
+            text.remove_prefix(piece.size());
+        }
+    };
+    const int status = options_.run(words, say, [&] { return !wanted || is_dropped(request); });
+    say(0, std::string(1, static_cast<char>(status)));
+}
+
+bool Server::is_dropped(std::uint64_t request) {
+    const std::lock_guard lock(mutex_);
+    return ended_ || lists_.at(request).dropped;
 }
 
 // Waits until the client wants one; false if it wants none any more.

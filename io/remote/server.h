@@ -8,15 +8,24 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "io/target/target.h"
 #include "platform/file_descriptor.h"
 
 namespace nodesnap::remote {
 
+// Output of a command that runs for a client: 1 standard output, 2 standard error.
+using OutputPart = std::function<void(unsigned stream, std::string_view text)>;
+// Runs a command, its words given, and returns its exit status. `ended`: the client has gone.
+using RunCommand = std::function<int(const std::vector<std::string>& words, const OutputPart& output, const std::function<bool()>& ended)>;
+
 struct ServeOptions {
     // Opens what is served; `make` it if it isn't there. Errors are told to the client.
     std::function<std::shared_ptr<Target>(bool make)> open;
+    RunCommand run;  // none: it isn't done
     bool read_only = false;
     bool use_io_uring = true;
 };

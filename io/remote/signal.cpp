@@ -38,6 +38,9 @@ void Signal::set() noexcept {
 }
 
 void Signal::wait() {
+    if (count_ != decltype(count_){}) {
+        return;  // an operation that was given up has taken it
+    }
     while (::read(event_.get(), count_.data(), count_.size()) < 0) {
         if (errno != EINTR) {
             throw Error::system("wait for", "an event", errno);

@@ -22,7 +22,7 @@ public:
 
 private:
     FileDescriptor event_;
-    std::array<std::byte, 8> count_{};
+    std::array<std::byte, 8> count_{};  // as it was read; not zero once it was set
 };
 
 }  // namespace nodesnap

@@ -1,7 +1,6 @@
 // nodesnap init: makes an empty repository for one node.
 #include <cerrno>
 
-#include "io/remote/ssh.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 
@@ -43,7 +42,7 @@ ExitStatus run(Call& call) {
     call.end_of_positionals();
     const std::string name = call.options().text("node");
     check_name(name);
-    if (!remote::parse_ssh_place(place)) {
+    if (!is_far(place)) {
         check_parent(place);  // otherwise it is done there
     }
     const auto target = make_place(call.options(), place);

@@ -200,6 +200,26 @@ bool Options::given_in_call(const char* name) const {
     return given(name) && places_.count(name) == 0;
 }
 
+std::vector<std::pair<std::string, std::string>> Options::words() const {
+    std::vector<std::pair<std::string, std::string>> words;
+    for (const auto& [name, value] : values_) {
+        const std::string option = "--" + name;
+        if (value.defaulted() || name == kPositional) {
+            continue;
+        }
+        if (const auto* flag = boost::any_cast<bool>(&value.value())) {
+            words.emplace_back(name, *flag ? option : option + "=no");
+        } else if (const auto* text = boost::any_cast<std::string>(&value.value())) {
+            words.emplace_back(name, option + "=" + *text);
+        } else {
+            for (const std::string& element : value.as<std::vector<std::string>>()) {
+                words.emplace_back(name, option + "=" + element);
+            }
+        }
+    }
+    return words;
+}
+
 std::string Options::text(const char* name, const std::string& otherwise) const {
     return given(name) ? values_[name].as<std::string>() : otherwise;
 }

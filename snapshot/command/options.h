@@ -46,6 +46,8 @@ public:
     std::optional<bool> flag_if_given(const char* name) const;  // for one that isn't the same as =no when it isn't given
     bool given(const char* name) const;
     bool given_in_call(const char* name) const;  // not by configuration files alone
+    // What was given, as words of a command line, by the options' names; without positional arguments.
+    std::vector<std::pair<std::string, std::string>> words() const;
     std::string text(const char* name, const std::string& otherwise = "") const;
     std::vector<std::string> list(const char* name) const;
     // Of --scratch-dir; empty if it isn't given. Error::usage if no temporary file can be made there, whether or not one will be needed.

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "platform/file.h"
+#include "snapshot/command/far_command.h"
 #include "snapshot/command/help.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/profile.h"
@@ -192,7 +193,16 @@ ExitStatus without_output(const Command& command, const Call& call, ExitStatus s
 ExitStatus run_command(const Command& command, Options options, Streams& streams) {
     Call call(std::move(options), streams);
     ExitStatus status = ExitStatus::kFailed;
-    const auto error = error_of([&] { status = command.run(call); });
+    bool concluded = false;  // by the host of the repository
+    const auto error = error_of([&] {
+        const auto far = run_far(command, call);
+        concluded = far.has_value();
+        status = concluded ? *far : command.run(call);
+    });
+    if (concluded) {
+        streams.out.flush();
+        return status;
+    }
     status = conclude(command, call, status, error);
     streams.out.flush();
     if (!error) {

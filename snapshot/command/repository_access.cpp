@@ -1,7 +1,6 @@
 #include "snapshot/command/repository_access.h"
 
 #include "io/human_time.h"
-#include "io/remote/remote_target.h"
 #include "io/remote/ssh.h"
 #include "io/target/directory.h"
 #include "io/units.h"
@@ -38,15 +37,23 @@ void declare_remote(OptionSet& options) {
     options.value("connections", "N", "at most so many connections to it at once (default 4)");
 }
 
+bool is_far(const std::string& place) {
+    return remote::parse_ssh_place(place).has_value();
+}
+
+remote::Dial dial_of(const Options& options, const std::string& far_place) {
+    const remote::SshOptions ssh{options.text("ssh", "ssh"), options.text("remote-program", "nodesnap")};
+    return [place = remote::parse_ssh_place(far_place).value(), ssh](bool first) { return remote::dial_ssh(place, ssh, first); };
+}
+
 std::shared_ptr<Target> open_target(const Options& options, const std::string& place, bool create) {
-    if (const auto far = remote::parse_ssh_place(place)) {
+    if (is_far(place)) {
         constexpr unsigned kConnections = 4;
         constexpr unsigned kMostConnections = 16;
-        const remote::SshOptions ssh{options.text("ssh", "ssh"), options.text("remote-program", "nodesnap")};
         remote::RemoteOptions target;
         target.place = place;
         target.connections = options.count("connections", 1, kMostConnections, kConnections);
-        target.dial = [far = *far, ssh](bool first) { return remote::dial_ssh(far, ssh, first); };
+        target.dial = dial_of(options, place);
         return remote::open_remote_target(std::move(target), create);
     }
     if (const auto scheme = place.find("://"); scheme != std::string::npos && place.find('/') == scheme + 1) {

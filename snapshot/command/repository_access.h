@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "io/remote/remote_target.h"
 #include "snapshot/command/command.h"
 #include "snapshot/repository/repository.h"
 
@@ -29,6 +30,8 @@ private:
 
 // How a repository on another host is reached. Every command has these options.
 void declare_remote(OptionSet& options);
+bool is_far(const std::string& place);  // on another host
+remote::Dial dial_of(const Options& options, const std::string& far_place);
 // The place that REPOSITORY names: a directory, or ssh://HOST/PATH.
 std::shared_ptr<Target> open_target(const Options& options, const std::string& place, bool create = false);
 // Error::refused if a repository can't be made at that path of this host: its parent isn't there, or lies inside one.

@@ -10,6 +10,7 @@
 #include "io/target/directory.h"
 #include "platform/file.h"
 #include "platform/terminal.h"
+#include "snapshot/command/far_command.h"
 #include "snapshot/command/repository_access.h"
 
 namespace nodesnap::command {
@@ -83,6 +84,7 @@ ExitStatus run(Call& call) {
         }
         return root.empty() ? open_directory_target(path, make) : open_below(resolve_path(root), path, make);
     };
+    options.run = far_runner(path);
     remote::serve(FileDescriptor(::fcntl(0, F_DUPFD_CLOEXEC, 3)), FileDescriptor(::fcntl(1, F_DUPFD_CLOEXEC, 3)), options);
     return ExitStatus::kDone;
 }

@@ -1,7 +1,6 @@
 """A repository on another host: every command works on it as on a local one, and what is wrong is told with the host's name."""
 
 import os
-import shutil
 
 import compare
 import harness
@@ -54,6 +53,113 @@ class Ssh(harness.Case):
         # What came there is a repository like any other.
         self.assertEqual([backup["id"] for backup in self.ok("list", local, "--json").json["backups"]], [second["backup"]["id"]])
         self.ok("verify", local, "--data")
+
+    def test_reading_much_is_done_there(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.node_of(mount, 40)
+        local = self.scratch / "repository"
+        place = self.host.place(local)
+        self.far_ok("init", place, "--node", "node1")
+        self.far_ok("backup", node, place)
+        # What it prints is what it prints there, as text and as a document.
+        self.assertIn("whole", self.far_ok("verify", place, "--data").out)
+        self.assertEqual(self.far_ok("verify", place, "--data", "--json").json["warnings"], [])
+        pack = max(local.glob("packs/*/*"), key=lambda path: path.stat().st_size)
+        with open(pack, "r+b") as file:
+            file.seek(pack.stat().st_size // 2)
+            file.write(b"damaged!" * 100)
+        result = self.far("verify", place, "--data", expect=harness.DAMAGED)
+        self.assertIn("damage", result.out + result.err)
+        # Options of the other host aren't for this one to say.
+        (self.scratch / "elsewhere").mkdir()
+        self.far("verify", place, "--no-such-option", expect=harness.USAGE)
+        self.far("verify", place, "ffff", expect=harness.REFUSED)
+
+    def test_a_pinned_key_reaches_nothing_else(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.node_of(mount)
+        root = self.scratch / "backups"
+        root.mkdir()
+        self.host.allow(f"{harness.PROGRAM} serve --root {root}")
+        place = self.host.place(root / "node1")
+        self.far_ok("init", place, "--node", "node1")
+        self.far_ok("backup", node, place)
+        self.far("init", self.host.place(root / "node1" / "inside"), "--node", "node2", expect=harness.REFUSED)
+        # Outside, by another name, through a symlink.
+        outside = self.scratch / "outside"
+        self.ok("init", outside, "--node", "node3")
+        (root / "link").symlink_to(outside)
+        for path in (outside, root / ".." / "outside", root / "link"):
+            result = self.far("list", self.host.place(path), expect=(harness.REFUSED, harness.FAILED))
+            self.assertEqual(result.out, "", str(result))
+        self.assertEqual(list(outside.glob("backups/*")), [])
+        # Not a shell either.
+        harness.tool(*self.host.command.split(), "-p", self.host.port, "127.0.0.1", f"touch {self.scratch}/touched", check=False)
+        self.assertFalse((self.scratch / "touched").exists())
+
+    def test_a_key_that_may_only_read(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.node_of(mount)
+        local = self.repository()
+        self.ok("backup", node, local)
+        before = compare.snapshot_of(local)
+        self.host.allow(f"{harness.PROGRAM} serve --root {local} --read-only")
+        place = self.host.place(local)
+        self.far_ok("list", place)
+        self.far_ok("verify", place, "--data")
+        self.far_ok("restore", place, "latest", mount / "restored")
+        self.assertEqual(compare.differences(compare.snapshot_of(node), compare.snapshot_of(mount / "restored")), [])
+        self.far("backup", node, place, expect=harness.REFUSED)
+        self.far("forget", place, "--keep-last", "1", "--prune", expect=harness.REFUSED)
+        self.far("prune", place, expect=harness.REFUSED)
+        self.assertEqual(compare.differences(before, compare.snapshot_of(local)), [])
+
+    def test_what_is_wrong_is_told_with_the_host(self):
+        node = self.scratch / "node"
+        node.mkdir()
+        place = self.host.place(self.scratch / "repository")
+        result = self.far("list", place, expect=harness.REFUSED)
+        self.assertIn("127.0.0.1: cannot open the repository", result.err)
+        self.far("init", self.host.place("/no/such/parent"), "--node", "node1", expect=harness.REFUSED)
+        self.far("list", "ssh://-oProxyCommand=x/y", expect=harness.USAGE)
+        self.far("list", "ftp://host/y", expect=harness.USAGE)
+        # No such program there, or another one that answers.
+        options = ("--ssh", self.host.command, "--remote-program")
+        result = self.run_program("list", place, *options, "/no/such/nodesnap", expect=harness.FAILED)
+        self.assertIn("/no/such/nodesnap", result.err)
+        result = self.run_program("list", place, *options, "echo hello;true", expect=harness.FAILED)
+        self.assertIn("hello", result.err)
+        # A key that isn't known, and a host that isn't.
+        authorized = self.host.directory / "authorized_keys"
+        authorized.write_text("")
+        self.assertRegex(self.far("list", place, expect=harness.FAILED).err, "(?i)permission denied")
+        self.host.allow()
+        (self.host.directory / "known_hosts").write_text("")
+        self.assertRegex(self.far("list", place, expect=harness.FAILED).err, "(?i)host key")
+        self.host.stop()
+        self.assertRegex(self.far("list", place, expect=harness.FAILED).err, "(?i)refused")
+
+    def test_a_full_host(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.node_of(mount, 150)
+        target = self.file_system("ext4", 100)
+        place = self.host.place(target / "repository")
+        self.far_ok("init", place, "--node", "node1")
+        result = self.far("backup", node, place, expect=harness.FAILED)
+        self.assertRegex(result.err, "(?i)no space left")
+        self.assertIn("127.0.0.1", result.err)
+        self.assertEqual(self.far_ok("list", place, "--json").json["backups"], [])
+        (node / "large").write_bytes(os.urandom(30 << 20))
+        self.far_ok("backup", node, place)
+        self.far_ok("verify", place, "--data")
+
+    def test_a_repository_inside_the_node_directory_is_told_by_the_way_over_ssh_too(self):
+        node = self.scratch / "node"
+        node.mkdir()
+        place = self.host.place(node / "repository")
+        self.far_ok("init", place, "--node", "node1")
+        result = self.far("backup", node, place, expect=harness.REFUSED)
+        self.assertIn("lies inside the node directory", result.err)
 
 
 if __name__ == "__main__":

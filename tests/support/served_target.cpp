@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -17,6 +18,7 @@ namespace {
 class ThreadTransport : public remote::Transport {
 public:
     explicit ThreadTransport(const remote::ServeOptions& options) {
+        std::signal(SIGPIPE, SIG_IGN);  // as the program does it
         std::array<int, 2> ends{};
         if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
             throw Error::system("make", "a socket pair", errno);

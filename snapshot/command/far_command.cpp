@@ -1,0 +1,96 @@
+#include "snapshot/command/far_command.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "io/remote/remote_run.h"
+#include "platform/file.h"
+#include "platform/program_run.h"
+#include "snapshot/command/printable.h"
+#include "snapshot/command/repository_access.h"
+
+namespace nodesnap::command {
+namespace {
+
+constexpr std::array<std::string_view, 4> kDoneThere{"verify", "repair", "prune", "forget"};
+// What says how to reach the other host, or names files of this one.
+constexpr std::array<std::string_view, 5> kOptionsOfHere{"ssh", "remote-program", "connections", "config", "scratch-dir"};
+
+template <std::size_t size>
+bool is_one_of(const std::array<std::string_view, size>& all, std::string_view name) {
+    return std::find(all.begin(), all.end(), name) != all.end();
+}
+
+// What the other host says, line by line, without what would do something to a terminal.
+class PrintedLines {
+public:
+    explicit PrintedLines(std::ostream& out) : out_(out) {}
+    void add(std::string_view text) {
+        rest_ += text;
+        for (std::size_t end = rest_.find('\n'); end != std::string::npos; end = rest_.find('\n')) {
+            out_ << printable_text(std::string_view(rest_).substr(0, end)) << '\n';
+            rest_.erase(0, end + 1);
+        }
+    }
+    void end() {
+        if (!rest_.empty()) {
+            add("\n");
+        }
+        out_.flush();
+    }
+
+private:
+    std::ostream& out_;
+    std::string rest_;
+};
+
+}  // namespace
+
+std::optional<ExitStatus> run_far(const Command& command, Call& call) {
+    const auto& positionals = call.options().positionals();
+    if (!is_one_of(kDoneThere, command.name) || positionals.empty() || !is_far(positionals.front())) {
+        return std::nullopt;
+    }
+    std::vector<std::string> words{command.name};
+    for (const auto& [name, word] : call.options().words()) {
+        if (!is_one_of(kOptionsOfHere, name)) {
+            words.push_back(word);
+        }
+    }
+    words.emplace_back("--");
+    words.insert(words.end(), positionals.begin() + 1, positionals.end());
+    PrintedLines out(call.out());
+    PrintedLines err(call.streams().err);
+    const auto status = remote::run_there(
+        dial_of(call.options(), positionals.front()), words,
+        [&](remote::OutputStream stream, std::string_view text) { (stream == remote::OutputStream::kOut ? out : err).add(text); });
+    out.end();
+    err.end();
+    return status ? std::optional(static_cast<ExitStatus>(*status)) : std::nullopt;
+}
+
+remote::RunCommand far_runner(const std::string& path) {
+    return [path](const std::vector<std::string>& words, const remote::OutputPart& output, const std::function<bool()>& ended) {
+        const Command* command = words.empty() || !is_one_of(kDoneThere, words.front()) ? nullptr : find_command(words.front());
+        if (command == nullptr) {
+            throw Error::refused("no such command is done for another host", "give it on the repository's own");
+        }
+        const Options options(options_of(*command), {words.begin() + 1, words.end()});
+        for (const auto& [name, word] : options.words()) {
+            if (is_one_of(kOptionsOfHere, name)) {
+                throw Error::refused("--" + name + " isn't for another host to say");
+            }
+        }
+        ProgramRun run;
+        run.arguments = {read_link(AT_FDCWD, "/proc/self/exe"), words.front(), path};
+        run.arguments.insert(run.arguments.end(), words.begin() + 1, words.end());
+        run.give_up = ended;
+        run.take_output = [&](std::string_view text) { output(1, text); };
+        const ProgramResult result = run_program(run);
+        output(2, result.output);
+        return result.exit_code < 0 ? static_cast<int>(ExitStatus::kFailed) : result.exit_code;
+    };
+}
+
+}  // namespace nodesnap::command
