@@ -34,18 +34,18 @@ Signal::Signal() : event_(::eventfd(0, EFD_CLOEXEC)) {
 
 void Signal::set() noexcept {
     const std::uint64_t one = 1;
+    const std::lock_guard lock(mutex_);
     [[maybe_unused]] const ssize_t written = ::write(event_.get(), &one, sizeof one);
 }
 
 void Signal::wait() {
-    if (count_ != decltype(count_){}) {
-        return;  // an operation that was given up has taken it
-    }
-    while (::read(event_.get(), count_.data(), count_.size()) < 0) {
+    // An operation that was given up may have taken it.
+    while (count_ == decltype(count_){} && ::read(event_.get(), count_.data(), count_.size()) < 0) {
         if (errno != EINTR) {
             throw Error::system("wait for", "an event", errno);
         }
     }
+    settle();
 }
 
 Task<void> Signal::wait(Ring& ring) {
@@ -59,6 +59,7 @@ Task<void> Signal::wait(Ring& ring) {
     if (count < 0) {
         throw Error::system("wait for", "an event", static_cast<int>(-count));
     }
+    settle();
 }
 
 }  // namespace nodesnap

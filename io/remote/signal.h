@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <mutex>
 
 #include "io/ring.h"
 #include "io/task.h"
@@ -21,6 +22,9 @@ public:
     Task<void> wait(Ring& ring);
 
 private:
+    void settle() { const std::lock_guard until_set_returned(mutex_); }
+
+    std::mutex mutex_;  // held while it is set: what was written before is seen by who waited, and set() is done with this object
     FileDescriptor event_;
     std::array<std::byte, 8> count_{};  // as it was read; not zero once it was set
 };

@@ -65,7 +65,9 @@ const Command* find_command(const std::string& name) {
 OptionSet options_of(const Command& command) {
     OptionSet options;
     command.declare(options);
-    declare_remote(options);
+    if (&command != &kServe && &command != &kRelease && &command != &kRollback) {
+        declare_remote(options);
+    }
     options.value("config", "FILE", "read options from this INI file too, besides /etc/nodesnap/nodesnap.conf");
     options.flag("help,h", "show this help");
     return options;

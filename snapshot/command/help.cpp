@@ -48,6 +48,7 @@ void print_overview(std::ostream& out) {
            "  nodesnap list /backup/node1\n"
            "  nodesnap restore /backup/node1 latest /var/lib/db.restored\n"
            "\n"
+           "REPOSITORY is a directory, or ssh://[USER@]HOST[:PORT]/PATH, one on another host where nodesnap is installed, too.\n"
            "BACKUP is a backup's id, a beginning of it that fits no other, or \"latest\"; --as-of TIME may stand in its place.\n"
            "Sizes and rates take K, M, G, T (powers of 1024), as in 200M; durations s, m, h, d, w, as in 26h or 1h30m; times are\n"
            "UTC, as in \"2024-05-31 14:30\", RFC 3339, or \"2h ago\".\n"

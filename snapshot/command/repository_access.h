@@ -28,7 +28,7 @@ private:
     std::set<std::string> seen_;
 };
 
-// How a repository on another host is reached. Every command has these options.
+// How a repository on another host is reached. Every command that is given one has these options.
 void declare_remote(OptionSet& options);
 bool is_far(const std::string& place);  // on another host
 remote::Dial dial_of(const Options& options, const std::string& far_place);
