@@ -12,13 +12,13 @@ namespace nodesnap::remote {
 
 // The answer's payload. `content` came in frames before, where there was too much for one. Error::failed for a kind that isn't one of
 // these, or a message that isn't as its kind has it.
-Bytes answer_small(Target& target, FrameKind kind, std::span<const std::byte> message, std::span<const std::byte> content);
+Bytes answer_small(Target& target, FrameKind kind, std::span<const std::byte> payload, std::span<const std::byte> content);
 // Whether the kind changes something.
 bool changes_something(FrameKind kind);
 
 // Answers in parts: `list` and `unfinished`. `part` gets each, and says whether to go on.
 using PartSink = std::function<bool(Bytes part)>;
 bool is_answered_in_parts(FrameKind kind);
-void answer_in_parts(Target& target, FrameKind kind, std::span<const std::byte> message, const PartSink& part);
+void answer_in_parts(Target& target, FrameKind kind, std::span<const std::byte> payload, const PartSink& part);
 
 }  // namespace nodesnap::remote

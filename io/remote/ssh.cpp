@@ -129,10 +129,10 @@ std::string remote_word(const std::string& word) {
 }
 
 std::string served_path(const std::string& command) {
-    const Error refused = Error::refused("\"" + command + "\" was asked for, where only nodesnap serve 'PATH' may be");
+    const auto refused = [&] { return Error::refused("\"" + command + "\" was asked for, where only nodesnap serve 'PATH' may be"); };
     const std::size_t at = command.find(std::string(kServe) + "'");
     if (at == std::string::npos || command.back() != '\'') {
-        throw refused;
+        throw refused();
     }
     std::string path;
     const std::string_view quoted = std::string_view(command).substr(at + kServe.size());
@@ -144,11 +144,11 @@ std::string served_path(const std::string& command) {
             path += '\'';
             i += 3;
         } else {
-            throw refused;
+            throw refused();
         }
     }
     if (remote_word(path) != quoted) {
-        throw refused;
+        throw refused();
     }
     return path;
 }

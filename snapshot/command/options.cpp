@@ -213,7 +213,8 @@ std::vector<std::pair<std::string, std::string>> Options::words() const {
             words.emplace_back(name, option + "=" + *text);
         } else {
             for (const std::string& element : value.as<std::vector<std::string>>()) {
-                words.emplace_back(name, option + "=" + element);
+                words.emplace_back(name, option);
+                words.back().second.append("=").append(element);
             }
         }
     }

@@ -25,7 +25,7 @@ void declare(OptionSet& options) {
 
 // What the client has asked sshd for, where authorized_keys pins another command: this one.
 std::string asked_path(Call& call) {
-    const std::string path = call.optional_positional("PATH");
+    std::string path = call.optional_positional("PATH");
     if (!path.empty()) {
         return path;
     }

@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "io/remote/small_requests.h"
+#include "io/remote/ssh.h"
 #include "platform/thin_delta.h"
 #include "snapshot/repository/check_record.h"
 #include "snapshot/repository/description.h"
@@ -28,6 +30,7 @@
 #include "snapshot/repository/pack_log.h"
 #include "snapshot/repository/pack_trailer.h"
 #include "tests/repository/sample.h"
+#include "tests/support/strict_target.h"
 
 namespace nodesnap::test {
 
@@ -370,6 +373,34 @@ inline void fuzz_checks(Input input) {
     }
 }
 
+// What the other side of a connection says: its first byte is the kind of a frame.
+inline void fuzz_remote(Input input) {
+    if (input.empty()) {
+        return;
+    }
+    const Bytes bytes = aligned_copy(input.subspan(1));
+    const auto kind = static_cast<remote::FrameKind>(input[0]);
+    const auto target = StrictTarget::make();
+    tolerating_errors([&] {
+        const Bytes answer = remote::answer_small(*target, kind, bytes, input);
+        remote::MessageReader reader(answer);
+        if (!reader.at_end()) {
+            reader.number();
+        }
+    });
+    tolerating_errors([&] { remote::answer_in_parts(*target, remote::FrameKind::kList, bytes, [](const Bytes&) { return true; }); });
+    tolerating_errors([&] { must(!remote::decode_error(bytes, "host").message().empty(), "an error says nothing"); });
+    const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    tolerating_errors([&] {
+        const std::string path = remote::served_path(text);
+        must(text.ends_with(remote::remote_word(path)), "a path is served that wasn't asked for");
+    });
+    tolerating_errors([&] {
+        const auto place = remote::parse_ssh_place("ssh://" + text);
+        must(place && !place->destination.starts_with("-") && place->path.starts_with("/"), "a place is something else");
+    });
+}
+
 struct Parser {
     const char* name;  // of the fuzz target and its corpus
     void (*run)(Input);
@@ -390,6 +421,7 @@ inline constexpr std::array kParsers = {
     Parser{"checks_fuzz", fuzz_checks},
     Parser{"inventory_fuzz", fuzz_inventory},
     Parser{"thin_delta_fuzz", fuzz_thin_delta},
+    Parser{"remote_fuzz", fuzz_remote},
 };
 
 }  // namespace nodesnap::test

@@ -188,6 +188,18 @@ inline std::vector<Seed> seeds_of(const std::string& parser) {
                                     "    <left_only begin=\"12\" length=\"1\"/>\n    <right_only begin=\"99\" length=\"7\"/>\n" +
                                     end)}};
     }
+    if (parser == "remote_fuzz") {
+        const auto asked = [](remote::FrameKind kind, Bytes message) {
+            message.insert(message.begin(), static_cast<std::byte>(kind));
+            return message;
+        };
+        return {{"create", asked(remote::FrameKind::kCreate, remote::MessageWriter().text("a/b").rest(to_bytes("content")).take())},
+                {"swap", asked(remote::FrameKind::kSwap, remote::MessageWriter().text("a").number(0).text("").take())},
+                {"load", asked(remote::FrameKind::kLoad, remote::MessageWriter().text("a").number(100).take())},
+                {"error", asked(remote::FrameKind::kError, remote::encode_error(Error::failed("no", "hint")))},
+                {"served", to_bytes("xnodesnap serve '/a'\\''b'")},
+                {"place", to_bytes("xme@[::1]:22/path")}};
+    }
     if (parser == "pack_fuzz") {
         return pack_seeds();
     }
