@@ -1,4 +1,3 @@
-#include "platform/output_memory.h"
 #include "platform/program_run.h"
 
 #include <gtest/gtest.h>
@@ -11,6 +10,7 @@
 
 #include "platform/clock.h"
 #include "platform/file.h"
+#include "platform/output_memory.h"
 #include "platform/pidfd.h"
 #include "tests/support/loop_mount.h"
 
