@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <set>
 #include <thread>
+#include <utility>
 
 #include "io/units.h"
 #include "platform/btrfs.h"
@@ -28,14 +30,20 @@ namespace {
 
 constexpr const char* kLatest = "latest";
 constexpr std::size_t kNamed = 5;  // processes, mounts in one message
+constexpr std::size_t kUsesLooked = 4096;
 
 // Who would go on with what was there, in words; empty if nobody.
 std::string users_of(const std::string& node_directory, const std::string& all_replaced) {
     const std::string& directory = all_replaced.empty() ? node_directory : all_replaced;
     std::size_t hidden = 0;
-    const auto users = users_of_directory(directory, kNamed, &hidden);
+    const auto users = users_of_directory(directory, kUsesLooked, &hidden);
     std::string text;
+    std::set<std::pair<pid_t, std::string>> named;
     for (const DirectoryUser& user : users) {
+        // A database has very many files open: one of them tells as much.
+        if (named.size() == kNamed || !named.emplace(user.pid, user.what).second) {
+            continue;
+        }
         text += (text.empty() ? "" : ", ") + std::string("process ") + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
                 user.what + (user.relative.empty() ? "" : " " + user.relative);
     }

@@ -147,7 +147,7 @@ std::unique_ptr<SnapshotBackend> choose_backend(const std::string& node_director
     const std::string type = file_system_of(directory).type;
     if (!on_btrfs && options.kind == "btrfs") {
         throw Error::refused("the node directory " + directory + " is on " + type + ", not on btrfs",
-                             "move it to btrfs, or stop the daemon and use --snapshot none");
+                             "leave --snapshot out, so that the best is taken that there is; `nodesnap doctor` tells what that is");
     }
     if (on_btrfs && options.kind == "hardlink") {
         throw Error::refused("the node directory " + directory + " is on btrfs, which has snapshots", "use --snapshot btrfs, or auto");

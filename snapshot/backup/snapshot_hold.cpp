@@ -27,8 +27,12 @@ std::string look_while_held(const hold::Intent& intent, const ExcludeRules& excl
         return "";
     }
     if (!atomic || (writer->seen && intent.mode != hold::Mode::kHook)) {
-        throw Error::failed(writer->text + (writer->seen ? " still, while " + intent.what + " is held" : ""),
-                            "see what it belongs to (systemctl status PID): stopping " + intent.what + " must stop it, too");
+        throw Error::failed(
+            writer->text + (writer->seen ? " still, while " + intent.what + " is held" : ""),
+            intent.mode == hold::Mode::kHook
+                ? "where files are cloned, linked or read themselves the hooks must end who has them open, as --hold stop does; without "
+                  "a hold, --accept-inconsistent backs them up as they are"
+                : "see what it belongs to (systemctl status PID): stopping " + intent.what + " must stop it, too");
     }
     return writer->text;
 }

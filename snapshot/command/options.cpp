@@ -94,8 +94,11 @@ po::parsed_options parse_arguments(const OptionSet& set, const po::options_descr
     } catch (const po::unknown_option& error) {
         const std::string name = error.get_option_name();
         const std::string meant = suggestion(without_dashes(name), set.names(), "--");
-        throw Error::usage("unknown option " + name,
-                           meant.empty() ? "a name or pattern that begins with '-' goes behind --, as in: -- -rf" : meant);
+        throw Error::usage(
+            "unknown option " + name,
+            meant.empty()
+                ? "if it is an option, then of another command; a name or pattern that begins with '-' goes behind --, as in: -- -rf"
+                : meant);
     } catch (const po::error& error) {
         throw Error::usage(error.what());
     }

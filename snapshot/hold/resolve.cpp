@@ -119,7 +119,8 @@ void resolve_commands(Intent& intent, const Options& options) {
         const ProgramResult result =
             run_program({{"/bin/sh", "-c", options.status_command}, {"NODESNAP_HOLD=status"}, options.command_limit, -1, {}});
         if (result.timed_out || result.exit_code < 0 || result.exit_code == 127) {
-            throw Error::refused("the status command failed: " + result.explanation());
+            throw Error::refused("the status command \"" + options.status_command + "\" failed: " + result.explanation(),
+                                 "it must end with 0 while the daemon runs, and with another status, but 127, while it doesn't");
         }
         intent.already = result.exit_code != 0;
     }

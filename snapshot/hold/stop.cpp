@@ -135,7 +135,9 @@ public:
             const ProgramResult result = run(before);
             fault::step("hold.stopping");
             if (!result.succeeded()) {
-                throw Error::failed(std::string(stop ? "the stop command" : "the hook before") + " failed: " + result.explanation());
+                throw Error::failed(
+                    (stop ? "the stop command \"" : "the hook before \"") + intent().before_command + "\" failed: " + result.explanation(),
+                    "nothing was backed up; run it by hand to see what is wrong");
             }
             if (stop && !intent().status_command.empty() && running(waiting)) {
                 throw Error::failed("the status command says that " + intent().what + " still runs after the stop command");
@@ -166,9 +168,9 @@ public:
         after.cgroup_procs = home ? home->procs_descriptor() : -1;
         const ProgramResult result = try_to_start([&] { return run(after); });
         if (!result.succeeded()) {
-            throw Error::failed(
-                std::string(intent().mode == Mode::kStop ? "the start command" : "the hook after") + " failed: " + result.explanation(),
-                kStartHint);
+            throw Error::failed((intent().mode == Mode::kStop ? "the start command \"" : "the hook after \"") + intent().after_command +
+                                    "\" failed: " + result.explanation(),
+                                kStartHint);
         }
     }
 
@@ -181,7 +183,7 @@ private:
     bool running(const WhileWaiting& waiting) const {
         const ProgramResult result = run_program(shell(intent().status_command, environment("status", "backup"), command_limit(), waiting));
         if (result.timed_out || result.exit_code < 0 || result.exit_code == 127) {
-            throw Error::failed("the status command failed: " + result.explanation());
+            throw Error::failed("the status command \"" + intent().status_command + "\" failed: " + result.explanation());
         }
         return result.exit_code == 0;
     }

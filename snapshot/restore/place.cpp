@@ -185,8 +185,10 @@ void require_empty(const RestorePlace& place, const Repository& repository, cons
                (moving && tree_find(repository.nodes(), backup.tree, key::dirent(backup.root_ino, name)));
     });
     if (!found.empty()) {
-        throw Error::refused(place.destination + " isn't empty: it holds " + found,
-                             "give a destination that is empty or isn't there, or move what is there away first");
+        throw Error::refused(
+            place.destination + " isn't empty: it holds " + found,
+            "give a destination that is empty or isn't there, or move what is there away first; --delta makes it the backup by "
+            "writing only what differs");
     }
 }
 

@@ -132,6 +132,7 @@ class Rollback(RollbackCase):
         harness.wait_for(lambda: writer.poll() is not None or acknowledged() >= keys + 500, "more keys")
         refused = self.run_program("rollback", node, "first", expect=harness.REFUSED)
         self.assertIn("in use", refused.err)
+        self.assertEqual(refused.err.count("open file"), 1, refused.err)  # though it has many files open
         self.assertIsNone(writer.poll(), "the database ended")
         writer.kill()
         writer.wait()

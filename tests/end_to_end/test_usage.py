@@ -13,7 +13,7 @@ class Usage(harness.Case):
         for arguments in (("frobnicate",), ("backup",), ("backup", "a"), ("backup", "a", "b", "c"), ("list",), ("restore", "r"), ("restore", "r", "latest"),
                           ("init", "r"), ("backup", "a", "b", "--limit", "fast"), ("backup", "a", "b", "--no-such-option"), ("verify",), ("dump", "r", "latest"),
                           ("snapshot", "explode", "x"), ("backup", "a", "b", "--snapshot", "zfs"), ("restore", "r", "latest", "d", "--owner-map", "nonsense"),
-                          ("status", "r", "--max-age", "old"), ("forget", "r"), ("forget", "r", "--keep-daily", "x"), ("pin", "r"), ("list", "ssh://host/path"), ("guard",),
+                          ("status", "r", "--max-age", "old"), ("forget", "r"), ("forget", "r", "--keep-daily", "x"), ("pin", "r"), ("list", "ssh:///path"), ("list", "s3://bucket/path"), ("guard",),
                           ("release", "r"), ("backup", "a", "b", "--hold", "freeze"), ("backup", "a", "b", "--unit", "u")):
             with self.subTest(arguments=arguments):
                 command = [harness.PROGRAM, *arguments]

@@ -125,6 +125,8 @@ TEST_F(CommandsTest, HookAfterIsRunWhenTheOneBeforeFails) {
         ADD_FAILURE();
     } catch (const Error& error) {
         EXPECT_NE(error.message().find("exit status 5"), std::string::npos) << error.message();
+        EXPECT_NE(error.message().find(note("before") + "exit 5"), std::string::npos) << error.message();
+        EXPECT_NE(error.hint().find("by hand"), std::string::npos) << error.hint();
     }
     EXPECT_EQ(log(), "before hold backup /node\nafter release failed /node\n");
     EXPECT_EQ(intents(), 0u);
