@@ -19,7 +19,7 @@ constexpr std::uint64_t kSectorBytes = 512;
 constexpr std::int64_t kSecondNs = 1'000'000'000;
 constexpr const char* kFields =
     "vg_name,lv_name,vg_uuid,lv_uuid,origin,pool_lv,lv_attr,lv_dm_path,lv_tags,lv_size,lv_time,vg_extent_size,vg_free_count,thin_id,"
-    "transaction_id";
+    "transaction_id,chunk_size";
 constexpr std::string_view kUuidPrefix = "LVM-";
 
 std::string without_dashes(std::string uuid) {
@@ -76,6 +76,7 @@ Volume volume_of(const nlohmann::json& row) {
     volume.transaction = number(text("transaction_id"));
     if (volume.is_classic_snapshot()) {
         volume.snapshot_bytes = volume.bytes;  // what lvs calls its size; the device has the origin's
+        volume.chunk_bytes = number(text("chunk_size"));
     }
     return volume;
 }
@@ -92,6 +93,10 @@ bool Volume::is_thin() const {
 
 bool Volume::is_classic_snapshot() const {
     return attributes.starts_with('s') || attributes.starts_with('S');
+}
+
+bool Volume::is_merging() const {
+    return attributes.starts_with('O');
 }
 
 bool Volume::is_open() const {
@@ -157,13 +162,19 @@ std::vector<Volume> list_volumes(const std::string& group) {
     return parse_volumes(result.output);
 }
 
-void create_snapshot(const Volume& origin, const std::string& name, std::uint64_t extents, const std::string& tag) {
-    std::vector<std::string> arguments = {"lvcreate", "--yes", "--snapshot", "--name", name, "--addtag", tag};
-    if (extents != 0) {
-        arguments.insert(arguments.end(), {"--extents", std::to_string(extents)});
+void create_snapshot(const Volume& origin, const SnapshotRequest& request) {
+    std::vector<std::string> arguments = {"lvcreate", "--yes", "--snapshot", "--name", request.name};
+    for (const std::string& tag : request.tags) {
+        arguments.insert(arguments.end(), {"--addtag", tag});
+    }
+    if (request.extents != 0) {
+        arguments.insert(arguments.end(), {"--extents", std::to_string(request.extents)});
+    }
+    if (request.chunk_bytes != 0) {
+        arguments.insert(arguments.end(), {"--chunksize", std::to_string(request.chunk_bytes) + "b"});
     }
     arguments.push_back(origin.full_name());
-    change("take the snapshot " + origin.group + "/" + name + " of " + origin.full_name(), std::move(arguments));
+    change("take the snapshot " + origin.group + "/" + request.name + " of " + origin.full_name(), std::move(arguments));
 }
 
 void rename_volume(const std::string& group, const std::string& from, const std::string& to) {
@@ -213,6 +224,9 @@ std::optional<SnapshotFill> parse_snapshot_status(const std::string& line) {
     }
     fill.used_bytes = number(std::string_view(state).substr(0, slash)) * kSectorBytes;
     fill.total_bytes = number(std::string_view(state).substr(slash + 1)) * kSectorBytes;
+    std::string metadata;
+    words >> metadata;
+    fill.metadata_bytes = number(metadata) * kSectorBytes;
     return fill;
 }
 

@@ -11,11 +11,14 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
+#include "platform/lvm.h"
 
 namespace nodesnap::lvm {
 namespace {
 
 constexpr int kNotFound = 127;
+
+thread_local int kept_open = -1;
 
 ProgramRun prepared(std::vector<std::string> arguments) {
     ProgramRun program;
@@ -60,6 +63,12 @@ bool is_installed(const std::string& program) {
     return false;
 }
 
+KeptOpen::KeptOpen(int descriptor) noexcept : before_(std::exchange(kept_open, descriptor)) {}
+
+KeptOpen::~KeptOpen() {
+    kept_open = before_;
+}
+
 [[noreturn]] void fail(const std::string& what, const std::string& program, const ProgramResult& result) {
     if (result.exit_code == kNotFound) {
         throw Error::failed("cannot " + what + ": " + program + " can't be run (" + result.explanation() + ")",
@@ -74,7 +83,13 @@ void change(const std::string& what, std::vector<std::string> arguments) {
     if (const int error = fault::inject("lvm")) {
         throw Error::system(what, "", error);
     }
-    const ProgramResult result = run(std::move(arguments));
+    ProgramRun run = prepared(std::move(arguments));
+    if (kept_open >= 0) {
+        // LVM's programs close what they don't know: it is the shell that keeps it open.
+        run.arguments.insert(run.arguments.begin(), {"/bin/sh", "-c", "\"$@\"; exit $?", "sh"});
+        run.inherited.push_back(kept_open);
+    }
+    const ProgramResult result = run_program(run);
     if (!result.succeeded()) {
         fail(what, program, result);
     }

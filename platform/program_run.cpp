@@ -130,6 +130,7 @@ ProgramResult run_program(const ProgramRun& run) {
     start.environment = run.environment;
     start.output = pipe ? pipe->write_end() : output.descriptor();
     start.error_output = output.descriptor();
+    start.inherited = run.inherited;
     start.cgroup_procs = run.cgroup_procs;
     const pid_t pid = spawn(start);
     ProgramResult result;

@@ -28,6 +28,7 @@ struct ProgramRun {
     std::function<bool()> give_up = {};      // asked as often; true: as if the time limit were over
     // Gets standard output as it comes, in pieces of any length, instead of the result. If it throws the program is killed.
     std::function<void(std::string_view)> take_output = {};
+    std::vector<int> inherited = {};  // descriptors that it has, too, under their numbers
 
     static constexpr std::chrono::milliseconds kKillDelay{2000};
 };

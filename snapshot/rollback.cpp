@@ -16,6 +16,8 @@
 #include "platform/interrupt.h"
 #include "platform/processes.h"
 #include "snapshot/backend/btrfs_rollback.h"
+#include "snapshot/backend/lvm_cut_off.h"
+#include "snapshot/backend/lvm_merge_rollback.h"
 #include "snapshot/backend/lvm_rollback.h"
 #include "snapshot/backend/snapshot_name.h"
 #include "snapshot/backend/tree_rollback.h"
@@ -56,9 +58,17 @@ std::string users_of(const std::string& node_directory, const std::string& all_r
     return text;
 }
 
+// Of a --max-downtime that is nearly over, for what must be done before the daemon is started.
+std::chrono::nanoseconds time_to_mount(std::chrono::nanoseconds max_downtime) {
+    constexpr int kPart = 10;
+    const std::chrono::nanoseconds least = std::chrono::seconds(5);
+    return std::min(std::max(max_downtime / kPart, least), max_downtime / 2);
+}
+
 class RollbackRun {
 public:
-    RollbackRun(const RollbackOptions& options, Report& report) : options_(options), report_(report) {}
+    RollbackRun(const RollbackOptions& options, Progress& progress, Report& report)
+        : options_(options), progress_(progress), report_(report) {}
 
     RollbackResult run() {
         if (!options_.dry_run) {
@@ -91,7 +101,7 @@ public:
         // What is held is let go by its destructor, however this ends.
         std::unique_ptr<hold::Hold> held;
         if (holds) {
-            held = hold();
+            held = hold(rollback.unmounts());
             held_ns = monotonic_ns();
         }
         exchange(rollback);
@@ -127,7 +137,14 @@ private:
         if (kind_ == "btrfs" && layout_ != Layout::kFolder) {
             return std::make_unique<BtrfsRollback>(directory_, options_.snapshot_directory, options_.fstab);
         }
-        if (kind_.starts_with("lvm")) {
+        if (kind_ == "lvm") {
+            LvmMergeOptions merge{options_.whole_volume, {}};
+            if (options_.hold.mode != hold::Mode::kNone) {
+                merge.longest = options_.hold.max_downtime - time_to_mount(options_.hold.max_downtime);
+            }
+            return std::make_unique<LvmMergeRollback>(directory_, merge, progress_);
+        }
+        if (kind_ == "lvm-thin") {
             return std::make_unique<LvmRollback>(directory_, LvmRollbackOptions{options_.whole_volume, options_.fstab});
         }
         return std::make_unique<TreeRollback>(directory_, TreeRollbackOptions{options_.snapshot_directory, kind_, options_.immutable});
@@ -175,6 +192,12 @@ private:
         if (users.empty()) {
             return;
         }
+        if (rollback.unmounts()) {
+            throw Error::refused(
+                "the node directory " + directory_ + " is in use: " + users,
+                "stop the daemon first (a shell: cd elsewhere), or let --hold stop do that; its volume must be unmounted, so "
+                "that --allow-in-use can't be had");
+        }
         if (!options_.allow_in_use) {
             throw Error::refused(
                 "the node directory " + directory_ + " is in use: " + users,
@@ -195,13 +218,15 @@ private:
                 commands += (i == 0 ? "" : "; ") + stale[i].unmount;
             }
         }
-        if (stale.empty() || options_.allow_stale_mounts) {
+        if (stale.empty() || (options_.allow_stale_mounts && !rollback.unmounts())) {
             return;
         }
+        const std::string way_out = rollback.unmounts() ? "its volume must not be mounted, so that --allow-stale-mounts can't be had"
+                                                        : "--allow-stale-mounts leaves it so";
         throw Error::refused("the node directory " + directory_ +
                                  " is also mounted elsewhere, where what is there now would go on being shown: " + shown +
                                  (stale.size() > kNamed ? " and " + std::to_string(stale.size() - kNamed) + " more" : ""),
-                             "unmount it there first (" + commands + "), and mount it again afterwards; --allow-stale-mounts leaves it so" +
+                             "unmount it there first (" + commands + "), and mount it again afterwards; " + way_out +
                                  (rollback.seals_replaced() ? ", read-only" : ""));
     }
 
@@ -216,8 +241,10 @@ private:
         }
     }
 
-    std::unique_ptr<hold::Hold> hold() {
-        auto held = std::make_unique<hold::Hold>(options_.hold);
+    std::unique_ptr<hold::Hold> hold(bool unmounts) {
+        hold::Options wanted = options_.hold;
+        wanted.mount_back = unmounts;
+        auto held = std::make_unique<hold::Hold>(wanted);
         for (const std::string& warning : held->warnings()) {
             report_.warn(warning);
         }
@@ -241,7 +268,7 @@ private:
     void require_unused(const RollbackWay& rollback) const {
         constexpr std::chrono::milliseconds kBetween(10);
         std::string users = in_use(rollback);
-        for (int attempts = 100; !users.empty() && !options_.allow_in_use; --attempts) {
+        for (int attempts = 100; !users.empty() && (!options_.allow_in_use || rollback.unmounts()); --attempts) {
             if (attempts == 0) {
                 throw Error::failed("the node directory " + directory_ + " is in use, and was not rolled back: " + users,
                                     "stop that, and try again");
@@ -271,6 +298,9 @@ private:
             report_.warn(told("but " + error.message() + "; the next nodesnap snapshot list or backup tries again to keep it as " +
                               result_.kept_as));
         }
+        if (const std::string lost = rollback.lost(); !lost.empty()) {
+            report_.warn(told("but " + lost));
+        }
         try {
             rollback.require_shown();
         } catch (const Error& error) {
@@ -298,6 +328,7 @@ private:
     std::string told(const std::string& what) const { return "the node directory " + directory_ + " was rolled back, " + what; }
 
     const RollbackOptions& options_;
+    Progress& progress_;
     Report& report_;
     std::string directory_;
     std::string kind_;
@@ -320,8 +351,8 @@ std::string finish_at_place(const std::string& node_directory, const std::string
 
 }  // namespace
 
-RollbackResult run_rollback(const RollbackOptions& options, Report& report) {
-    return RollbackRun(options, report).run();
+RollbackResult run_rollback(const RollbackOptions& options, Progress& progress, Report& report) {
+    return RollbackRun(options, progress, report).run();
 }
 
 void finish_rollback(const std::string& node_directory, const std::string& snapshot_directory, Report& report) {

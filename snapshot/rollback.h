@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "io/progress.h"
 #include "snapshot/backend/backend.h"
 #include "snapshot/hold/options.h"
 #include "snapshot/report.h"
@@ -47,7 +48,8 @@ struct RollbackResult {
 
 // Throws Error; if it is Error::refused nothing was touched, and otherwise the directory is as it was, unless the message says that it was
 // rolled back. What a rollback that was cut off has left is ended first, with a warning. Needs CAP_SYS_ADMIN.
-RollbackResult run_rollback(const RollbackOptions& options, Report& report);
+// `progress` is told where that takes longer than an exchange.
+RollbackResult run_rollback(const RollbackOptions& options, Progress& progress, Report& report);
 
 // Ends a rollback of the directory that was cut off, if there is one, with a warning that says what the directory is now. It never fails:
 // that it couldn't be ended is a warning too. To be called before anything of the directory is opened.

@@ -63,6 +63,10 @@ public:
             }
             return 0;
         }
+        if (origin.is_merging()) {
+            throw Error::refused("a snapshot is being merged into " + origin.full_name() + ", and LVM takes no other one meanwhile",
+                                 "wait until `lvs` shows its attributes with a small o, or none, first");
+        }
         std::uint64_t free = 0;
         std::uint64_t left = 0;
         for (const lvm::Volume& volume : volumes) {
@@ -119,7 +123,7 @@ public:
         }
         const std::int64_t taken_ns = utc_now_ns();
         const std::int64_t begun_ns = monotonic_ns();
-        lvm::create_snapshot(place_->volume(), on_disk, extents_, kVolumeTag);
+        lvm::create_snapshot(place_->volume(), {on_disk, extents_, 0, {kVolumeTag}});
         const std::int64_t duration_ns = monotonic_ns() - begun_ns;
         auto snapshot = std::make_unique<LvmSnapshot>(kind_, place_, on_disk,
                                                       SnapshotEntry{name, path_of_volume(group(), on_disk), 0, temporary}, false);
@@ -314,7 +318,7 @@ private:
     }
     SnapshotEntry entry_of(const lvm::Volume& volume, const SnapshotName& name) const {
         // What was replaced has the time of the volume that it was.
-        const std::int64_t created_ns = rolled_back_at(name.given).value_or(volume.created_ns);
+        const std::int64_t created_ns = rolled_back_at(name.given).value_or(taken_at(volume));
         return {name.given, path_of_volume(group(), volume.name), created_ns, name.temporary, volume.is_open()};
     }
 

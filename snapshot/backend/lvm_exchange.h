@@ -5,36 +5,24 @@
 // Error::failed. One thread. Needs root.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "platform/file_descriptor.h"
 #include "platform/lvm.h"
 #include "snapshot/backend/lvm_rollback_record.h"
+#include "snapshot/backend/noted_volumes.h"
 
 namespace nodesnap {
 
-inline constexpr const char* kExchangeTag = "nodesnap.rollback";  // of what was made, until all is done
-
-// Which of the two is mounted at the place of the node's file system.
-enum class LvmShown { kReplaced, kMade, kNothing, kOther };
-
-class LvmExchange {
+class LvmExchange : public NotedVolumes {
 public:
-    explicit LvmExchange(const LvmRollbackNote& note) : note_(note) {}
+    using NotedVolumes::NotedVolumes;
 
-    LvmShown shown() const;
-    // The same, and what was made is shown if it is mounted there, be it beneath the other, which is unmounted then.
+    // As shown(), and what was made is shown if it is mounted there, be it beneath the other, which is unmounted then.
     LvmShown uncover() const;
-    // The volume by that UUID as it is now; nullopt if there is none.
-    std::optional<lvm::Volume> find(const std::string& uuid) const;
     // What is mounted stays so under its other name.
     void exchange_names() const;
     void take_names_back() const;
-    // Mounts that volume, as the note says, where the file system of the node was, in the place of what is mounted there, if anything is.
-    // As long as somebody has the descriptor that is returned nobody can unmount it; `held` is one of what was mounted before.
-    FileDescriptor mount(const std::string& uuid, FileDescriptor held) const;
     // When the one that was made is mounted: the names, whatever they are yet, and what was replaced is a snapshot from now on.
     // Error::failed if something still uses it.
     void complete() const;
@@ -42,16 +30,11 @@ public:
     void take_back() const;
 
 private:
-    std::vector<lvm::Volume> volumes() const;
-    lvm::Volume need(const std::string& uuid) const;
     void adopt_snapshots(std::vector<lvm::Volume> all, const lvm::Volume& replaced) const;
     void keep_replaced(const lvm::Volume& replaced) const;
-
-    LvmRollbackNote note_;
 };
 
-// Ends a rollback of what the directory lies on, or of what was mounted where it was, that was cut off. Says what the directory is now, as
-// a sentence; empty if there was none, or one is being done. `directory` need not exist.
-std::string finish_lvm_rollback(const std::string& directory);
+// Ends an exchange that was cut off. Says what the directory is now, as a sentence.
+std::string finish_exchange(LvmRollbackRecord& record);
 
 }  // namespace nodesnap

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "platform/directory_stream.h"
 #include "platform/entry.h"
@@ -30,6 +31,17 @@ std::string path_of(const std::string& node_directory) {
     return std::string(kRecords) + "/" + SnapshotNaming(node_directory, NameStyle::kVolume).rollback_directory().substr(1);
 }
 
+// Of a rollback that merges nothing, and of earlier versions, they aren't there.
+template <typename Note>
+auto texts_of_merge(Note& note) {
+    return std::array{std::pair("merged", &note.merged), std::pair("written", &note.written)};
+}
+template <typename Note>
+auto numbers_of_merge(Note& note) {
+    return std::array{std::pair("merged_bytes", &note.merged_bytes), std::pair("merged_chunk_bytes", &note.merged_chunk_bytes),
+                      std::pair("merged_at_s", &note.merged_at_s)};
+}
+
 template <typename Note>
 auto members_of(Note& note) {
     return std::array{std::pair("node_directory", &note.node_directory),
@@ -48,7 +60,36 @@ auto members_of(Note& note) {
                       std::pair("file_system_options", &note.mount.super_options)};
 }
 
+// The directory is what the rollback is of, or lies where its volume is mounted.
+bool is_about(const LvmRollbackNote& note, const std::string& directory) {
+    return directory == note.node_directory || at_or_below(directory, note.mount.mount_point);
+}
+
+std::string resolved(const std::string& directory) {
+    std::error_code ignored;
+    return std::filesystem::weakly_canonical(directory, ignored).string();
+}
+
+std::string told_as_cut_off(const LvmRollbackNote& note, const std::string& how) {
+    return "a rollback of " + note.node_directory + " to the snapshot " + note.snapshot_name + " was cut off " + how;
+}
+
 }  // namespace
+
+std::string told_as_done(const LvmRollbackNote& note) {
+    return told_as_cut_off(
+        note, "after it had taken place: the directory is that of the snapshot, and what was there before is kept as " + note.kept_name);
+}
+
+std::string told_as_undone(const LvmRollbackNote& note) {
+    return told_as_cut_off(note, "before it took place: the directory is what it was");
+}
+
+std::string told_of_lost(const LvmRollbackNote& note, const std::string& why) {
+    return why.empty() ? ""
+                       : "the snapshot " + note.snapshot_name + " was used up by the merge, and couldn't be made anew (" + why +
+                             "): take another one under another name while the directory is still what it was";
+}
 
 std::optional<LvmRollbackRecord> LvmRollbackRecord::lock(const std::string& path) {
     FileDescriptor directory(::open(path.c_str(), kDirectory | O_CLOEXEC));
@@ -90,8 +131,7 @@ std::optional<LvmRollbackRecord> LvmRollbackRecord::find(const std::string& dire
     if (!records) {
         return std::nullopt;
     }
-    std::error_code ignored;
-    const std::string wanted = std::filesystem::weakly_canonical(directory, ignored).string();
+    const std::string wanted = resolved(directory);
     DirectoryStream stream(std::move(records), kRecords);
     for (DirectoryEntry entry; stream.next(entry);) {
         auto record = lock(std::string(kRecords) + "/" + entry.name);
@@ -100,25 +140,55 @@ std::optional<LvmRollbackRecord> LvmRollbackRecord::find(const std::string& dire
         }
         if (!record->read()) {
             record->remove();  // it hadn't begun, or had ended
-        } else if (const LvmRollbackNote& note = record->note();
-                   wanted == note.node_directory || at_or_below(wanted, note.mount.mount_point)) {
+        } else if (is_about(record->note(), wanted)) {
             return record;
         }
     }
     return std::nullopt;
 }
 
+std::optional<LvmRollbackNote> LvmRollbackRecord::look(const std::string& directory) {
+    FileDescriptor records(::open(kRecords, kDirectory | O_CLOEXEC));
+    if (!records) {
+        return std::nullopt;
+    }
+    const std::string wanted = resolved(directory);
+    DirectoryStream stream(std::move(records), kRecords);
+    for (DirectoryEntry entry; stream.next(entry);) {
+        auto note = read(std::string(kRecords) + "/" + entry.name);
+        if (note && is_about(*note, wanted)) {
+            return note;
+        }
+    }
+    return std::nullopt;
+}
+
 bool LvmRollbackRecord::read() {
-    const std::string file = path_ + "/" + kFile;
+    auto note = read(path_);
+    if (note) {
+        note_ = std::move(*note);
+    }
+    return note.has_value();
+}
+
+std::optional<LvmRollbackNote> LvmRollbackRecord::read(const std::string& path) {
+    const std::string file = path + "/" + kFile;
     const auto text = read_small_file(file, kJsonObjectLimit);
     if (!text) {
-        return false;
+        return std::nullopt;
     }
     const JsonObject object = decode_json_object(std::as_bytes(std::span(*text)), kKind, file);
-    for (const auto& [key, value] : members_of(note_)) {
+    LvmRollbackNote note;
+    for (const auto& [key, value] : members_of(note)) {
         *value = member::path(object.members, key, file);
     }
-    return true;
+    for (const auto& [key, value] : texts_of_merge(note)) {
+        *value = object.members.contains(key) ? member::path(object.members, key, file) : "";
+    }
+    for (const auto& [key, value] : numbers_of_merge(note)) {
+        *value = object.members.contains(key) ? member::unsigned_integer(object.members, key, file) : 0;
+    }
+    return note;
 }
 
 void LvmRollbackRecord::write(const LvmRollbackNote& note) {
@@ -127,13 +197,31 @@ void LvmRollbackRecord::write(const LvmRollbackNote& note) {
     for (const auto& [key, value] : members_of(note)) {
         object.members[key] = member::from_path(*value);
     }
+    if (note.is_merge()) {
+        for (const auto& [key, value] : texts_of_merge(note)) {
+            object.members[key] = member::from_path(*value);
+        }
+        for (const auto& [key, value] : numbers_of_merge(note)) {
+            object.members[key] = *value;
+        }
+    }
     const Bytes bytes = encode_json_object(object);
     write_file_durably(path_ + "/" + kFile, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), 0600);
     note_ = note;
 }
 
 void LvmRollbackRecord::remove() {
-    remove_file(path_ + "/" + kFile);
+    // And what is left of one that was killed while it was written.
+    std::vector<std::string> files{kFile};
+    DirectoryStream stream(open_path(path_, kDirectory), path_);
+    for (DirectoryEntry entry; stream.next(entry);) {
+        if (entry.name != kFile) {
+            files.push_back(entry.name);
+        }
+    }
+    for (const std::string& file : files) {
+        remove_file(path_ + "/" + file);
+    }
     sync_directory(lock_.get(), path_);
     remove_directory(path_);
 }

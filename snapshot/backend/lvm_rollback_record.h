@@ -7,6 +7,7 @@
 // Durable when a call returns. Errors: nodesnap::Error. One thread. Needs root.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -27,7 +28,22 @@ struct LvmRollbackNote {
     std::string snapshot_name;  // given names, for messages
     std::string kept_name;
     Mount mount;  // that shows the volume: mount point, type and options
+
+    // Of a classic snapshot, which is merged into its volume, `made` is its own UUID, and there is more to know:
+    std::string merged;   // what it is called on storage; empty of any other rollback
+    std::string written;  // lvm::write_mark() of the volume before the merge; empty before that may have begun
+    std::uint64_t merged_bytes = 0;
+    std::uint64_t merged_chunk_bytes = 0;
+    std::uint64_t merged_at_s = 0;  // when it was taken, since 1970
+
+    bool is_merge() const { return !merged.empty(); }
 };
+
+// As sentences, of one that was cut off.
+std::string told_as_done(const LvmRollbackNote& note);
+std::string told_as_undone(const LvmRollbackNote& note);
+// What to say if the snapshot that was merged isn't there any more, for that reason; empty if that is.
+std::string told_of_lost(const LvmRollbackNote& note, const std::string& why);
 
 class LvmRollbackRecord {
 public:
@@ -37,16 +53,21 @@ public:
     // need not exist.
     static std::optional<LvmRollbackRecord> find(const std::string& directory);
 
+    // As find(), but what it is about, whoever is at work.
+    static std::optional<LvmRollbackNote> look(const std::string& directory);
+
     // Where they are kept, as far as that is there.
     static std::string place();
 
     const LvmRollbackNote& note() const { return note_; }
     void write(const LvmRollbackNote& note);
     void remove();
+    int lock_descriptor() const { return lock_.get(); }
 
 private:
     LvmRollbackRecord(std::string path, FileDescriptor lock) : path_(std::move(path)), lock_(std::move(lock)) {}
     static std::optional<LvmRollbackRecord> lock(const std::string& path);
+    static std::optional<LvmRollbackNote> read(const std::string& path);
     bool read();
 
     std::string path_;

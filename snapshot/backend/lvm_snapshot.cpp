@@ -1,7 +1,9 @@
 #include "snapshot/backend/lvm_snapshot.h"
 
 #include <algorithm>
+#include <charconv>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "io/checksum.h"
@@ -15,7 +17,7 @@
 namespace nodesnap {
 namespace {
 
-constexpr std::uint64_t kFullPercent = 95;
+constexpr std::string_view kTagOfTime = "nodesnap.taken.";
 
 // The UUIDs of group and volume are longer than ours.
 Uuid identity_of(const lvm::Volume& volume) {
@@ -36,6 +38,26 @@ const char* name_of(LvmKind kind) noexcept {
 
 std::string tag_of_origin(const std::string& uuid) {
     return "nodesnap.of." + uuid;
+}
+
+std::string tag_of_time(std::uint64_t taken_s) {
+    return std::string(kTagOfTime) + std::to_string(taken_s);
+}
+
+std::int64_t taken_at(const lvm::Volume& snapshot) {
+    constexpr std::int64_t kSecondNs = 1'000'000'000;
+    for (const std::string& tag : snapshot.tags) {
+        std::int64_t taken_s = 0;
+        if (tag.starts_with(kTagOfTime) &&
+            std::from_chars(tag.data() + kTagOfTime.size(), tag.data() + tag.size(), taken_s).ec == std::errc()) {
+            return taken_s * kSecondNs;
+        }
+    }
+    return snapshot.created_ns;
+}
+
+bool is_own_tag(const std::string& tag) {
+    return tag == kVolumeTag || tag.starts_with(std::string(kVolumeTag) + ".");
 }
 
 bool is_snapshot_of(const lvm::Volume& snapshot, const lvm::Volume& origin) {

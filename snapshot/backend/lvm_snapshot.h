@@ -25,6 +25,11 @@ inline constexpr const char* kVolumeTag = "nodesnap";  // of each volume that is
 
 // Of a snapshot of ours: whose it is, where LVM doesn't tell as its origin. A rollback puts another volume in the place of a thin one.
 std::string tag_of_origin(const std::string& uuid);
+// Of a snapshot of ours that was made anew of what it had been: when it was taken, in seconds since 1970.
+std::string tag_of_time(std::uint64_t taken_s);
+// When it was taken: as that tag tells, or LVM does.
+std::int64_t taken_at(const lvm::Volume& snapshot);
+bool is_own_tag(const std::string& tag);  // that we have given, whatever for
 // As LVM tells, or that tag does.
 bool is_snapshot_of(const lvm::Volume& snapshot, const lvm::Volume& origin);
 std::string path_of_volume(const std::string& group, const std::string& name);  // "lvm:vg/name"
@@ -33,6 +38,7 @@ std::optional<lvm::Volume> find_own_volume(const std::string& group, const std::
 void remove_own_volume(const lvm::Volume& volume);
 // Why nothing can be read of a snapshot (any more), or shouldn't, as the end of a sentence that begins with it; empty if all can.
 std::string flaw_of_snapshot(const lvm::Volume& snapshot);
+inline constexpr unsigned kFullPercent = 95;   // of a snapshot's room, or a pool: nothing more is read of it from there on
 lvm::Volume pool_of(const lvm::Volume& thin);  // its names; nothing is looked at
 inline constexpr unsigned kFullPool = 80;      // percent of a thin pool's data or metadata: no snapshot is taken, or kept, from there on
 // What there must be left of a thin pool; as flaw_of_snapshot().

@@ -38,6 +38,10 @@ public:
     virtual bool is_used_by_kernel() const = 0;
     // Nobody can write to what was replaced any more, whoever has it open.
     virtual bool seals_replaced() const = 0;
+    // Nothing is mounted where the directory is while it is exchanged: nobody may use it, nor show it elsewhere.
+    virtual bool unmounts() const { return false; }
+    // After keep(): what became of the snapshot that was put in place, as a sentence, if it isn't one any more; else empty.
+    virtual std::string lost() const { return ""; }
     // The directory was immutable or append-only in the snapshot, and isn't now.
     virtual bool has_sealed_root() const { return false; }
 

@@ -6,6 +6,7 @@
 
 #include "platform/interrupt.h"
 #include "platform/terminal.h"
+#include "snapshot/command/mount_back.h"
 #include "snapshot/command/program.h"
 #include "snapshot/hold/guard.h"
 
@@ -14,6 +15,9 @@ int main(int argc, char** argv) {
     // A backup that holds its daemon has started this program anew as its guard, which wants nothing of what follows. It is no command.
     if (argc == 2 + static_cast<int>(hold::kGuardArguments) && std::string_view(argv[1]) == "guard") {
         return hold::run_guard({argv + 2, argv + argc});
+    }
+    if (command::is_mount_back(argc, argv)) {
+        return command::run_mount_back({argv + 2, argv + argc});
     }
     // Memory is bounded, but what each thread's own arena keeps of it after use isn't given to the others.
     ::mallopt(M_ARENA_MAX, 2);

@@ -9,6 +9,7 @@
 #include "snapshot/command/hold_options.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/profile.h"
+#include "snapshot/command/progress_line.h"
 #include "snapshot/exclude.h"
 #include "snapshot/shell_word.h"
 
@@ -18,20 +19,25 @@ namespace {
 constexpr std::chrono::minutes kMaxDowntime(5);
 
 void declare(OptionSet& options) {
-    options.value("snapshot", "KIND", "what took it: auto, btrfs, reflink, lvm-thin or hardlink (default: auto, as nodesnap snapshot)");
+    options.value("snapshot", "KIND",
+                  "what took it: auto, btrfs, reflink, lvm, lvm-thin or hardlink (default: auto, as nodesnap snapshot)");
     options.value("snapshot-dir", "DIR", "where the snapshots are kept (default: as nodesnap snapshot)");
     declare_profile(options);
     options.list("immutable", "PATTERN",
                  "to undo a rollback where files can't be cloned: those that are never written to again, which needn't be copied (may be "
                  "repeated)");
     options.flag("dry-run", "change nothing; tell what would be done, and refuse what would be refused");
-    options.flag("allow-in-use", "although processes have something of it open: they go on with what was there, read-only on btrfs");
+    options.flag("allow-in-use",
+                 "although processes have something of it open: they go on with what was there, read-only on btrfs (not of a classic "
+                 "logical volume)");
     options.flag("whole-volume", "of a logical volume: although it holds more than the node directory, which goes back too");
-    options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown");
+    options.flag("allow-stale-mounts", "although it is mounted elsewhere too, where what was there goes on being shown (likewise)");
     options.value("hold", "HOW", "stop: the daemon is stopped before and started afterwards; none (default)");
     options.value("unit", "NAME", "with --hold stop: the daemon's systemd unit");
     declare_stop_commands(options);
-    options.value("max-downtime", "DURATION", "after so long the daemon is started, whatever is still to be done (default: 5m)");
+    options.value("max-downtime", "DURATION",
+                  "after so long the daemon is started, whatever is still to be done (default: 5m); of a classic logical volume what isn't "
+                  "copied by then is later, and the snapshot isn't made anew");
     options.value("state-dir", "DIR", "where a hold is noted (default: /var/lib/nodesnap)");
     options.flag("quiet", "no summary");
     options.flag("json", "print the result as a JSON document");
@@ -143,7 +149,12 @@ ExitStatus run(Call& call) {
     options.whole_volume = call.options().flag("whole-volume");
     options.allow_stale_mounts = call.options().flag("allow-stale-mounts");
     options.hold = hold_of(call.options(), options.node_directory);
-    const RollbackResult result = run_rollback(options, call.report());
+    Progress progress;
+    RollbackResult result;
+    {
+        const ProgressLine line(progress, call.streams().err, call.shows_progress());
+        result = run_rollback(options, progress, call.report());
+    }
     if (!options.dry_run) {
         call.done("the node directory is rolled back to " + result.snapshot.name);
     }
@@ -168,15 +179,18 @@ const Command kRollback = {
     "what was there becomes a read-only snapshot; a plain folder (XFS with reflink, a part of a btrfs subvolume, snapshots made of\n"
     "links) by a tree that is made of the snapshot beforehand, and what was there is kept as it is. Either way in one step, and as\n"
     "before-rollback-TIME; rolling back to that undoes it. A thin logical volume (--snapshot lvm-thin) goes back as a whole, with all\n"
-    "that lies on it; what was there stays, under that name, as a read-only volume. When it is cut off, the directory is either as it was\n"
-    "or that of the snapshot; the next rollback, snapshot list or backup says which, and clears up. The daemon must be stopped: do it\n"
-    "yourself, or let --hold stop do it. A mounted subvolume or volume is mounted anew; other mounts of it, also in other mount\n"
-    "namespaces, are refused, since they would go on showing what was there. The root of any other mount can't be rolled back. The next\n"
-    "backup reads only what differs from the last one (of a folder on btrfs, with snapshots of its subvolume, everything).\n",
+    "that lies on it; what was there stays, under that name, as a read-only volume. So does a classic one (--snapshot lvm), by a merge:\n"
+    "it is unmounted until all is copied that was overwritten since the snapshot was taken, which may take long (see --max-downtime).\n"
+    "When it is cut off, the directory is either as it was or that of the snapshot; the next rollback, snapshot list or backup says\n"
+    "which, and clears up. The daemon must be stopped: do it yourself, or let --hold stop do it. A mounted subvolume or volume is\n"
+    "mounted anew; other mounts of it, also in other mount namespaces, are refused, since they would go on showing what was there. The\n"
+    "root of any other mount can't be rolled back. The next backup reads only what differs from the last one (of a folder on btrfs,\n"
+    "with snapshots of its subvolume, everything).\n",
     "nodesnap rollback /var/lib/qdb/db before-upgrade --dry-run\n"
     "nodesnap rollback /var/lib/qdb/db before-upgrade --hold stop --unit qdbd\n"
     "nodesnap rollback /var/lib/qdb/db before-rollback-20240531T143005Z\n"
     "nodesnap rollback /var/lib/qdb before-upgrade --snapshot lvm-thin --hold stop --unit qdbd\n"
+    "nodesnap rollback /var/lib/qdb before-upgrade --snapshot lvm --hold stop --unit qdbd --max-downtime 1h\n"
     "nodesnap rollback /var/lib/rocks before-rollback-20240531T143005Z --profile rocksdb\n",
     "0  rolled back\n"
     "1  failed: the directory is as it was, unless the message says otherwise\n"

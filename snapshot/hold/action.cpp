@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "platform/error.h"
+
 namespace nodesnap::hold {
 
 const char* name_of(Reason reason) noexcept {
@@ -30,6 +32,27 @@ void Action::touching() {
         surroundings_.begin(intent_);
     }
     touched_ = true;
+}
+
+void Action::mount_back(Reason reason, const WhileWaiting& waiting) const {
+    if (!intent_.mount_back) {
+        return;
+    }
+    ProgramRun mount;
+    mount.arguments = {"/proc/self/exe",
+                       kMountBack,
+                       name_of(reason),
+                       intent_.node_directory,
+                       std::to_string(intent_.pid),
+                       std::to_string(intent_.process_start)};
+    mount.time_limit = command_limit();
+    mount.while_waiting = waiting;
+    const ProgramResult result = run(mount);
+    if (!result.succeeded()) {
+        throw Error::failed(
+            "nothing may be started on " + intent_.node_directory + ", whose volume can't be mounted: " + result.explanation(),
+            "nodesnap snapshot list ends the rollback that has unmounted it, or says why that isn't possible");
+    }
 }
 
 std::unique_ptr<Action> Action::of(const Intent& intent, const Surroundings& surroundings) {

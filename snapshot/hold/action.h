@@ -23,6 +23,10 @@
 
 namespace nodesnap::hold {
 
+// Run as a program of its own by who lets go, with the reason and the intent's directory, pid and start of nodesnap.
+inline constexpr const char* kMountBack = "mount-back";
+inline constexpr std::size_t kMountBackArguments = 4;
+
 enum class Reason { kDone, kFailed, kKilled, kMaxDowntime, kLeftBehind };
 const char* name_of(Reason reason) noexcept;  // "done", "failed", "killed", "max-downtime", "left-behind"
 
@@ -70,6 +74,8 @@ protected:
     Action(const Intent& intent, Surroundings surroundings);
     virtual Held do_hold(const WhileWaiting& waiting) = 0;
     virtual void do_release(Reason reason, const WhileWaiting& waiting) = 0;
+    // Before something is started. Throws: then it must not be.
+    void mount_back(Reason reason, const WhileWaiting& waiting) const;
     void touching();  // from do_hold(), directly before the first change
 
     const Intent& intent() const { return intent_; }

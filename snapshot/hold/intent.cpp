@@ -119,6 +119,7 @@ std::string encode(const Intent& intent) {
     out["stop_timeout_ns"] = intent.stop_timeout_ns;
     out["command_limit_ns"] = intent.command_limit_ns;
     out["node_directory"] = member::from_path(intent.node_directory);
+    out["mount_back"] = intent.mount_back;
     const Bytes bytes = encode_json_object(object);
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -151,6 +152,7 @@ Intent decode(const std::string& text, const std::string& name) {
     intent.stop_timeout_ns = member::integer(from, "stop_timeout_ns", name);
     intent.command_limit_ns = member::integer(from, "command_limit_ns", name);
     intent.node_directory = member::path(from, "node_directory", name);
+    intent.mount_back = from.contains("mount_back") && member::boolean(from, "mount_back", name);  // earlier versions had none
     return intent;
 }
 

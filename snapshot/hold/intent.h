@@ -50,6 +50,7 @@ struct Intent {
     std::int64_t stop_timeout_ns = 0;
     std::int64_t command_limit_ns = 0;
     std::string node_directory;
+    bool mount_back = false;  // as Options'
 };
 
 std::string encode(const Intent& intent);

@@ -29,6 +29,8 @@ struct Options {
     std::chrono::nanoseconds wait_for_others{std::chrono::seconds(30)};  // while another nodesnap holds the same
 
     std::string node_directory;  // for the commands' environment
+    // Before what was stopped is started again, its volume is mounted, if a rollback has unmounted it (snapshot/backend/lvm_cut_off.h).
+    bool mount_back = false;
     std::string state_directory = "/var/lib/nodesnap";
     std::vector<std::string> guard_program = {"/proc/self/exe", "guard"};  // what runs run_guard(); arguments are appended
     std::string systemctl = "systemctl";

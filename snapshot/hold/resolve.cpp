@@ -144,6 +144,7 @@ Intent resolve(const Options& options) {
     intent.stop_timeout_ns = options.stop_timeout.count();
     intent.command_limit_ns = options.command_limit.count();
     intent.node_directory = options.node_directory;
+    intent.mount_back = options.mount_back;
     if (!options.unit.empty()) {
         resolve_unit(intent, options);
     } else if (options.mode == Mode::kFreeze) {

@@ -84,6 +84,7 @@ public:
         if (reason == Reason::kLeftBehind && was_active_since(service_.state(waiting))) {
             return;  // somebody has started it; that it is down again, if it is, is theirs
         }
+        mount_back(reason, waiting);
         ProgramRun start = service_.start(intent().dependents, command_limit());
         start.while_waiting = waiting;
         const ProgramResult result = try_to_start([&] {
@@ -159,6 +160,7 @@ public:
         if (may_run && !intent().status_command.empty() && running(waiting)) {
             return;
         }
+        mount_back(reason, waiting);
         // What a start command leaves behind, the daemon, shall be in no cgroup that ends with nodesnap.
         std::optional<Cgroup> home;
         if (intent().mode == Mode::kStop) {

@@ -19,6 +19,7 @@
 
 #include "platform/interrupt.h"
 #include "platform/terminal.h"
+#include "snapshot/command/mount_back.h"
 #include "snapshot/command/program.h"
 #include "snapshot/hold/guard.h"
 #include "tests/support/fault_hooks.h"
@@ -94,6 +95,9 @@ int main(int argc, char** argv) {
         test::FaultHooks hooks;
         arm(hooks);
         return hold::run_guard({argv + 2, argv + argc});
+    }
+    if (command::is_mount_back(argc, argv)) {
+        return command::run_mount_back({argv + 2, argv + argc});
     }
     std::ios::sync_with_stdio(false);
     interrupt::install();

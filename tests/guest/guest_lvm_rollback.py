@@ -8,7 +8,7 @@ import lvm_case
 import harness  # found by lvm_case
 from harness import DONE, FAILED, FAULTS, REFUSED, WARNINGS, tool
 from lvm_case import GROUP
-from lvm_rollback_case import RECORDS, RollbackCase
+from lvm_rollback_case import RECORDS, RollbackCase, random_of_test
 
 
 class Rollback(RollbackCase):
@@ -38,49 +38,39 @@ class Rollback(RollbackCase):
                 third = self.content(node)
                 undone = self.rollback(node, done["kept_as"]).json
                 self.assert_same(second, node)
-                self.rollback(node, undone["kept_as"])
-                self.assert_same(third, node)
-                self.ok("snapshot", "remove", node, done["kept_as"], "--snapshot", "lvm-thin")
-                self.rollback(node, "first")
-                self.assert_same(first, node)
+                if kind == "xfs":  # what is left of it is the same for both
+                    self.rollback(node, undone["kept_as"])
+                    self.assert_same(third, node)
+                    self.ok("snapshot", "remove", node, done["kept_as"], "--snapshot", "lvm-thin")
+                    self.rollback(node, "first")
+                    self.assert_same(first, node)
                 self.assert_tidy()
                 self.remove_node(node)
 
     def test_the_next_backups_go_on_from_their_parent(self):
-        for kind in lvm_case.FILE_SYSTEMS:
-            with self.subTest(kind):
-                node, first = self.node(kind)
-                with open(node / "large", "wb") as file:
-                    file.write(os.urandom(24 << 20))
-                os.sync()
-                repository = self.repository(kind)
-                self.backup(node, repository, "--snapshot", "lvm-thin")
-                for target in ("first", "parent"):  # older than the parent, and the parent itself
-                    parent = next(name for name, entry in self.entries(node)[0].items() if entry["temporary"])
-                    target = parent if target == "parent" else target
-                    self.change(node)
-                    self.rollback(node, target)
-                    self.change(node)
-                    done = self.backup(node, repository, "--snapshot", "lvm-thin")
-                    self.assertEqual(done["parent_missing"], "")
-                    self.assertLess(done["backup"]["stored_bytes"], 1 << 20)
-                    self.assertLess(done["backup"]["read_bytes"], 8 << 20)
-                    self.assert_restores(repository, node)
-                    self.assert_nothing_reserved()
-                self.remove_node(node)
+        chance = random_of_test()
+        node, _ = self.node(chance.choice(lvm_case.FILE_SYSTEMS))
+        with open(node / "large", "wb") as file:
+            file.write(os.urandom(24 << 20))
+        os.sync()
+        repository = self.repository()
+        self.backup(node, repository, "--snapshot", "lvm-thin")
+        for target in ("first", "parent"):  # older than the parent, and the parent itself
+            parent = next(name for name, entry in self.entries(node)[0].items() if entry["temporary"])
+            target = parent if target == "parent" else target
+            self.change(node)
+            self.rollback(node, target)
+            self.change(node)
+            done = self.backup(node, repository, "--snapshot", "lvm-thin")
+            self.assertEqual(done["parent_missing"], "")
+            self.assertLess(done["backup"]["stored_bytes"], 1 << 20)
+            self.assertLess(done["backup"]["read_bytes"], 8 << 20)
+            self.assert_restores(repository, node)
+            self.assert_nothing_reserved()
 
 
 class Refused(RollbackCase):
     pool_mib = 200
-
-    def assert_refused(self, node, says, *options, snapshot="first"):
-        before = self.volumes_now()
-        result = self.rollback(node, snapshot, *options, expect=REFUSED)
-        self.assertIn(says, result.err)
-        self.assertIn("hint:", result.err)
-        self.assertEqual(self.volumes_now(), before, "something was touched")
-        self.assert_tidy()
-        return result.err
 
     def in_another_namespace(self, *command):
         child = subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", f"{' '.join(map(str, command))} && echo ready && exec sleep 1000"],
@@ -124,11 +114,6 @@ class Refused(RollbackCase):
 
     def test_volumes_and_snapshots_that_will_not_do(self):
         node, _ = self.node("ext4")
-        plain = self.volume("ext4", name="plain", mib=64)
-        self.run_program("rollback", plain, "first", "--snapshot", "lvm", expect=REFUSED)
-        self.ok("snapshot", "create", plain, "first", "--snapshot", "lvm")
-        result = self.run_program("rollback", plain, "first", "--snapshot", "lvm", expect=REFUSED)
-        self.assertIn("no thin volume", result.err)
         bound = self.scratch / "bound"
         bound.mkdir()
         tool("mount", "--bind", node / "below", bound)
@@ -143,7 +128,7 @@ class Refused(RollbackCase):
         self.stack.callback(self._unmount, notes)
         self.assert_refused(node, f"also holds {notes}")
         self._unmount(notes)
-        snapshot = next(name for name in self.snapshots() if name.endswith(".first") and "plain" not in name)
+        snapshot = next(name for name in self.snapshots() if name.endswith(".first"))
         tool("lvchange", "-qq", "-an", f"{GROUP}/{snapshot}")
         tool("lvchange", "-qq", "-prw", f"{GROUP}/{snapshot}")
         self.assert_refused(node, "was made writable")
@@ -179,31 +164,22 @@ class Held(RollbackCase):
         node, first = self.node("ext4")
         (node / "pages").write_bytes(b"pages")
         self.ok("snapshot", "create", node, "second", "--snapshot", "lvm-thin")
-        pid, start, stop = self.scratch / "pid", self.scratch / "start", self.scratch / "stop"
-        start.write_text(f"#!/bin/sh\nsleep 1000 <> {node}/pages > /dev/null 2>&1 &\necho $! > {pid}\n")
-        stop.write_text(f"#!/bin/sh\nkill $(cat {pid})\nwhile kill -0 $(cat {pid}) 2> /dev/null; do sleep 0.01; done\n")
-        for script in (start, stop):
-            script.chmod(0o755)
-        tool(start)
-        self.stack.callback(tool, stop, check=False)
-        hold = ("--hold", "stop", "--stop-command", stop, "--start-command", start, "--status-command", f"kill -0 $(cat {pid})")
+        hold, daemon = self.daemon(node / "pages")
         self.change(node)
         self.rollback(node, "second", expect=REFUSED)
-        before = pid.read_text()
+        before = daemon.pid
         done = self.rollback(node, "second", *hold, expect=(DONE, WARNINGS)).json
         self.assertGreater(done["downtime_ms"], 0)
-        self.assertNotEqual(pid.read_text(), before)
-        self.assertTrue(os.path.samefile(f"/proc/{pid.read_text().strip()}/fd/0", node / "pages"))
+        self.assertNotEqual(daemon.pid, before)
+        self.assertTrue(daemon.runs_on_it())
         # When it fails the daemon runs again, too, on what was there.
-        before = pid.read_text()
+        before = daemon.pid
         self.change(node)
         present = self.content(node)
         self.rollback(node, "second", *hold, program=FAULTS, environment={"NODESNAP_FAIL": "4:5:lvm"}, expect=FAILED)
         self.assert_same(present, node)
-        self.assertNotEqual(pid.read_text(), before)
-        self.assertTrue(os.path.samefile(f"/proc/{pid.read_text().strip()}/fd/0", node / "pages"))
-        tool(stop)
-        start.write_text("#!/bin/sh\n")
+        self.assertNotEqual(daemon.pid, before)
+        self.assertTrue(daemon.runs_on_it())
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ Intent sample() {
     intent.stop_timeout_ns = 2;
     intent.command_limit_ns = 3;
     intent.node_directory = "/node";
+    intent.mount_back = true;
     return intent;
 }
 
@@ -141,6 +142,7 @@ TEST_F(IntentFileTest, WhatWasLetGoIsntUndoneThoughItsIntentCantBeRemoved) {
     intent.unit = intent.status_command = intent.cgroup = "";
     intent.command_limit_ns = 60'000'000'000;
     intent.after_command = "echo x >> " + trace;
+    intent.mount_back = false;
     intent.phase = Phase::kBegun;
     lock()->write(intent);
     test::FaultHooks hooks;

@@ -5,6 +5,7 @@
 
 #include "platform/error.h"
 #include "platform/file.h"
+#include "platform/lvm_merge.h"
 
 namespace nodesnap::lvm {
 namespace {
@@ -14,9 +15,9 @@ constexpr const char* kReport = R"(  WARNING: Device /dev/sdc not initialized in
       "report": [
           {
               "lv": [
-                  {"vg_name":"vg", "lv_name":"data", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"HHHHHH-bbbb-cccc-dddd-eeee-ffff-111111", "origin":"", "pool_lv":"", "lv_attr":"owi-aos---", "lv_dm_path":"/dev/mapper/vg-data", "lv_tags":"", "lv_size":"335544320", "lv_time":"1700000000", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"", "transaction_id":""},
-                  {"vg_name":"vg", "lv_name":"nodesnap.db-0123abcd.x.tmp", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"IIIIII-bbbb-cccc-dddd-eeee-ffff-222222", "origin":"data", "pool_lv":"", "lv_attr":"swi-a-s---", "lv_dm_path":"/dev/mapper/vg-nodesnap.db--0123abcd.x.tmp", "lv_tags":"a,nodesnap", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"", "transaction_id":""},
-                  {"vg_name":"vg", "lv_name":"thin", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"JJJJJJ-bbbb-cccc-dddd-eeee-ffff-333333", "origin":"", "pool_lv":"pool", "lv_attr":"Vwi-a-tz-k", "lv_dm_path":"/dev/mapper/vg-thin", "lv_tags":"", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"7", "transaction_id":"3"}
+                  {"vg_name":"vg", "lv_name":"data", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"HHHHHH-bbbb-cccc-dddd-eeee-ffff-111111", "origin":"", "pool_lv":"", "lv_attr":"owi-aos---", "lv_dm_path":"/dev/mapper/vg-data", "lv_tags":"", "lv_size":"335544320", "lv_time":"1700000000", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"", "transaction_id":"", "chunk_size":"0"},
+                  {"vg_name":"vg", "lv_name":"nodesnap.db-0123abcd.x.tmp", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"IIIIII-bbbb-cccc-dddd-eeee-ffff-222222", "origin":"data", "pool_lv":"", "lv_attr":"swi-a-s---", "lv_dm_path":"/dev/mapper/vg-nodesnap.db--0123abcd.x.tmp", "lv_tags":"a,nodesnap", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"", "transaction_id":"", "chunk_size":"8192"},
+                  {"vg_name":"vg", "lv_name":"thin", "vg_uuid":"AAAAAA-bbbb-cccc-dddd-eeee-ffff-gggggg", "lv_uuid":"JJJJJJ-bbbb-cccc-dddd-eeee-ffff-333333", "origin":"", "pool_lv":"pool", "lv_attr":"Vwi-a-tz-k", "lv_dm_path":"/dev/mapper/vg-thin", "lv_tags":"", "lv_size":"41943040", "lv_time":"1700000001", "vg_extent_size":"4194304", "vg_free_count":"17", "thin_id":"7", "transaction_id":"3", "chunk_size":"0"}
               ]
           }
       ]
@@ -46,6 +47,8 @@ TEST(Lvm, ReportIsReadBetweenWarnings) {
     EXPECT_FALSE(volumes[1].has_tag("node"));
     EXPECT_EQ(volumes[1].origin, "data");
     EXPECT_EQ(volumes[1].snapshot_bytes, 41943040U);
+    EXPECT_EQ(volumes[1].chunk_bytes, 8192U);
+    EXPECT_FALSE(volumes[0].is_merging());
     EXPECT_EQ(volumes[1].device, "/dev/mapper/vg-nodesnap.db--0123abcd.x.tmp");
     EXPECT_TRUE(volumes[2].is_thin());
     EXPECT_EQ(volumes[2].pool, "pool");
@@ -74,6 +77,7 @@ TEST(Lvm, StatusTellsHowFullASnapshotIs) {
     EXPECT_FALSE(fill->invalid);
     EXPECT_EQ(fill->used_bytes, 16U * 512);
     EXPECT_EQ(fill->total_bytes, 204800U * 512);
+    EXPECT_EQ(fill->metadata_bytes, 16U * 512);
     for (const char* line :
          {"0 819200 snapshot Invalid", "0 819200 snapshot Overflow", "0 819200 snapshot Merge failed", "0 1 snapshot Unknown"}) {
         const auto invalid = parse_snapshot_status(line);
@@ -83,6 +87,27 @@ TEST(Lvm, StatusTellsHowFullASnapshotIs) {
     EXPECT_FALSE(parse_snapshot_status("0 819200 linear "));
     EXPECT_FALSE(parse_snapshot_status("Device does not exist."));
     EXPECT_FALSE(parse_snapshot_status(""));
+}
+
+TEST(Lvm, StatusTellsHowFarAMergeHasCome) {
+    const auto merge = parse_merge_status("0 655360 snapshot-merge 123384/245760 496\n");
+    ASSERT_TRUE(merge);
+    EXPECT_FALSE(merge->failed);
+    EXPECT_EQ(merge->left_bytes, (123384U - 496U) * 512);
+    for (const char* line : {"0 655360 snapshot-merge Merge failed", "0 655360 snapshot-merge Invalid"}) {
+        const auto failed = parse_merge_status(line);
+        ASSERT_TRUE(failed) << line;
+        EXPECT_TRUE(failed->failed) << line;
+    }
+    EXPECT_FALSE(parse_merge_status("0 655360 snapshot-origin "));
+    EXPECT_FALSE(parse_merge_status("0 819200 snapshot 16/204800 16"));
+    EXPECT_FALSE(parse_merge_status(""));
+}
+
+TEST(Lvm, AVolumeThatIsMergedIntoIsTold) {
+    std::string report = kReport;
+    report.replace(report.find("owi-aos---"), 1, "O");
+    EXPECT_TRUE(parse_volumes(report)[0].is_merging());
 }
 
 TEST(Lvm, AnOrdinaryDeviceIsNoVolume) {

@@ -72,7 +72,7 @@ protected:
     }
     void expect_refused(const RollbackOptions& refused, const std::string& part) {
         try {
-            run_rollback(refused, report_);
+            run_rollback(refused, progress_, report_);
             ADD_FAILURE() << "not refused";
         } catch (const Error& error) {
             EXPECT_EQ(error.status(), ExitStatus::kRefused);
@@ -85,11 +85,12 @@ protected:
 
     std::unique_ptr<test::LoopMount> mount_;
     std::string node_;
+    Progress progress_;
     Report report_;
 };
 
 TEST_P(RollbackTest, WhatWasThereIsKept) {
-    const RollbackResult result = run_rollback(options(), report_);
+    const RollbackResult result = run_rollback(options(), progress_, report_);
     EXPECT_EQ(report_.count(), 0U);
     EXPECT_EQ(read(), "before");
     EXPECT_NE(result.subvolume, result.replaced_subvolume);
@@ -110,7 +111,7 @@ TEST_P(RollbackTest, AMountByNumberIsRefused) {
     write_file_durably(by_number.fstab, "# a comment\n/dev/sdx " + node_ + " btrfs noatime,subvolid=256 0 0\n");
     expect_refused(by_number, "subvolid");
     write_file_durably(by_number.fstab, "/dev/sdx /elsewhere btrfs subvolid=256 0 0\n/dev/sdx " + node_ + " btrfs subvol=node 0 0\n");
-    run_rollback(by_number, report_);
+    run_rollback(by_number, progress_, report_);
     EXPECT_EQ(read(), "before");
 }
 
@@ -122,7 +123,7 @@ TEST_P(RollbackTest, WhoComesAtTheLastMomentIsNoticed) {
             late = std::make_unique<test::HolderProcess>([&] { return ::open((node_ + "/file").c_str(), O_RDONLY) >= 0; });
         }
     });
-    EXPECT_THROW(run_rollback(options(), report_), Error);
+    EXPECT_THROW(run_rollback(options(), progress_, report_), Error);
     EXPECT_EQ(read(), "after");
     EXPECT_EQ(list().size(), 1U);
     EXPECT_FALSE(fs::exists(*mount_ / (".nodesnap/" + SnapshotNaming(node_).rollback_directory())));
@@ -141,7 +142,7 @@ TEST_P(RollbackTest, FailureAtAnyPointLeavesTheOneOrTheOther) {
             hooks.fail_nth(nth);
             try {
                 Report report;
-                run_rollback(options(), report);
+                run_rollback(options(), progress_, report);
             } catch (const Error&) {
                 thrown = true;
                 ++failed;
