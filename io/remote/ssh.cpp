@@ -83,6 +83,9 @@ std::optional<SshPlace> parse_ssh_place(const std::string& place) {
         parsed.destination.erase(bracket, 1);
         parsed.destination.erase(host, 1);
     }
+    if (parsed.destination.substr(0, host).find(':') != std::string::npos) {
+        throw wrong("ssh://...", "a password doesn't belong into it: ssh asks for it, or has a key");
+    }
     if (host >= parsed.destination.size()) {
         throw wrong(place, "a host is missing");
     }

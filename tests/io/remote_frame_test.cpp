@@ -148,7 +148,7 @@ TEST(SshPlace, IsTakenApart) {
 TEST(SshPlace, ThatCouldBeAnOptionOrIsHalfIsRefused) {
     for (const char* place :
          {"ssh://-oProxyCommand=x/p", "ssh://me@-h/p", "ssh://@h/p", "ssh:///p", "ssh://h", "ssh://h/", "ssh://h:/p", "ssh://h:0/p",
-          "ssh://h:99999/p", "ssh://h:2x/p", "ssh://h;x/p", "ssh://h x/p", "ssh://me@/p", "ssh://h/a\nb"}) {
+          "ssh://h:99999/p", "ssh://h:2x/p", "ssh://h;x/p", "ssh://h x/p", "ssh://me@/p", "ssh://me:secret@h/p", "ssh://h/a\nb"}) {
         EXPECT_EQ(status_of([&] { parse_ssh_place(place); }), ExitStatus::kUsage) << place;
     }
 }
