@@ -1,6 +1,8 @@
 """A repository on another host: every command works on it as on a local one, and what is wrong is told with the host's name."""
 
 import os
+import signal
+from pathlib import Path
 
 import compare
 import harness
@@ -160,6 +162,54 @@ class Ssh(harness.Case):
         self.far_ok("init", place, "--node", "node1")
         result = self.far("backup", node, place, expect=harness.REFUSED)
         self.assertIn("lies inside the node directory", result.err)
+
+    def servers_of(self, repository):
+        """Processes of this test's sshd."""
+        found = []
+        for process in Path("/proc").iterdir():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if process.name.isdigit() and b"serve" in words[1:2] and os.fsencode(repository) in words:
+                found.append(int(process.name))
+        return found
+
+    def test_what_is_cut_off_is_gone_on_with(self):
+        mount = self.file_system("btrfs", 2048)
+        node = self.node_of(mount, 300)
+        for way in ("the client is killed", "the server is killed", "the client is interrupted"):
+            with self.subTest(way):
+                local = self.scratch / way.replace(" ", "-")
+                place = self.host.place(local)
+                self.far_ok("init", place, "--node", "node1")
+                wanted = compare.snapshot_of(node)
+                number = {"the client is killed": signal.SIGKILL, "the server is killed": signal.SIGSTOP, "the client is interrupted": signal.SIGTERM}[way]
+                child = self.start_program("backup", node, place, "--workers", "1", "--connections", "2", *self.host.options, program=harness.FAULTS,
+                                           environment={"NODESNAP_SIGNAL_AT": "drain.pack-logged:1", "NODESNAP_SIGNAL": str(int(number))})
+                if number == signal.SIGSTOP:
+                    harness.wait_for(lambda pid=child.pid: harness.is_stopped(pid), "the stop")
+                    for server in self.servers_of(local):
+                        os.kill(server, signal.SIGKILL)
+                    child.send_signal(signal.SIGCONT)
+                result = self.finish(child)
+                if number == signal.SIGKILL:
+                    self.assertEqual(result.status, -9)
+                else:
+                    self.assertEqual(result.status, harness.FAILED, str(result))
+                if number == signal.SIGSTOP:
+                    self.assertIn("the connection to root@127.0.0.1 has ended", result.err)
+                self.assertEqual(self.far_ok("list", place, "--json").json["backups"], [])
+                (node / "later").write_bytes(os.urandom(1 << 20))  # what is gone on with is of the time of its snapshot
+                result = self.far_ok("backup", node, place, "--json").json
+                self.assertTrue(result["resumed"])
+                self.assertGreater(result["resumed_bytes"], 0)
+                harness.wait_for(lambda path=local: self.servers_of(path) == [], "the servers' end")
+                self.assertEqual(list((local / "journal").iterdir()), [])
+                self.ok("verify", local, "--data")
+                self.far_ok("restore", place, "latest", mount / "restored")
+                self.assertEqual(compare.differences(wanted, compare.snapshot_of(mount / "restored")), [])
+                harness.tool("btrfs", "subvolume", "delete", mount / "restored")
 
 
 if __name__ == "__main__":

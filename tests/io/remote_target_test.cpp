@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <future>
 #include <random>
 #include <thread>
 
@@ -383,6 +384,25 @@ TEST(RemoteServer, TellsAHostileClientWhatIsWrongAndEnds) {
         }
         EXPECT_NE(client.error().find(attack.told), std::string::npos) << attack.told;
     }
+}
+
+// Counts as a peer that is gone: it is connected, and says nothing.
+TEST(FrameChannel, EndsWhenNothingIsHeardForTooLong) {
+    class Listener : public remote::FrameChannel::Receiver {
+    public:
+        std::span<std::byte> place_for(const FrameHeader&) override { return {}; }
+        void received(const FrameHeader&, std::span<std::byte>) override {}
+        void ended(const std::string& why) noexcept override { told.set_value(why); }
+        std::promise<std::string> told;
+    };
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+    const FileDescriptor silent(ends[1]);
+    Listener listener;
+    FileDescriptor out(::dup(ends[0]));
+    remote::FrameChannel channel(FileDescriptor(ends[0]), std::move(out), listener, std::chrono::seconds(1));
+    channel.start();
+    EXPECT_NE(listener.told.get_future().get().find("nothing was heard of it for 1 s"), std::string::npos);
 }
 
 TEST(RemoteServer, RandomBytesEndIt) {
