@@ -332,7 +332,7 @@ def tools_of(case):
 
 def of(case, only, scratch, program):
     """The contenders of a case, of the tools named in `only` if there are any. `program` is None where nodesnap isn't to be measured."""
-    kinds = [kind for kind in OF_CASE[case] if not only or _tool(kind) in only or kind is Limit]
+    kinds = [kind for kind in OF_CASE[case] if not only or _tool(kind) in only or issubclass(kind, Limit)]
     return [kind(scratch, program) if issubclass(kind, Nodesnap) else kind(scratch) for kind in kinds]
 
 

@@ -5,7 +5,7 @@ import platform
 import statistics
 from pathlib import Path
 
-from . import chain, dataset, delta_restore, downtime
+from . import chain, dataset, delta_restore, downtime, over_ssh
 
 BEGIN_ANALYSIS = "<!-- analysis: scripts/bench keeps what stands between these two lines -->"
 END_ANALYSIS = "<!-- end of analysis -->"
@@ -23,6 +23,7 @@ def _titles(size_factor):
     return {"full": node, "small": f"{int(dataset.SMALL_FILES * size_factor):,} files of 4 KiB", "incremental": f"{node}, backed up again after a small change",
             "delta": f"{node}, brought back after a small change",
             "chain": f"A file of {_size(dataset.PAGES_BYTES * size_factor)}, updated in place and backed up very often",
+            "ssh": f"{node}, to another host over ssh",
             "downtime": "A database that is written to at 20 MiB/s, held for its snapshot"}
 
 
@@ -121,7 +122,7 @@ def tables(results, size_factor):
             costs = _collect(case, operation)
             if not costs:
                 continue
-            said = _ratios(costs)
+            said = over_ssh.ratios(costs) if name == "ssh" else _ratios(costs)
             if said:
                 ratios.append(f"- {title}, {operation}: {'; '.join(said)}.")
             void = f", {case['void']} void" if case["void"] else ""
