@@ -100,7 +100,7 @@ RestoreResult Restoring::run() {
     inspect();
     if (options_.dry_run) {
         result_.bytes = bytes_to_write();
-        if (place_.clones() && !place_.placed) {
+        if (place_.clones() && !place_.placed && !options_.allow_low_space) {
             require_space_of_clone(place_, result_.bytes - std::min(result_.bytes, state_.bytes));
         }
         result_.files_created = difference_.created;
@@ -181,8 +181,11 @@ void Restoring::inspect() {
     result_.directories = needs_.directories;
     require_accepted();
     result_.others = needs_.inodes - needs_.files - needs_.directories;
-    if (!place_.placed) {
+    if (!place_.placed && !options_.allow_low_space) {
         require_space(repository_, backup_, selection_, place_, needs_);
+    }
+    if (!place_.used.empty()) {
+        report_.warn(place_.used + "; it goes on with what was there, or sees what is written to it");
     }
     state_ = place_.left ? std::move(*place_.left) : std::move(wanted);
     result_.resumed = place_.left.has_value();
@@ -193,7 +196,7 @@ void Restoring::inspect() {
     if (place_.delta) {
         choose_basis();
     }
-    if (place_.snapshot && !place_.placed) {
+    if (place_.snapshot && !place_.placed && !options_.allow_low_space) {
         require_space_of_clone(place_, difference_.bytes - std::min(difference_.bytes, state_.bytes));
     }
     if (place_.kind == RestorePlace::Kind::kBeside && !place_.placed && state_.basis != RestoreState::kSnapshot) {

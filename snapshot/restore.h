@@ -40,6 +40,9 @@ struct RestoreOptions {
     bool allow_older_engine = false;
     std::string state_directory;  // where this host remembers its nodes; empty: it isn't asked
     bool allow_other_node = false;
+    // Likewise: a directory that processes have open, who go on with what was there, and less space than it is estimated to need.
+    bool allow_in_use = false;
+    bool allow_low_space = false;
 
     bool dry_run = false;
     bool force_blocking = false;

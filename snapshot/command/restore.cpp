@@ -32,6 +32,8 @@ void declare(OptionSet& options) {
     options.value("version-command", "COMMAND", "prints the version of the engine that is installed here, which must not be older");
     options.flag("allow-older-engine", "restore though the engine that is installed here is older than the one that was backed up");
     options.flag("allow-other-node", "restore to a place where this host backs up another node");
+    options.flag("allow-in-use", "restore though processes have something of the directory open: they go on with what was there");
+    options.flag("allow-low-space", "restore though there seems to be too little space, as where the file system compresses");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
     options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
     declare_io_uring(options);
@@ -89,6 +91,8 @@ RestoreOptions options_of_call(const Options& options) {
     result.version_command = options.text("version-command");
     result.allow_older_engine = options.flag("allow-older-engine");
     result.allow_other_node = options.flag("allow-other-node");
+    result.allow_in_use = options.flag("allow-in-use");
+    result.allow_low_space = options.flag("allow-low-space");
     result.state_directory = options.text("state-dir", "/var/lib/nodesnap");
     result.dry_run = options.flag("dry-run");
     result.force_blocking = options.flag("no-io-uring");

@@ -192,18 +192,27 @@ void require_empty(const RestorePlace& place, const Repository& repository, cons
     }
 }
 
-void require_unused(const std::string& directory) {
+// Who uses it, if that is allowed: told instead of refused.
+std::string require_unused(const std::string& directory, bool allowed) try {
     const auto users = users_of_directory(directory, 1);
     if (!users.empty()) {
         const auto& user = users.front();
         const bool stands_there = user.what == "current directory";  // often the shell that this was typed into
         throw Error::refused(directory + " is in use: process " + std::to_string(user.pid) + " (" + user.command + ") has it as its " +
                                  user.what + (user.relative.empty() ? "" : " " + user.relative),
-                             stands_there ? "let it go elsewhere (a shell: cd), or stop it, then restore" : "stop it, then restore");
+                             stands_there
+                                 ? "let it go elsewhere (a shell: cd), or stop it, then restore; --allow-in-use restores all the same"
+                                 : "stop it, then restore; --allow-in-use restores all the same");
     }
     if (const std::string locked = engine_lock(directory); !locked.empty()) {
-        throw Error::refused(directory + " is in use: " + locked, "stop the daemon, then restore");
+        throw Error::refused(directory + " is in use: " + locked, "stop the daemon, then restore; --allow-in-use restores all the same");
     }
+    return "";
+} catch (const Error& error) {
+    if (!allowed || error.status() != ExitStatus::kRefused) {
+        throw;
+    }
+    return error.message();
 }
 
 // Not for what isn't there: that is restored in full, beside.
@@ -279,6 +288,7 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
     if (place.delta && !place.in_place) {
         require_beside(place);
     }
+    place.allow_in_use = options.allow_in_use;
     read_left(place, wanted);
     place.discards_content = place.left && begins_with_snapshot(*place.left);
     match_content(place, wanted);
@@ -292,7 +302,7 @@ RestorePlace inspect_place(const Repository& repository, const Manifest& backup,
         if (!place.delta) {
             require_empty(place, repository, backup);
         }
-        require_unused(place.destination);
+        place.used = require_unused(place.destination, options.allow_in_use);
     }
     require_writable(place.parent);
     const auto content = stat_path(place.content_path(), AT_SYMLINK_NOFOLLOW);
@@ -317,7 +327,7 @@ void require_still_unused(const RestorePlace& place) {
         throw Error::failed(place.destination + " isn't the directory any more that it was when the restore began",
                             "remove " + place.staging + " and restore again");
     }
-    require_unused(place.destination);
+    require_unused(place.destination, place.allow_in_use);
 }
 
 }  // namespace nodesnap

@@ -35,6 +35,8 @@ struct RestorePlace {
     LocalSnapshot snapshot;         // delta: what is staged begins as a clone of it, if there is one
     std::string old;                // delta: the identity of what is at the destination, which is to go
     std::string keep_old_as;        // where that goes then; empty: it is removed
+    bool allow_in_use = false;
+    std::string used;  // by whom, if that is allowed; empty: by nobody
     bool subvolume = false;
     std::optional<RestoreState> left;      // by an earlier run of the same restore
     std::optional<std::string> left_text;  // as it was read

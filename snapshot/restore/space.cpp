@@ -126,12 +126,12 @@ void require_space(const Repository& repository, const Manifest& backup, const R
     if (missing != 0) {
         throw Error::refused("not enough space: the restore needs " + human_bytes(missing) + ", but " + place.parent + " has only " +
                                  human_bytes(file_system.free_bytes) + " free",
-                             "make room, or give another destination");
+                             "make room, or give another destination; --allow-low-space tries it all the same");
     }
     if (!place.left && file_system.total_inodes != 0 && needs.inodes > file_system.free_inodes) {
         throw Error::refused("the restore makes " + std::to_string(needs.inodes) + " files and directories, but " + place.parent +
                                  " has only " + std::to_string(file_system.free_inodes) + " inodes free",
-                             "give another destination");
+                             "give another destination; --allow-low-space tries it all the same");
     }
 }
 
@@ -140,7 +140,7 @@ void require_space_of_clone(const RestorePlace& place, std::uint64_t bytes) {
     if (bytes > file_system.free_bytes) {
         throw Error::refused("not enough space: the clone gets " + human_bytes(bytes) + " that differ, but " + place.parent + " has only " +
                                  human_bytes(file_system.free_bytes) + " free",
-                             "make room; the directory is as it was");
+                             "make room; the directory is as it was. --allow-low-space tries it all the same");
     }
 }
 

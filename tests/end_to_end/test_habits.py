@@ -116,6 +116,44 @@ class Habits(harness.Case):
         told = self.restore("elsewhere", expect=harness.WARNINGS)
         self.assertIn("can't be told", told.err)
 
+    def test_a_directory_in_use(self):
+        self.ok("backup", self.node, self.target)
+        used = self.mount_point / "used"
+        used.mkdir()
+        with subprocess.Popen(["sleep", "1000"], cwd=used, stdin=subprocess.DEVNULL) as user:
+            self.stack.callback(user.kill)
+            refused = self.restore("used", expect=harness.REFUSED)
+            self.assertIn("--allow-in-use", refused.err)
+            self.assertEqual(os.listdir(used), [])
+            told = self.restore("used", "--allow-in-use", expect=harness.WARNINGS)
+            self.assertIn("goes on with what was there", told.err)
+            self.assertEqual((used / "CURRENT").read_bytes(), b"MANIFEST-1\n")
+            user.kill()
+        # Who has a file open keeps it when a clone takes the directory's place.
+        (used / "CURRENT").write_bytes(b"MANIFEST-2\n")
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, used / "log"], stdout=subprocess.PIPE)
+        self.children.append(writer)
+        writer.stdout.readline()
+        self.restore("used", "--delta", expect=harness.REFUSED)
+        self.restore("used", "--delta", "--dry-run", expect=harness.REFUSED)
+        self.assertEqual((used / "CURRENT").read_bytes(), b"MANIFEST-2\n")
+        self.restore("used", "--delta", "--allow-in-use", expect=harness.WARNINGS)
+        self.assertEqual((used / "CURRENT").read_bytes(), b"MANIFEST-1\n")
+        self.assertEqual(sorted(os.listdir(used)), ["CURRENT"])
+
+    def test_too_little_space(self):
+        (self.node / "large").write_bytes(os.urandom(100 << 20))
+        self.ok("backup", self.node, self.target)
+        small = self.file_system("ext4", 64)
+        arguments = ("restore", self.target, "latest", small / "restored", "--state-dir", self.state)
+        refused = self.run_program(*arguments, expect=harness.REFUSED)
+        self.assertIn("--allow-low-space", refused.err)
+        self.assertFalse((small / "restored").exists())
+        # It is tried then, and ends as any that finds the disk full.
+        failed = self.run_program(*arguments, "--allow-low-space", expect=harness.FAILED)
+        self.assertRegex(failed.err, "(?i)no space left")
+        self.assertFalse((small / "restored").exists())
+
     def test_consistency_that_is_needed(self):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, self.node / "log"], stdout=subprocess.PIPE)
         self.children.append(writer)
