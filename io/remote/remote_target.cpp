@@ -100,8 +100,11 @@ private:
         if (offset > size_ || into.size() > size_ - offset) {
             throw Error::damaged(place_, "it ends before byte " + std::to_string(offset + into.size()));
         }
+        if (into.empty()) {
+            return true;
+        }
         if (offset < size_ - tail_.size()) {
-            return into.empty();
+            return false;
         }
         std::memcpy(into.data(), tail_.data() + (offset - (size_ - tail_.size())), into.size());
         return true;

@@ -8,6 +8,7 @@
 
 #include "io/remote/frame.h"
 #include "io/remote/message.h"
+#include "io/target/object_name.h"
 
 namespace nodesnap::remote {
 
@@ -114,6 +115,8 @@ void ServedObjects::begin(std::uint64_t request, std::string name, std::string s
             if (written_.contains(request)) {
                 throw Error::failed("an object is begun twice");
             }
+            check_object_name(name);
+            check_staging_id(staging_id);
             object->writer = target_->begin(name, staging_id);
             written_.emplace(request, std::move(object));
             answers_.answer(request, {});
@@ -229,6 +232,7 @@ void ServedObjects::open(std::uint64_t request, std::string name, std::uint64_t 
             if (opened_.size() >= kObjects) {
                 throw Error::failed("more than " + std::to_string(kObjects) + " objects are open at once");
             }
+            check_object_name(name);
             std::shared_ptr<ObjectReader> reader = target_->open(name);
             if (reader == nullptr) {
                 answers_.answer(request, MessageWriter().number(0).take());

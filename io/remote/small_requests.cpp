@@ -26,15 +26,31 @@ Bytes joined(std::span<const std::byte> content, std::span<const std::byte> rest
     return whole;
 }
 
+// Whoever asks may be hostile, and a target takes it for a mistake of the program.
+std::string object_name(MessageReader& message) {
+    std::string name = message.text();
+    check_object_name(name);
+    return name;
+}
+
+// "backups/", or a beginning of names in it.
+std::string folder_prefix(MessageReader& message) {
+    std::string prefix = message.text();
+    if (const std::string folder = folder_of(prefix); !folder.empty()) {
+        check_object_name(folder);
+    }
+    return prefix;
+}
+
 Bytes swap(Target& target, MessageReader& message, std::span<const std::byte> content) {
-    const std::string name = message.text();
+    const std::string name = object_name(message);
     const bool is_there = message.number() != 0;
     std::string version = message.text();
     return flag(target.swap(name, is_there ? std::optional(std::move(version)) : std::nullopt, joined(content, message.rest())));
 }
 
 Bytes load(Target& target, FrameKind kind, MessageReader& message) {
-    const std::string name = message.text();
+    const std::string name = object_name(message);
     const std::uint64_t limit = std::min<std::uint64_t>(message.number(), kSmallObjectLimit);
     message.end();
     const auto found = kind == FrameKind::kLoad ? target.load(name, limit) : target.load_salvaging(name, limit);
@@ -56,7 +72,7 @@ Bytes state(const Target& target) {
 
 // Durable before it is answered: what another connection stores next may rest on it.
 Bytes remove(Target& target, MessageReader& message) {
-    const std::string name = message.text();
+    const std::string name = object_name(message);
     message.end();
     const bool was_there = target.remove(name);
     target.persist_removals(folder_of(name) + "/");
@@ -115,7 +131,7 @@ Bytes answer_small(Target& target, FrameKind kind, std::span<const std::byte> pa
         case FrameKind::kState:
             return state(target);
         case FrameKind::kCreate: {
-            const std::string name = message.text();
+            const std::string name = object_name(message);
             return flag(target.create(name, joined(content, message.rest())));
         }
         case FrameKind::kSwap:
@@ -123,7 +139,7 @@ Bytes answer_small(Target& target, FrameKind kind, std::span<const std::byte> pa
         case FrameKind::kRemove:
             return remove(target, message);
         case FrameKind::kPersist:
-            target.persist_removals(message.text());
+            target.persist_removals(folder_prefix(message));
             return {};
         case FrameKind::kLoad:
         case FrameKind::kLoadSalvaging:
@@ -144,7 +160,7 @@ void answer_in_parts(Target& target, FrameKind kind, std::span<const std::byte> 
     Parts parts(part);
     try {
         if (kind == FrameKind::kList) {
-            const std::string prefix = message.text();
+            const std::string prefix = folder_prefix(message);
             message.end();
             target.list(prefix, [&](const ObjectEntry& entry) {
                 parts.message().number(entry.size).text(entry.name);
