@@ -43,7 +43,13 @@ ProgramStream::ProgramStream(const std::vector<std::string>& arguments, bool ask
     start.error_output = error_output_.descriptor();
     start.keeps_session = true;
     pid_ = spawn(start);
-    process_ = Pidfd::open(pid_);
+    try {
+        process_ = Pidfd::open(pid_);
+    } catch (const Error&) {
+        ::kill(-pid_, SIGKILL);
+        wait_for_child(pid_);
+        throw;
+    }
     if (asks) {
         terminal_ = std::make_unique<TerminalLoan>(pid_);
     }

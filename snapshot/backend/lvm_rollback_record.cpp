@@ -74,6 +74,22 @@ std::string told_as_cut_off(const LvmRollbackNote& note, const std::string& how)
     return "a rollback of " + note.node_directory + " to the snapshot " + note.snapshot_name + " was cut off " + how;
 }
 
+// What `look` makes of the first record, by its path, of which it makes anything.
+template <typename Found, typename Look>
+std::optional<Found> first_of_records(Look look) {
+    FileDescriptor records(::open(kRecords, kDirectory | O_CLOEXEC));
+    if (!records) {
+        return std::nullopt;
+    }
+    DirectoryStream stream(std::move(records), kRecords);
+    for (DirectoryEntry entry; stream.next(entry);) {
+        if (auto found = look(std::string(kRecords) + "/" + entry.name)) {
+            return found;
+        }
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 std::string told_as_done(const LvmRollbackNote& note) {
@@ -127,40 +143,23 @@ LvmRollbackRecord LvmRollbackRecord::make(const std::string& node_directory) {
 }
 
 std::optional<LvmRollbackRecord> LvmRollbackRecord::find(const std::string& directory) {
-    FileDescriptor records(::open(kRecords, kDirectory | O_CLOEXEC));
-    if (!records) {
-        return std::nullopt;
-    }
     const std::string wanted = resolved(directory);
-    DirectoryStream stream(std::move(records), kRecords);
-    for (DirectoryEntry entry; stream.next(entry);) {
-        auto record = lock(std::string(kRecords) + "/" + entry.name);
-        if (!record) {
-            continue;
-        }
-        if (!record->read()) {
+    return first_of_records<LvmRollbackRecord>([&](const std::string& path) -> std::optional<LvmRollbackRecord> {
+        auto record = lock(path);
+        if (record && !record->read()) {
             record->remove();  // it hadn't begun, or had ended
-        } else if (is_about(record->note(), wanted)) {
-            return record;
+            return std::nullopt;
         }
-    }
-    return std::nullopt;
+        return record && is_about(record->note(), wanted) ? std::move(record) : std::nullopt;
+    });
 }
 
 std::optional<LvmRollbackNote> LvmRollbackRecord::look(const std::string& directory) {
-    FileDescriptor records(::open(kRecords, kDirectory | O_CLOEXEC));
-    if (!records) {
-        return std::nullopt;
-    }
     const std::string wanted = resolved(directory);
-    DirectoryStream stream(std::move(records), kRecords);
-    for (DirectoryEntry entry; stream.next(entry);) {
-        auto note = read(std::string(kRecords) + "/" + entry.name);
-        if (note && is_about(*note, wanted)) {
-            return note;
-        }
-    }
-    return std::nullopt;
+    return first_of_records<LvmRollbackNote>([&](const std::string& path) {
+        auto note = read(path);
+        return note && is_about(*note, wanted) ? std::move(note) : std::nullopt;
+    });
 }
 
 bool LvmRollbackRecord::read() {

@@ -36,10 +36,10 @@ std::string asked_path(Call& call) {
     return remote::served_path(command);
 }
 
-// `path` in relation to `root`: "" if they are the same. By name: what lies elsewhere is never opened.
+// `path` in relation to `root`: "" if they are the same. By the name that the operator gave it: what lies elsewhere is never looked at.
 std::string below_root(const std::string& path, const std::string& root) {
-    const std::string base = root == "/" ? "" : root;
-    if (path == root || path == base + "/") {
+    const std::string base = root.substr(0, root.find_last_not_of('/') + 1);
+    if (path == base || path == base + "/") {
         return "";
     }
     if (!path.starts_with(base + "/")) {
@@ -51,6 +51,9 @@ std::string below_root(const std::string& path, const std::string& root) {
 std::shared_ptr<Target> open_below(const std::string& root, const std::string& path, bool make) {
     const FileDescriptor top = open_path(root, O_RDONLY | O_DIRECTORY);
     const std::string inside = below_root(path, root);
+    if (make) {
+        check_parent(path);
+    }
     if (inside.empty()) {
         return adopt_directory_target(open_beneath(top.get(), ".", O_RDONLY | O_DIRECTORY, path), path);
     }
@@ -79,10 +82,13 @@ ExitStatus run(Call& call) {
     options.read_only = call.options().flag("read-only");
     options.use_io_uring = !call.options().flag("no-io-uring");
     options.open = [&](bool make) {
+        if (!root.empty()) {
+            return open_below(root, path, make);
+        }
         if (make) {
             check_parent(path);
         }
-        return root.empty() ? open_directory_target(path, make) : open_below(resolve_path(root), path, make);
+        return open_directory_target(path, make);
     };
     options.run = far_runner(path);
     remote::serve(FileDescriptor(::fcntl(0, F_DUPFD_CLOEXEC, 3)), FileDescriptor(::fcntl(1, F_DUPFD_CLOEXEC, 3)), options);

@@ -95,6 +95,10 @@ class Ssh(harness.Case):
             result = self.far("list", self.host.place(path), expect=(harness.REFUSED, harness.FAILED))
             self.assertEqual(result.out, "", str(result))
         self.assertEqual(list(outside.glob("backups/*")), [])
+        # The root by the name that it is given.
+        (self.scratch / "named").symlink_to(root)
+        self.host.allow(f"{harness.PROGRAM} serve --root {self.scratch}/named/")
+        self.far_ok("list", self.host.place(self.scratch / "named" / "node1"))
         # Not a shell either.
         harness.tool(*self.host.command.split(), "-p", self.host.port, "127.0.0.1", f"touch {self.scratch}/touched", check=False)
         self.assertFalse((self.scratch / "touched").exists())

@@ -33,24 +33,16 @@ using remote::HeaderBytes;
 using remote::MessageWriter;
 
 // Stands between a client and a server, and cuts both directions once `bytes` have gone through one of them.
-class CuttingTransport : public remote::Transport {
+class CuttingTransport : public PairTransport {
 public:
     CuttingTransport(std::unique_ptr<remote::Transport> behind, bool of_answers, std::uint64_t bytes) : behind_(std::move(behind)) {
-        std::array<int, 2> ends{};
-        EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
-        in_.reset(ends[0]);
-        out_.reset(::dup(ends[0]));
-        relay_ = std::thread([this, client = ends[1], of_answers, bytes] { relay(FileDescriptor(client), of_answers, bytes); });
+        relay_ =
+            std::thread([this, client = take_far_end().release(), of_answers, bytes] { relay(FileDescriptor(client), of_answers, bytes); });
     }
     ~CuttingTransport() override {
-        in_.reset();
-        out_.reset();
+        close();
         relay_.join();
     }
-    FileDescriptor take_in() override { return std::move(in_); }
-    FileDescriptor take_out() override { return std::move(out_); }
-    std::string describe() const override { return "far"; }
-    std::string last_words() override { return "cut"; }
 
 private:
     void relay(FileDescriptor client, bool of_answers, std::uint64_t left) {
@@ -84,7 +76,6 @@ private:
     }
 
     std::unique_ptr<remote::Transport> behind_;
-    FileDescriptor in_, out_;
     std::thread relay_;
 };
 
@@ -215,6 +206,16 @@ TEST(RemoteTarget, ListOfManyIsWholeAndMayBeLeftEarly) {
         }
     });
     EXPECT_EQ(loaded, 3U);
+}
+
+// What another connection stores next may rest on it.
+TEST(RemoteTarget, WhatWasRemovedStaysSoOverAPowerCut) {
+    const auto strict = StrictTarget::make();
+    const auto target = open_served_target(strict);
+    ASSERT_TRUE(target->create("backups/a", bytes_of("x")));
+    ASSERT_TRUE(target->remove("backups/a"));
+    strict->power_cut();
+    EXPECT_FALSE(strict->contains("backups/a"));
 }
 
 TEST(RemoteTarget, ReadOnlyKeyChangesNothing) {

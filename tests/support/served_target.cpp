@@ -6,7 +6,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -15,46 +14,39 @@
 namespace nodesnap::test {
 namespace {
 
-class ThreadTransport : public remote::Transport {
+class ThreadTransport : public PairTransport {
 public:
     explicit ThreadTransport(const remote::ServeOptions& options) {
         std::signal(SIGPIPE, SIG_IGN);  // as the program does it
-        std::array<int, 2> ends{};
-        if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-            throw Error::system("make", "a socket pair", errno);
-        }
-        in_.reset(ends[0]);
-        out_.reset(::dup(ends[0]));
-        server_ = std::thread([this, options, end = ends[1]] {
+        server_ = std::thread([options, end = take_far_end().release()] {
             FileDescriptor socket(end);
             FileDescriptor copy(::dup(end));
             try {
                 remote::serve(std::move(socket), std::move(copy), options);
-            } catch (const Error& error) {
-                const std::lock_guard lock(mutex_);
-                words_ = error.message();
+            } catch (const Error&) {  // the client has heard of it, or has gone
             }
         });
     }
     ~ThreadTransport() override {
-        in_.reset();
-        out_.reset();
+        close();
         server_.join();
     }
-    FileDescriptor take_in() override { return std::move(in_); }
-    FileDescriptor take_out() override { return std::move(out_); }
-    std::string describe() const override { return "far"; }
-    std::string last_words() override { return ""; }
 
 private:
-    FileDescriptor in_;
-    FileDescriptor out_;
-    std::mutex mutex_;
-    std::string words_;
     std::thread server_;
 };
 
 }  // namespace
+
+PairTransport::PairTransport() {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+        throw Error::system("make", "a socket pair", errno);
+    }
+    in_.reset(ends[0]);
+    out_.reset(::dup(ends[0]));
+    far_end_.reset(ends[1]);
+}
 
 std::unique_ptr<remote::Transport> serve_in_thread(const remote::ServeOptions& options) {
     return std::make_unique<ThreadTransport>(options);
