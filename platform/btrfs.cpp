@@ -11,10 +11,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <climits>
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <thread>
 
 #include "platform/btrfs_search.h"
 #include "platform/error.h"
@@ -176,9 +180,48 @@ void delete_subvolume(int parent_directory, const std::string& name) {
     check(btrfs_util_delete_subvolume_fd(parent_directory, name.c_str(), 0), "delete the subvolume", name);
 }
 
+namespace {
+
+// The call that starts a commit sets a flag, wakes the kernel's thread, and waits until that has begun. But the thread may have looked at the
+// flag just before it went to sleep: then it all waits for the commit that is due every 30 s (seen where several processes commit at once).
+// So it is woken again, now and then, while somebody waits.
+class Nudge {
+public:
+    explicit Nudge(int fd) : fd_(fd), thread_([this] { run(); }) {}
+    Nudge(const Nudge&) = delete;
+    Nudge& operator=(const Nudge&) = delete;
+    ~Nudge() {
+        {
+            const std::scoped_lock lock(mutex_);
+            done_ = true;
+        }
+        changed_.notify_one();
+        thread_.join();
+    }
+
+private:
+    void run() {
+        constexpr std::chrono::milliseconds kBetween{250};
+        std::unique_lock lock(mutex_);
+        while (!changed_.wait_for(lock, kBetween, [this] { return done_; })) {
+            std::uint64_t ignored = 0;
+            btrfs_util_start_sync_fd(fd_, &ignored);
+        }
+    }
+
+    const int fd_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool done_ = false;
+    std::thread thread_;  // the last: it uses the others
+};
+
+}  // namespace
+
 void commit(int fd, const std::string& path) {
     inject("btrfs_commit", "commit the changes of the file system of", path);
     std::uint64_t transaction = 0;
+    const Nudge nudge(fd);
     check(btrfs_util_start_sync_fd(fd, &transaction), "commit the changes of the file system of", path);
     check(btrfs_util_wait_sync_fd(fd, transaction), "commit the changes of the file system of", path);
 }
