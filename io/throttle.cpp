@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace nodesnap {
 namespace {
@@ -18,20 +19,24 @@ std::chrono::nanoseconds time_for(std::uint64_t bytes, std::uint64_t bytes_per_s
 }  // namespace
 
 Throttle::Throttle(std::uint64_t bytes_per_second) : Throttle(bytes_per_second, &Clock::now) {}
-Throttle::Throttle(std::uint64_t bytes_per_second, Clock::time_point (*now)()) : bytes_per_second_(bytes_per_second), now_(now) {}
+Throttle::Throttle(std::uint64_t bytes_per_second, Clock::time_point (*now)())
+    : cap_(std::make_shared<const Cap>(bytes_per_second)), now_(now) {}
+Throttle::Throttle(std::shared_ptr<const Cap> cap) : cap_(std::move(cap)), now_(&Clock::now) {}
 
 std::size_t Throttle::smooth_bytes() const noexcept {
     constexpr std::uint64_t kPage = 4096;
-    return limited() ? std::max(kPage, bytes_per_second_ / 10 / kPage * kPage) : std::numeric_limits<std::size_t>::max();
+    const std::uint64_t cap = *cap_;
+    return cap != 0 ? std::max(kPage, cap / 10 / kPage * kPage) : std::numeric_limits<std::size_t>::max();
 }
 
 // A reservation may go when the clock reaches the end of its own place in the queue. The queue's end is never further back than the burst:
 // time in which nobody asked doesn't add up.
 std::chrono::nanoseconds Throttle::reserve(std::uint64_t bytes) {
-    if (!limited()) {
+    const std::uint64_t cap = *cap_;
+    if (cap == 0) {
         return std::chrono::nanoseconds::zero();
     }
-    const std::chrono::nanoseconds cost = time_for(bytes, bytes_per_second_);
+    const std::chrono::nanoseconds cost = time_for(bytes, cap);
     const std::scoped_lock lock(mutex_);
     const Clock::time_point now = now_();
     next_free_ = std::max(next_free_, now - kBurst) + cost;

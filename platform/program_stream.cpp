@@ -72,6 +72,9 @@ std::string ProgramStream::end(std::chrono::milliseconds at_most) {
     const std::int64_t until = monotonic_ns() + std::chrono::nanoseconds(at_most).count();
     ProgramResult result;
     result.timed_out = process_ && !process_->wait_ended(until);
+    if (result.timed_out && may_outlive_) {
+        return "";
+    }
     if (result.timed_out) {
         constexpr std::chrono::nanoseconds kPatience = std::chrono::seconds(2);
         ::kill(-pid_, SIGTERM);

@@ -31,6 +31,8 @@ public:
     // Both are the same socket's. Each only once.
     FileDescriptor take_in() { return std::move(in_); }
     FileDescriptor take_out() { return std::move(out_); }
+    // It has work of its own, which isn't cut short when this object goes: then it is only waited for, for a moment.
+    void may_outlive() { may_outlive_ = true; }
     // It won't ask any more.
     void give_terminal_back() { terminal_.reset(); }
     // Waits for its end, at most as long; then it is ended. How it ended, with the last line that it said: "exit status 255: Permission
@@ -45,6 +47,7 @@ private:
     std::optional<Pidfd> process_;
     std::unique_ptr<TerminalLoan> terminal_;
     std::optional<std::string> ended_;
+    bool may_outlive_ = false;
 };
 
 }  // namespace nodesnap

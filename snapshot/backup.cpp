@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <optional>
+#include <set>
 
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -22,6 +23,7 @@
 #include "snapshot/backup/unfinished.h"
 #include "snapshot/engine_version.h"
 #include "snapshot/repository/identity.h"
+#include "snapshot/repository/json_object.h"
 #include "snapshot/rollback.h"
 #include "snapshot/scratch.h"
 
@@ -45,8 +47,19 @@ public:
     BackupResult run() {
         repository_.refresh(lease_);  // it may have got its node while we waited for the lease
         find_unfinished();
+        if (options_.resume_only && !draft_) {
+            throw Error::failed("backup " + options_.resume_only->hex() + " can't be gone on with: " +
+                                    (result_.resume_refused.empty() ? "nothing of it is left" : result_.resume_refused),
+                                "take a new backup");
+        }
         if (holds()) {
             refuse_futile_hold(hold_options(), excludes_);
+        }
+        if (options_.gates != nullptr) {
+            if (!draft_) {
+                refuse_as_part();
+            }
+            options_.gates->asked(repository_, lease_);
         }
         identify();
         clear_up();
@@ -65,6 +78,7 @@ public:
         begin();
         try {
             take_snapshot();
+            store_part();
             drain();
             publish();
         } catch (const SpoiltSnapshot&) {
@@ -99,6 +113,24 @@ private:
         complete.node_directory = resolve_path(options_.node_directory);
         complete.state_directory = options_.state_directory;
         return complete;
+    }
+
+    // What can't be taken together with others, as one moment that can be gone on with.
+    void refuse_as_part() const {
+        if (backend_->name() == "none") {
+            throw Error::refused(
+                "a part of a cluster backup needs a snapshot, and " + options_.node_directory + " can't have one: " + backend_->reason(),
+                "`nodesnap doctor` tells what its storage offers");
+        }
+        const std::set<SessionId> unfinished = repository_.unfinished_sessions();
+        for (const SessionRecord& session : repository_.sessions()) {
+            if (session.cut && session.epoch < lease_.epoch() && unfinished.contains(session.id) && repository_.can_be_resumed(session) &&
+                !repository_.target().load(layout::cut_given_up(*session.cut), kJsonObjectLimit)) {
+                throw Error::refused(
+                    "the cluster backup " + session.cut->text() + " isn't finished: a part of it is in " + repository_.target().describe(),
+                    "`nodesnap cluster backup --finish` goes on with it; `nodesnap cluster forget` gives it up");
+            }
+        }
     }
 
     void identify() {
@@ -203,12 +235,26 @@ private:
             return;  // it is there
         }
         progress_.phase = "taking the snapshot";
+        if (hold_ || options_.gates != nullptr) {
+            backend_->prepare();
+        }
+        const SnapshotHold::Steps steps = steps_of_part();
         if (hold_) {
-            HeldSnapshot taken = hold_->take(*backend_, snapshot_name(session_.id), progress_, report_);
+            HeldSnapshot taken = hold_->take(*backend_, snapshot_name(session_.id), progress_, report_, steps);
             snapshot_ = std::move(taken.snapshot);
             note_hold(taken);
         } else {
+            if (steps.held) {
+                steps.held();
+            }
+            const std::int64_t begun_ns = monotonic_ns();
             snapshot_ = backend_->create(snapshot_name(session_.id), true);
+            if (steps.snapped) {
+                steps.snapped(begun_ns, monotonic_ns());
+            }
+        }
+        if (options_.gates != nullptr) {
+            options_.gates->disarmed();
         }
         fault::step("backup.snapshot-taken");
         if (!pre_copies()) {
@@ -223,6 +269,67 @@ private:
         session_.mode = parent_.changed_since ? DrainMode::kChanges : mode_without_changes();
         repository_.begin_session(lease_, session_);
         fault::step("backup.snapshot-recorded");
+    }
+
+    // Waits for the word to hold, too.
+    SnapshotHold::Steps steps_of_part() {
+        BackupGates* const gates = options_.gates;
+        if (gates == nullptr) {
+            return {};
+        }
+        progress_.phase = "waiting for the other nodes";
+        const FileStatus directory = stat_path(options_.node_directory).value();
+        ArmedBackup armed;
+        armed.id = session_.id;
+        armed.backend = backend_->name();
+        armed.atomic = backend_->atomic();
+        armed.device = device_of(directory);
+        armed.inode = directory.stx_ino;
+        if (hold_) {
+            armed.held = hold_->intent().what;
+            armed.provable = hold_->intent().mode != hold::Mode::kHook;
+            armed.limit_ns = options_.hold.max_downtime.count();
+        }
+        cut_ = gates->armed(
+            armed, [this] { backend_->prepare(); },
+            [this] {
+                if (hold_) {
+                    hold_->let_go_now();
+                }
+            });
+        progress_.phase = "taking the snapshot";
+        return {[gates] { gates->held(); },
+                [this, gates](std::int64_t begun_ns, std::int64_t ended_ns) {
+                    fault::step("backup.part-snapped");
+                    cut_->released = gates->snapped(begun_ns, ended_ns, *cut_);
+                }};
+    }
+
+    // Before others may rely on it: from here on it can be gone on with, also if nothing of it has been drained.
+    void store_part() {
+        if (options_.gates == nullptr) {
+            return;
+        }
+        if (!draft_) {
+            if (hold_) {
+                const bool proved = result_.hold_doubt.empty() && hold_->intent().mode != hold::Mode::kHook;
+                cut_->hold = proved ? CutPart::Hold::kProved : CutPart::Hold::kUnproved;
+            }
+            session_.cut = cut_->cut;
+            repository_.begin_session(lease_, session_);
+            begin_journal();
+            fault::step("backup.part-stored");
+        }
+        progress_.phase = "waiting for its turn";
+        options_.gates->stored(draft_ ? draft_->cut.value_or(CutPart()) : *cut_, draft_ ? draft_->held_ns : held_for_.count(),
+                               result_.hold_doubt);
+    }
+
+    void begin_journal() {
+        // From here on it is removed only by who clears the session up.
+        snapshot_->keep();
+        repository_.store_draft(lease_, manifest_before_drain());
+        journal_begun_ = true;
     }
 
     void require_consistency(Consistency found) const {
@@ -241,6 +348,7 @@ private:
 
     void drain() {
         const std::int64_t drain_started_ns = monotonic_ns();
+        drain_begun_ = true;
         DrainOptions drain_options;
         drain_options.workers = options_.workers;
         drain_options.force_blocking = options_.force_blocking;
@@ -253,16 +361,12 @@ private:
         drain_options.still_ours = [this] { lease_.check(); };
         drain_options.check_source = [this] { snapshot_->check(false); };
         drain_options.limit_bytes_per_second = options_.limit_bytes_per_second;
+        drain_options.cap = options_.cap;
         drain_options.scratch_directory = scratch_directory_or_default(options_.scratch_directory);
         drain_options.sizes = options_.sizes;
         drain_options.first_pack = session_.first_pack;
         if (backend_->name() != "none") {
-            drain_options.begin_journal = [this] {
-                // From here on it is removed only by who clears the session up.
-                snapshot_->keep();
-                repository_.store_draft(lease_, manifest_before_drain());
-                journal_begun_ = true;
-            };
+            drain_options.begin_journal = [this] { begin_journal(); };
         }
         drain_options.resumed = draft_ ? &session_ : nullptr;
         try {
@@ -408,6 +512,7 @@ private:
         manifest.hash_seed = info.hash_seed;
         manifest.repository_created_ns = info.created_ns;
         manifest.root_ino = snapshot_->root_ino();
+        manifest.cut = draft_ ? draft_->cut : cut_;
         return manifest;
     }
 
@@ -492,7 +597,12 @@ private:
     void end_after_failure(bool lacked_space) {
         // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran into.
         throw_if_taken_over();
-        session_.lacked_space = lacked_space;
+        if (options_.gates != nullptr) {
+            options_.gates->disarmed();
+            options_.gates->failing();
+        }
+        // Nor is it a fault of what was taken if it only waited.
+        session_.lacked_space = lacked_space || (session_.cut && !drain_begun_);
         const std::optional<Error> lost = flaw_of_snapshot();
         if (lost || !suspend()) {
             abandon();
@@ -540,7 +650,8 @@ private:
             return false;
         }
         try {
-            if (repository_.logged_packs(session_).empty() || !repository_.suspend_session(lease_, session_, publishing_)) {
+            if ((!session_.cut && repository_.logged_packs(session_).empty()) ||
+                !repository_.suspend_session(lease_, session_, publishing_)) {
                 return false;
             }
             report_.warn("what is stored so far stays, and so does the snapshot " + snapshot_->entry().path +
@@ -612,6 +723,8 @@ private:
     SessionRecord session_;
     std::optional<Manifest> draft_;  // of the backup that is gone on with
     std::atomic<bool> journal_begun_ = false;
+    std::optional<CutPart> cut_;  // that this is a part of
+    bool drain_begun_ = false;
     bool publishing_ = false;
     bool may_stay_ = true;    // the snapshot
     bool is_spoilt_ = false;  // the snapshot: nobody can go on from it

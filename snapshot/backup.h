@@ -3,12 +3,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "io/progress.h"
+#include "io/throttle.h"
 #include "snapshot/backend/backend.h"
+#include "snapshot/backup/gates.h"
 #include "snapshot/drain/drain.h"
 #include "snapshot/hold/options.h"
 #include "snapshot/report.h"
@@ -28,11 +31,12 @@ struct BackupOptions {
     Consistency needed = Consistency::kInconsistent;  // refused where the backup can't have it, unless backend.accept_inconsistent
     std::uint64_t limit_bytes_per_second = 0;         // --limit; 0: none
     bool skip_unreadable = false;
-    bool keep_snapshot = false;  // under a name of its own: no later backup removes it
-    bool drop_snapshot = false;  // no snapshot stays, so that the next backup reads everything
-    bool audit = false;          // compare all that the change list called unchanged, not a sample only
-    bool full = false;           // read and store everything, whatever earlier backups hold
-    bool no_resume = false;      // begin anew, where an unfinished backup could be gone on with
+    bool keep_snapshot = false;            // under a name of its own: no later backup removes it
+    bool drop_snapshot = false;            // no snapshot stays, so that the next backup reads everything
+    bool audit = false;                    // compare all that the change list called unchanged, not a sample only
+    bool full = false;                     // read and store everything, whatever earlier backups hold
+    bool no_resume = false;                // begin anew, where an unfinished backup could be gone on with
+    std::optional<SessionId> resume_only;  // go on with this one, or fail
     bool adopt_node = false;
     bool force_blocking = false;  // --no-io-uring
     unsigned workers = 0;         // 0: one per CPU that this process may use
@@ -40,6 +44,8 @@ struct BackupOptions {
     std::string scratch_directory;  // empty: $TMPDIR or /var/tmp
     DrainSizes sizes;
     LeaseOptions lease;
+    BackupGates* gates = nullptr;                   // of a part of a cluster backup
+    std::shared_ptr<const Throttle::Cap> cap = {};  // in place of the limit: one that may be changed meanwhile
 };
 
 struct BackupResult {

@@ -12,6 +12,7 @@
 #include "platform/interrupt.h"
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/repository/backup_id.h"
+#include "snapshot/repository/cut.h"
 #include "snapshot/repository/pack_stock.h"
 #include "snapshot/repository/revisions.h"
 
@@ -49,6 +50,7 @@ std::optional<ForgetPlan::Backup> look_at(const Repository& repository, std::spa
     } else if (!manifest.may_rewrite) {
         backup.facts.held = KeepRule::kNewerVersion;
     }
+    backup.cut = manifest.cut ? std::optional(manifest.cut->cut) : std::nullopt;
     backup.superseded = std::move(revisions.others);
     return backup;
 }
@@ -62,6 +64,9 @@ public:
         for_each_manifest_names(repository_.target(), [this](std::span<const layout::ManifestName> names) {
             throw_if_interrupted();
             if (auto backup = look_at(repository_, names)) {
+                if (backup->cut && !backup->facts.held && !options_.cluster_members && !forgotten_.contains(*backup->cut)) {
+                    backup->facts.held = KeepRule::kCluster;
+                }
                 plan_.unreadable += backup->facts.readable ? 0 : 1;
                 facts_.push_back(backup->facts);
                 plan_.backups.push_back(std::move(*backup));
@@ -136,6 +141,11 @@ private:
             throw Error::refused(name + " has a later revision that can't be read: " + plan_.backups[index].damage,
                                  "run `nodesnap repair` first");
         }
+        if (backup.held == KeepRule::kCluster) {
+            throw Error::refused(
+                name + " is a part of the cluster backup " + plan_.backups[index].cut->text() + ", which would be incomplete without it",
+                "`nodesnap cluster forget` removes all of it; --cluster-members removes this part alone");
+        }
         if (backup.held) {
             throw Error::refused(name + " has features that this version of nodesnap mustn't remove", "upgrade nodesnap");
         }
@@ -148,6 +158,7 @@ private:
     const Repository& repository_;
     const ForgetOptions& options_;
     Report& report_;
+    const std::set<CutId> forgotten_ = forgotten_cuts(repository_);
     ForgetPlan plan_;
     std::vector<RetentionBackup> facts_;
 };

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct ForgetOptions {
     std::vector<std::string> backups;  // or ids, unique beginnings of them, "latest"
     bool allow_newest = false;         // a named one may be the newest good one
     bool allow_mass_expire = false;    // more than half of the backups may go at once
+    bool cluster_members = false;      // also parts of cluster backups that aren't forgotten
 };
 
 struct ForgetPlan {
@@ -24,6 +26,7 @@ struct ForgetPlan {
         RetentionBackup facts;
         layout::ManifestName name{};                   // of the revision that counts
         std::vector<layout::ManifestName> superseded;  // earlier revisions, ascending
+        std::optional<CutId> cut;                      // that it is a part of
         std::string damage;                            // why it can't be read
         std::vector<KeepReason> reasons;               // none: it is removed
     };

@@ -183,6 +183,8 @@ std::string to_string(KeepRule rule) {
             return "built-on";
         case KeepRule::kNewerVersion:
             return "newer-version";
+        case KeepRule::kCluster:
+            return "cluster";
         case KeepRule::kNotNamed:
             return "not-named";
     }
@@ -210,6 +212,8 @@ std::string describe(const KeepReason& reason, const RetentionRules& rules) {
             return "a backup that was cut off builds on it, run that again first";
         case KeepRule::kNewerVersion:
             return "only a newer version of nodesnap may remove it";
+        case KeepRule::kCluster:
+            return "a part of a cluster backup";
         case KeepRule::kNotNamed:
             return "not named";
         default:

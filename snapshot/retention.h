@@ -45,6 +45,7 @@ enum class KeepRule : std::uint8_t {
     kUnfinished,    // its session isn't ended
     kBuiltOn,       // a backup that was cut off builds on it
     kNewerVersion,  // it has features that this version mustn't remove
+    kCluster,       // a part of a cluster backup that isn't forgotten
     kNotNamed,      // others were named
 };
 std::string to_string(KeepRule rule);  // stable, for programs: "daily"

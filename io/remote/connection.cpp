@@ -15,22 +15,26 @@ bool is_answer(FrameKind kind) {
 
 }  // namespace
 
+Streams greeted_streams(Transport& transport) {
+    Streams streams{transport.take_in(), transport.take_out()};
+    try {
+        send_greeting(streams.out.get());
+        receive_greeting(streams.in.get());
+        transport.greeted();
+    } catch (const Error& error) {
+        streams = {};
+        const std::string host = transport.describe();
+        const std::string words = transport.last_words();
+        throw Error(ExitStatus::kFailed, "cannot reach nodesnap on " + host + ": " + (words.empty() ? error.message() : words),
+                    words.empty() ? error.hint() : "try: ssh " + host + " nodesnap --version");
+    }
+    return streams;
+}
+
 RemoteConnection::RemoteConnection(std::unique_ptr<Transport> transport, std::uint64_t session, bool make)
     : transport_(std::move(transport)) {
-    FileDescriptor in = transport_->take_in();
-    FileDescriptor out = transport_->take_out();
-    try {
-        send_greeting(out.get());
-        receive_greeting(in.get());
-        transport_->greeted();
-    } catch (const Error& error) {
-        in.reset();
-        out.reset();
-        const std::string words = transport_->last_words();
-        throw Error(ExitStatus::kFailed, "cannot reach nodesnap on " + host() + ": " + (words.empty() ? error.message() : words),
-                    words.empty() ? error.hint() : "try: ssh " + host() + " nodesnap --version");
-    }
-    channel_ = std::make_unique<FrameChannel>(std::move(in), std::move(out), static_cast<FrameChannel::Receiver&>(*this));
+    Streams streams = greeted_streams(*transport_);
+    channel_ = std::make_unique<FrameChannel>(std::move(streams.in), std::move(streams.out), static_cast<FrameChannel::Receiver&>(*this));
     channel_->start();
     greet(session, make);
 }

@@ -33,6 +33,12 @@ public:
     virtual std::string last_words() = 0;
 };
 
+// The two ends have greeted each other. Error::failed, with what ssh has said, if the other doesn't.
+struct Streams {
+    FileDescriptor in, out;
+};
+Streams greeted_streams(Transport& transport);
+
 // What the other side says of itself.
 struct Greeting {
     std::string place;  // the repository, as it calls it

@@ -47,6 +47,8 @@ enum class FrameKind : std::uint16_t {
     kPart,         // there are more
     kError,        // the last one, too
     kCredit,
+    // Between a coordinator and the agents of a cluster, in both directions: JSON.
+    kSay = 96,
 };
 
 // All numbers are little-endian on the way.

@@ -23,6 +23,7 @@ public:
     FileDescriptor take_in() override { return program_.take_in(); }
     FileDescriptor take_out() override { return program_.take_out(); }
     void greeted() override { program_.give_terminal_back(); }
+    void may_outlive() { program_.may_outlive(); }
     std::string describe() const override { return host_; }
     std::string last_words() override {
         constexpr std::chrono::seconds kPatience{2};
@@ -56,10 +57,9 @@ std::vector<std::string> words_of(const std::string& text) {
 
 }  // namespace
 
-std::optional<SshPlace> parse_ssh_place(const std::string& place) {
-    if (!place.starts_with(kScheme)) {
-        return std::nullopt;
-    }
+namespace {
+
+SshPlace parse(const std::string& place) {
     const std::size_t slash = std::min(place.find('/', kScheme.size()), place.size());
     SshPlace parsed;
     parsed.destination = place.substr(kScheme.size(), slash - kScheme.size());
@@ -93,21 +93,17 @@ std::optional<SshPlace> parse_ssh_place(const std::string& place) {
         !std::all_of(parsed.destination.begin(), parsed.destination.end(), is_host_letter)) {
         throw wrong(place, "\"" + parsed.destination + "\" is not a user and a host");
     }
-    if (parsed.path.size() < 2) {
-        throw wrong(place, "the path of the repository is missing");
-    }
     if (parsed.path.find('\n') != std::string::npos || parsed.path.find('\0') != std::string::npos) {
         throw wrong(place, "there is a line break in the path");
     }
     return parsed;
 }
 
-std::unique_ptr<Transport> dial_ssh(const SshPlace& place, const SshOptions& options, bool may_ask) {
+std::vector<std::string> arguments_of(const SshPlace& place, const SshOptions& options, bool asks, const std::string& command) {
     std::vector<std::string> arguments = words_of(options.program);
     if (arguments.empty()) {
         throw Error::usage("no program is given that reaches the other host", "such as ssh");
     }
-    const bool asks = may_ask && has_terminal();
     // No connection that others share: all would be on one CPU, and what keeps it open holds on to our streams.
     for (const char* option :
          {"-T", "-a", "-x", "-oControlMaster=no", "-oControlPath=none", "-oRemoteCommand=none", "-oClearAllForwardings=yes"}) {
@@ -119,8 +115,48 @@ std::unique_ptr<Transport> dial_ssh(const SshPlace& place, const SshOptions& opt
     if (!place.port.empty()) {
         arguments.insert(arguments.end(), {"-p", place.port});
     }
-    arguments.insert(arguments.end(), {"--", place.destination, options.remote_program + std::string(kServe) + remote_word(place.path)});
+    arguments.insert(arguments.end(), {"--", place.destination, options.remote_program + command});
+    return arguments;
+}
+
+}  // namespace
+
+std::optional<SshPlace> parse_ssh_place(const std::string& place) {
+    if (!place.starts_with(kScheme)) {
+        return std::nullopt;
+    }
+    SshPlace parsed = parse(place);
+    if (parsed.path.size() < 2) {
+        throw wrong(place, "the path of the repository is missing");
+    }
+    return parsed;
+}
+
+std::optional<SshPlace> parse_ssh_host(const std::string& place) {
+    if (!place.starts_with(kScheme)) {
+        return std::nullopt;
+    }
+    SshPlace parsed = parse(place);
+    if (parsed.path.size() > 1) {
+        throw Error::usage("\"" + place + "\" has a path, where a host alone is meant", "write ssh://[user@]host[:port]");
+    }
+    parsed.path.clear();
+    return parsed;
+}
+
+std::unique_ptr<Transport> dial_ssh(const SshPlace& place, const SshOptions& options, bool may_ask) {
+    const bool asks = may_ask && has_terminal();
+    const auto arguments = arguments_of(place, options, asks, std::string(kServe) + remote_word(place.path));
     return std::make_unique<SshTransport>(place.destination, arguments, asks);
+}
+
+std::unique_ptr<Transport> dial_agent(const SshPlace& place, const SshOptions& options) {
+    // All others wait for it.
+    SshOptions quick = options;
+    quick.program += " -oConnectTimeout=30";
+    auto transport = std::make_unique<SshTransport>(place.destination, arguments_of(place, quick, false, " agent"), false);
+    transport->may_outlive();
+    return transport;
 }
 
 std::string remote_word(const std::string& word) {

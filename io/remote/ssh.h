@@ -25,8 +25,15 @@ struct SshOptions {
     std::string remote_program = "nodesnap";
 };
 
+// "ssh://[user@]host[:port]": a host alone; its path is empty.
+std::optional<SshPlace> parse_ssh_host(const std::string& place);
+
 // `may_ask`: for a password, where there is a terminal.
 std::unique_ptr<Transport> dial_ssh(const SshPlace& place, const SshOptions& options, bool may_ask);
+
+// The same with another command of nodesnap on that host than to serve its path: one that has work of its own, which goes on when the
+// connection ends. Nobody is asked for anything.
+std::unique_ptr<Transport> dial_agent(const SshPlace& place, const SshOptions& options);
 
 // A word for the other host's shell, whichever it is, and the path that stands as the last word in what a client has asked for
 // ("nodesnap serve '/backup/node1'"); Error::refused if that is something else.

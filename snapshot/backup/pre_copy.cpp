@@ -52,14 +52,14 @@ Held PreCopy::finish(SnapshotHold& hold, std::chrono::nanoseconds longest) {
     options_.is_warm_pass = false;
     options_.stores_whole_blocks = true;
     options_.limit_bytes_per_second = 0;  // it spares a daemon that isn't held
-    Held held = hold.around(false, progress_, report_, [&](const SnapshotHold::Release& release, std::int64_t since_ns) {
+    Held held = hold.around(false, progress_, report_, [&](const SnapshotHold::Standstill& standstill) {
         fault::step("passes.held");
         const std::uint64_t read_before = result_.totals.read_bytes;
         const std::uint64_t files_before = result_.read_files;
-        options_.read_until_ns = since_ns + longest.count();
+        options_.read_until_ns = standstill.since_ns + longest.count();
         options_.all_is_read = [&] {
             fault::step("passes.held-read");
-            if (const Held verdict = release(); !verdict.doubt.empty()) {
+            if (const Held verdict = standstill.release(); !verdict.doubt.empty()) {
                 throw Error::failed("what was read shows no single instant: " + verdict.doubt, "run the backup again");
             }
         };

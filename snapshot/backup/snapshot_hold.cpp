@@ -61,14 +61,35 @@ void SnapshotHold::tell_warnings(Report& report) {
     }
 }
 
+void SnapshotHold::let_go_now() noexcept {
+    const std::scoped_lock lock(mutex_);
+    if (hold_) {
+        hold_->let_go_now();
+    }
+}
+
+void SnapshotHold::end_hold() {
+    std::unique_ptr<hold::Hold> ending;
+    {
+        const std::scoped_lock lock(mutex_);
+        ending = std::move(hold_);
+    }
+    // Its destructor lets go, which may take a while.
+}
+
 Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const Work& work) {
     tell_warnings(report);
     Held held;
     held.what = hold_->what();
     std::optional<Silence> silence(std::in_place, progress);
     std::future<std::string> look;
+    const auto wait_for_look = [&] {
+        if (look.valid()) {
+            held.doubt = look.get();
+        }
+    };
     const auto release = [&] {
-        held.doubt = look.get();
+        wait_for_look();
         const hold::Result result = hold_->release();
         silence.reset();
         tell_warnings(report);
@@ -88,10 +109,10 @@ Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const
         // Beside what it is held for. It has an intent of its own, since after a failure the daemon is let go before it has ended.
         look =
             std::async(std::launch::async, [this, atomic, intent = hold_->intent()] { return look_while_held(intent, excludes_, atomic); });
-        work(release, since_ns);
+        work({since_ns, wait_for_look, release});
     } catch (const Error& error) {
         const bool over = monotonic_ns() - asked_ns >= max_downtime_.count();
-        hold_.reset();  // lets go, before anybody clears up
+        end_hold();  // lets go, before anybody clears up
         if (over && error.message().find("--max-downtime") == std::string::npos) {
             // As a rule what failed did so because the daemon ran again.
             throw Error(error.status(), error.message() + "; it wasn't done in the time that the daemon may be held (--max-downtime)",
@@ -99,19 +120,26 @@ Held SnapshotHold::around(bool atomic, Progress& progress, Report& report, const
         }
         throw;
     } catch (...) {
-        hold_.reset();
+        end_hold();
         throw;
     }
     return held;
 }
 
-HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report) {
-    tell_warnings(report);
-    backend.prepare();
+HeldSnapshot SnapshotHold::take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report, const Steps& steps) {
     HeldSnapshot taken;
-    static_cast<Held&>(taken) = around(backend.atomic(), progress, report, [&](const Release& release, std::int64_t) {
+    static_cast<Held&>(taken) = around(backend.atomic(), progress, report, [&](const Standstill& standstill) {
+        if (steps.held) {
+            steps.held();
+        }
+        const std::int64_t begun_ns = monotonic_ns();
         taken.snapshot = backend.create(name, true);
-        release();
+        if (steps.snapped) {
+            const std::int64_t ended_ns = monotonic_ns();
+            standstill.look();
+            steps.snapped(begun_ns, ended_ns);
+        }
+        standstill.release();
     });
     if (!taken.doubt.empty() && !backend.atomic()) {
         taken.snapshot->remove();

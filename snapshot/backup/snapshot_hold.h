@@ -18,10 +18,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "io/progress.h"
 #include "snapshot/backend/backend.h"
+#include "snapshot/backup/gates.h"
 #include "snapshot/exclude.h"
 #include "snapshot/hold/hold.h"
 #include "snapshot/report.h"
@@ -44,13 +46,27 @@ public:
     // `options` says more than to hold nothing. `excludes` must outlive it.
     SnapshotHold(const hold::Options& options, const ExcludeRules& excludes);
 
-    // From the backend's prepare() until all runs again. What is to be told of it goes to `report` when it is over.
-    HeldSnapshot take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report);
+    const hold::Intent& intent() const { return hold_->intent(); }
+    // Lets all run again, whatever another thread is about. While this object is there; any thread.
+    void let_go_now() noexcept;
 
-    // Does `work` while all is held. Its release, which it calls once, on any thread, lets all run again, and tells the verdict. `atomic`:
-    // what is done meanwhile is of one instant also when nobody was kept from writing; then a doubt is told to `report`, too.
-    using Release = std::function<Held()>;
-    using Work = std::function<void(const Release& release, std::int64_t since_ns)>;  // by the monotonic clock
+    // What is called while all is held.
+    struct Steps {
+        std::function<void()> held;                                                 // before the snapshot is taken
+        std::function<void(std::int64_t begun_ns, std::int64_t ended_ns)> snapped;  // when it is there; monotonic clock
+    };
+    // The backend is prepared. What is to be told of it goes to `report` when all runs again.
+    HeldSnapshot take(SnapshotBackend& backend, const std::string& name, Progress& progress, Report& report, const Steps& steps);
+
+    // Does `work` while all is held. Its release, which it calls once, on any thread, lets all run again, and tells the verdict; look waits
+    // for what of that takes long, and may be called before. `atomic`: what is done meanwhile is of one instant also when nobody was kept
+    // from writing; then a doubt is told to `report`, too.
+    struct Standstill {
+        std::int64_t since_ns;  // by the monotonic clock
+        std::function<void()> look;
+        std::function<Held()> release;
+    };
+    using Work = std::function<void(const Standstill& standstill)>;
     Held around(bool atomic, Progress& progress, Report& report, const Work& work);
 
 private:
@@ -60,6 +76,9 @@ private:
     std::string node_directory_;
     const ExcludeRules& excludes_;
     std::chrono::nanoseconds max_downtime_;
+    void end_hold();
+
+    std::mutex mutex_;  // let_go_now()
     std::unique_ptr<hold::Hold> hold_;
     std::size_t told_ = 0;  // of its warnings
 };

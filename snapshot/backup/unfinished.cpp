@@ -48,8 +48,9 @@ UnfinishedBackup find_unfinished(const Repository& repository, const Lease& leas
                                  const BackupOptions& options) {
     std::string refused;
     const std::set<SessionId> unfinished = repository.unfinished_sessions();
+    const auto wanted = [&](const SessionRecord& session) { return !options.resume_only || session.id == *options.resume_only; };
     for (const SessionRecord& session : backend.name() == "none" ? std::vector<SessionRecord>{} : repository.sessions()) {
-        if (session.epoch >= lease.epoch() || !unfinished.contains(session.id)) {
+        if (session.epoch >= lease.epoch() || !unfinished.contains(session.id) || !wanted(session)) {
             continue;
         }
         if (!repository.can_be_resumed(session)) {

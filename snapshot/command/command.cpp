@@ -50,9 +50,9 @@ void check_output(const Streams& streams) {
 }
 
 const std::vector<const Command*>& all_commands() {
-    static const std::vector<const Command*> kAll = {&kInit,     &kBackup, &kList,   &kShow,    &kFind,     &kDiff,  &kDump, &kRestore,
-                                                     &kRollback, &kDrill,  &kVerify, &kRepair,  &kForget,   &kPrune, &kPin,  &kUnpin,
-                                                     &kStatus,   &kDoctor, &kUnlock, &kRelease, &kSnapshot, &kServe};
+    static const std::vector<const Command*> kAll = {&kInit,     &kBackup, &kList,   &kShow,    &kFind,     &kDiff,  &kDump,    &kRestore,
+                                                     &kRollback, &kDrill,  &kVerify, &kRepair,  &kForget,   &kPrune, &kPin,     &kUnpin,
+                                                     &kStatus,   &kDoctor, &kUnlock, &kRelease, &kSnapshot, &kServe, &kCluster, &kAgent};
     return kAll;
 }
 
@@ -65,7 +65,7 @@ const Command* find_command(const std::string& name) {
 OptionSet options_of(const Command& command) {
     OptionSet options;
     command.declare(options);
-    if (&command != &kServe && &command != &kRelease && &command != &kRollback) {
+    if (&command != &kServe && &command != &kRelease && &command != &kRollback && &command != &kCluster && &command != &kAgent) {
         declare_remote(options);
     }
     options.value("config", "FILE", "read options from this INI file too, besides /etc/nodesnap/nodesnap.conf");

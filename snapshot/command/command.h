@@ -70,7 +70,7 @@ struct Command {
 };
 
 extern const Command kInit, kBackup, kList, kShow, kFind, kDiff, kDump, kRestore, kRollback, kDrill, kVerify, kRepair, kForget, kPrune,
-    kPin, kUnpin, kStatus, kDoctor, kUnlock, kRelease, kSnapshot, kServe;
+    kPin, kUnpin, kStatus, kDoctor, kUnlock, kRelease, kSnapshot, kServe, kCluster, kAgent;
 const std::vector<const Command*>& all_commands();
 const Command* find_command(const std::string& name);  // nullptr if there is none
 

@@ -32,6 +32,7 @@ void declare(OptionSet& options) {
     options.flag("prune", "then give back the space that no backup needs, as \"nodesnap prune\" does");
     options.flag("allow-mass-expire", "remove more than half of the backups at once if that comes of it");
     options.flag("allow-newest", "with BACKUP: remove the newest good backup if it is named");
+    options.flag("cluster-members", "also parts of cluster backups, which `nodesnap cluster forget` removes as a whole");
     declare_prune(options);
     declare_lease(options);
     options.flag("quiet", "print warnings and errors only");
@@ -191,6 +192,7 @@ ExitStatus run(Call& call) {
     options.rules = rules_of(call.options(), !options.backups.empty());
     options.allow_newest = call.options().flag("allow-newest");
     options.allow_mass_expire = call.options().flag("allow-mass-expire");
+    options.cluster_members = call.options().flag("cluster-members");
     prune_options(call.options());  // what is wrong with them is told first
     const bool merges = call.options().flag("merge") && call.options().given_in_call("merge");
     if ((merges || call.options().given_in_call("max-unused")) && !call.options().flag("prune")) {

@@ -76,7 +76,8 @@ void read_configuration(const std::string& file, std::vector<ConfigEntry>& entri
     entries.insert(entries.end(), more.begin(), more.end());
 }
 
-// Of an option that is set in several places, the command line counts first, then --config, then the system's file, then the profile.
+}  // namespace
+
 Options read_options(const Command& command, const std::vector<std::string>& arguments, const std::string& system_configuration) {
     const OptionSet set = options_of(command);
     Options options(set, arguments);
@@ -97,6 +98,8 @@ Options read_options(const Command& command, const std::vector<std::string>& arg
     }
     return options;
 }
+
+namespace {
 
 void print_error(Streams& streams, const Error& error, const char* command = nullptr) {
     std::ostream& err = streams.err;

@@ -69,6 +69,11 @@ std::optional<Message> GuardProcess::receive(bool interruptible) {
     return std::nullopt;
 }
 
+// What it says is still heard.
+void GuardProcess::abandon() noexcept {
+    ::shutdown(socket_.get(), SHUT_WR);
+}
+
 bool GuardProcess::end() {
     process_->signal(SIGKILL);
     return wait();

@@ -33,6 +33,8 @@ public:
     // The next message but kWorking. nullopt if it is gone, or has said nothing for kSilenceNs. `interruptible`: throws when the program is
     // asked to stop.
     std::optional<Message> receive(bool interruptible = false);
+    // Tells it that nobody waits any more: it lets go at once. Any thread.
+    void abandon() noexcept;
     // SIGKILL, and waits for its end: from then on it does nothing any more. False if it can't be ended (it hangs in the kernel).
     bool end();
     // After end(): waits until the command that it was running, if any, has ended too, as long as that takes. Throws when the program is

@@ -135,6 +135,9 @@ void Hold::hold() {
     }
     Message ask;
     ask.kind = Kind::kHold;
+    if (let_go_) {
+        throw Error::failed(intent_.what + " wasn't held: it was to be let go already");
+    }
     state_ = State::kAsked;
     fault::step("hold.asking");
     if (!guard_->send(ask)) {
@@ -160,11 +163,17 @@ Result Hold::release() {
     return finish(Reason::kDone);
 }
 
+void Hold::let_go_now() noexcept {
+    if (guard_ && !let_go_.exchange(true)) {
+        guard_->abandon();
+    }
+}
+
 Result Hold::finish(Reason reason) {
     Message ask;
     ask.kind = Kind::kRelease;
     ask.status = static_cast<std::int32_t>(reason);
-    if (!guard_->send(ask)) {
+    if (!guard_->send(ask) && !let_go_) {
         take_over("the guard has ended");
     }
     const auto answer = guard_->receive();
@@ -192,7 +201,8 @@ Result Hold::wait_for_finished(const Message& released) {
     guard_->wait();
     fault::step("hold.finished");
     const bool unbroken = released.kind == Kind::kReleased && released.began_ns != 0 && released.text[0] == '\0';
-    return {std::chrono::nanoseconds(released.released_ns - released.began_ns), unbroken, released.text};
+    const std::chrono::nanoseconds downtime(released.released_ns - released.began_ns);
+    return let_go_ ? Result{downtime, false, "it was let go before the snapshot was done"} : Result{downtime, unbroken, released.text};
 }
 
 void Hold::fail(const Message& answer) {

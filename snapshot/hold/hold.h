@@ -14,6 +14,7 @@
 // held the message says so. Threads: one at a time. Privileges: root, as a rule; see action.h.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -51,6 +52,8 @@ public:
 
     void hold();
     Result release();
+    // Has the guard let go now, whatever another thread is about: release() then tells that it was no point in time. Any thread.
+    void let_go_now() noexcept;
 
 private:
     enum class State { kPrepared, kAsked, kHeld, kDone };
@@ -71,6 +74,7 @@ private:
     std::unique_ptr<GuardProcess> guard_;
     std::vector<std::string> warnings_;
     State state_ = State::kPrepared;
+    std::atomic<bool> let_go_{false};  // by let_go_now()
 };
 
 }  // namespace nodesnap::hold

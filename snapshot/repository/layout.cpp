@@ -15,6 +15,9 @@ constexpr std::string_view kPackSuffix = ".pack";
 constexpr std::string_view kSessionSuffix = ".session";
 constexpr std::string_view kDraftSuffix = ".draft";
 constexpr std::string_view kLogSuffix = ".log";
+constexpr std::string_view kCutSuffix = ".json";
+constexpr std::string_view kGivenUpSuffix = ".given-up";
+constexpr std::string_view kForgottenSuffix = ".forgotten";
 constexpr std::size_t kSequenceDigits = 10;
 constexpr std::size_t kUtcLength = 16;  // YYYYMMDDThhmmssZ
 
@@ -71,6 +74,17 @@ std::optional<std::int64_t> parse_utc(std::string_view text) {
     return duration_cast<seconds>(sys_days{date}.time_since_epoch()).count() + hour * 3600 + minute * 60 + second;
 }
 
+std::string cluster_object(const Uuid& id, std::string_view suffix) {
+    return std::string(kClusters) + id.text() + std::string(suffix);
+}
+
+std::optional<Uuid> parse_cluster_object(std::string_view name, std::string_view suffix) {
+    if (!take_prefix(name, kClusters) || !take_suffix(name, suffix)) {
+        return std::nullopt;
+    }
+    return Uuid::parse(name);
+}
+
 std::string format_utc_name(std::int64_t utc_seconds) {
     using namespace std::chrono;
     const sys_seconds time{seconds{utc_seconds}};
@@ -125,6 +139,18 @@ std::string checks(std::uint8_t first_byte) {
     PackId id;
     id.bytes[0] = first_byte;
     return std::string(kChecks) + id.hex().substr(0, 2);
+}
+
+std::string cut(const Uuid& id) {
+    return cluster_object(id, kCutSuffix);
+}
+
+std::string cut_given_up(const Uuid& id) {
+    return cluster_object(id, kGivenUpSuffix);
+}
+
+std::string cut_forgotten(const Uuid& id) {
+    return cluster_object(id, kForgottenSuffix);
 }
 
 std::string remains(std::string_view object) {
@@ -184,6 +210,18 @@ std::optional<PackId> parse_pack_log(std::string_view name) {
         return std::nullopt;
     }
     return PackId::parse(name);
+}
+
+std::optional<Uuid> parse_cut(std::string_view name) {
+    return parse_cluster_object(name, kCutSuffix);
+}
+
+std::optional<Uuid> parse_cut_given_up(std::string_view name) {
+    return parse_cluster_object(name, kGivenUpSuffix);
+}
+
+std::optional<Uuid> parse_cut_forgotten(std::string_view name) {
+    return parse_cluster_object(name, kForgottenSuffix);
 }
 
 }  // namespace nodesnap::layout

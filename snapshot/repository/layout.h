@@ -19,6 +19,7 @@ inline constexpr std::string_view kNodePacks = "nodes/";
 inline constexpr std::string_view kJournal = "journal/";
 inline constexpr std::string_view kChecks = "checks/";
 inline constexpr std::string_view kInventory = "inventory";
+inline constexpr std::string_view kClusters = "clusters/";
 
 inline constexpr std::uint64_t kSequenceLimit = 9'999'999'999;  // the highest that a manifest's name can say
 
@@ -44,6 +45,9 @@ std::string draft(const SessionId& id);
 std::string pack_log(const PackId& id);
 std::string shared_lock(const SessionId& id);
 std::string checks(std::uint8_t first_byte);   // when the data of the packs whose ids begin so was checked
+std::string cut(const Uuid& id);               // what a cluster backup was to be
+std::string cut_given_up(const Uuid& id);      // the mark that nothing more comes of it
+std::string cut_forgotten(const Uuid& id);     // the mark that its parts may go
 std::string remains(std::string_view object);  // what is left of an object that was given up
 
 // nullopt for names that aren't of this kind.
@@ -52,5 +56,8 @@ std::optional<ManifestName> parse_manifest(std::string_view name);
 std::optional<SessionId> parse_session(std::string_view name);
 std::optional<SessionId> parse_draft(std::string_view name);
 std::optional<PackId> parse_pack_log(std::string_view name);
+std::optional<Uuid> parse_cut(std::string_view name);
+std::optional<Uuid> parse_cut_given_up(std::string_view name);
+std::optional<Uuid> parse_cut_forgotten(std::string_view name);
 
 }  // namespace nodesnap::layout

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "snapshot/repository/cut_part.h"
 #include "snapshot/repository/layout.h"
 #include "snapshot/repository/tree.h"
 
@@ -75,6 +76,7 @@ struct Manifest {
     std::vector<PackId> packs;              // written by this backup, data and metadata
     std::vector<std::uint64_t> pack_bytes;  // of each of `packs`, as generation 0; 0: not known; shorter than `packs`: nor are the others
     std::vector<CapturedFile> captured;     // paths ascend
+    std::optional<CutPart> cut;             // of a part of a cluster backup
     std::vector<PackId> avoided_packs;      // known as damaged or missing; nothing in the tree refers to them; ascending
     struct Totals {
         std::uint64_t files = 0, directories = 0, others = 0;

@@ -191,6 +191,31 @@ void load_lists(Fields& fields, const format::Manifest& from, Manifest& manifest
     }
 }
 
+flatbuffers::Offset<format::CutPart> store(Builder& builder, const CutPart& part) {
+    const auto cluster = builder.CreateString(part.cluster);
+    const auto node = builder.CreateString(part.node);
+    const auto proposal = builder.CreateString(part.proposal);
+    return format::CreateCutPart(builder, cluster, node, proposal, static_cast<std::uint8_t>(part.hold), part.released, part.taken_ns,
+                                 part.doubt_ns);
+}
+
+std::optional<CutPart> load_cut(Fields& fields, const format::Manifest& from) {
+    fields.require((from.cut() == nullptr) == (from.cluster() == nullptr));
+    if (from.cut() == nullptr || !fields.ok()) {
+        return std::nullopt;
+    }
+    const format::CutPart& stored = *from.cut();
+    fields.require(stored.hold() <= static_cast<std::uint8_t>(CutPart::Hold::kProved) && stored.doubt_ns() >= 0);
+    return CutPart{fields.id<Uuid>(from.cluster()),
+                   fields.text(stored.cluster()),
+                   fields.text(stored.node()),
+                   fields.text(stored.proposal()),
+                   static_cast<CutPart::Hold>(stored.hold()),
+                   stored.released(),
+                   stored.taken_ns(),
+                   stored.doubt_ns()};
+}
+
 // A path of names alone, below the root.
 bool is_plain_absolute(const std::string& path) {
     if (path.size() < 2 || path.front() != '/' || path.find('\0') != std::string::npos) {
@@ -258,6 +283,8 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     const auto pack_bytes = manifest.pack_bytes.empty() ? 0 : builder.CreateVector(manifest.pack_bytes);
     const auto avoided = manifest.avoided_packs.empty() ? 0 : store(builder, manifest.avoided_packs);
     const auto captured = manifest.captured.empty() ? 0 : store(builder, manifest.captured);
+    const flatbuffers::Offset<ByteVector> cluster = manifest.cut ? bytes_of(builder, manifest.cut->cut.bytes) : 0;
+    const auto cut = manifest.cut ? store(builder, *manifest.cut) : 0;
     const auto totals = store(builder, manifest.totals);
 
     format::ManifestBuilder fields(builder);
@@ -300,6 +327,8 @@ Bytes encode_manifest_fields(const Manifest& manifest) {
     fields.add_pack_bytes(pack_bytes);
     fields.add_avoided_packs(avoided);
     fields.add_captured(captured);
+    fields.add_cluster(cluster);
+    fields.add_cut(cut);
     builder.Finish(fields.Finish());
     const auto* begin = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
     return Bytes(begin, begin + builder.GetSize());
@@ -340,6 +369,7 @@ Parsed<Manifest> parse_manifest_fields(std::span<const std::byte> inner) {
     manifest.root_ino = from.root_ino();
     load_lists(fields, from, manifest);
     manifest.captured = load(fields, from.captured());
+    manifest.cut = load_cut(fields, from);
     manifest.totals = load(from.totals());
     return fields.ok() ? Result::good(std::move(manifest)) : Result::bad("a field is out of bounds");
 }

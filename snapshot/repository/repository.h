@@ -42,7 +42,8 @@ struct SessionRecord {
     std::uint32_t first_pack = 0;  // number of the first pack of the run that works on it now, or did last
     std::uint32_t first_log = 0;   // logs of packs with lower numbers don't count
     std::uint32_t stalled = 0;     // runs since the last that brought a log, but for those that lacked space
-    bool lacked_space = false;     // why the run that worked on it last ended
+    bool lacked_space = false;     // why the run that worked on it last ended; or it had not begun to read
+    std::optional<CutId> cut;      // of a cluster backup: it can be resumed from its draft alone, before its first log
     DrainMode mode = DrainMode::kWhole;
     // Not stored: of the object as it was read or written by whoever has this record; none before it is stored. Who was stopped meanwhile,
     // and wakes, changes nothing.

@@ -42,6 +42,9 @@ Bytes encode_session(const Uuid& repository, const SessionRecord& session) {
     object.members["first_log"] = session.first_log;
     object.members["stalled"] = session.stalled;
     object.members["lacked_space"] = session.lacked_space;
+    if (session.cut) {
+        object.members["cut"] = session.cut->text();
+    }
     object.members["mode"] = kModes.at(static_cast<std::size_t>(session.mode));
     return encode_json_object(object);
 }
@@ -65,6 +68,9 @@ void read_resume_members(const nlohmann::ordered_json& members, const std::strin
     session.first_log = small_number(members, "first_log", name);
     session.stalled = small_number(members, "stalled", name);
     session.lacked_space = members.contains("lacked_space") && member::boolean(members, "lacked_space", name);
+    if (members.contains("cut")) {
+        session.cut = member::uuid(members, "cut", name);
+    }
     const auto mode = std::find(kModes.begin(), kModes.end(), member::text(members, "mode", name));
     if (mode == kModes.end()) {
         throw Error::damaged(name, "its mode is unknown");

@@ -77,7 +77,8 @@ bool Repository::can_be_resumed(const SessionRecord& session) const {
         return false;
     }
     const auto draft = load_draft(session.id);
-    return draft && utc_now_ns() / kSecondNs <= draft->snapshot_time_ns / kSecondNs + kResumableSeconds && !logged_packs(session).empty();
+    return draft && utc_now_ns() / kSecondNs <= draft->snapshot_time_ns / kSecondNs + kResumableSeconds &&
+           (session.cut || !logged_packs(session).empty());
 }
 
 std::vector<Manifest> Repository::drafts() const {

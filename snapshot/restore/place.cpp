@@ -192,8 +192,9 @@ void require_empty(const RestorePlace& place, const Repository& repository, cons
     }
 }
 
-// Who uses it, if that is allowed: told instead of refused.
-std::string require_unused(const std::string& directory, bool allowed) try {
+}  // namespace
+
+void refuse_used(const std::string& directory) {
     const auto users = users_of_directory(directory, 1);
     if (!users.empty()) {
         const auto& user = users.front();
@@ -207,6 +208,17 @@ std::string require_unused(const std::string& directory, bool allowed) try {
     if (const std::string locked = engine_lock(directory); !locked.empty()) {
         throw Error::refused(directory + " is in use: " + locked, "stop the daemon, then restore; --allow-in-use restores all the same");
     }
+}
+
+bool holds_nothing(const std::string& directory) {
+    return is_empty(directory);
+}
+
+namespace {
+
+// Who uses it, if that is allowed: told instead of refused.
+std::string require_unused(const std::string& directory, bool allowed) try {
+    refuse_used(directory);
     return "";
 } catch (const Error& error) {
     if (!allowed || error.status() != ExitStatus::kRefused) {

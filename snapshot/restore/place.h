@@ -53,6 +53,10 @@ struct RestorePlace {
 // an interrupted restore of something else is in the way.
 RestorePlace inspect_place(const Repository& repository, const Manifest& backup, const RestoreOptions& options, const RestoreState& wanted);
 
+// Error::refused if a process, or an engine's lock, uses the directory.
+void refuse_used(const std::string& directory);
+bool holds_nothing(const std::string& directory);  // but lost+found
+
 // Error::refused if the directory is what a restore that was cut off has left half done.
 void refuse_unfinished(const std::string& directory);
 

@@ -1,6 +1,8 @@
 // The program with fault hooks that the environment sets:
 //
 //   NODESNAP_SIGNAL_AT="STEP[:NTH]"    sends itself NODESNAP_SIGNAL (9 when not given) when it passes the step for the NTH time
+//                                      with NODESNAP_ONCE=FILE only if it can make that file
+//   NODESNAP_SLEEP_AT=STEP             sleeps NODESNAP_SLEEP_MS whenever it passes the step: who is late
 //   NODESNAP_STOP_AT="PREFIX:NTH"      stops itself (SIGSTOP) at the NTH operation whose name begins with PREFIX
 //   NODESNAP_KILL_AT="PREFIX:NTH"      kills itself there
 //   NODESNAP_INTERRUPT_AT=STEP         is interrupted, as by SIGTERM, whenever it passes the step (not together with NODESNAP_LIST_STEPS)
@@ -10,11 +12,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "platform/interrupt.h"
@@ -44,7 +48,14 @@ std::vector<std::string> fields(const std::string& text) {
 }
 
 void arm(nodesnap::test::FaultHooks& hooks) {
-    if (const auto at = fields(setting("NODESNAP_SIGNAL_AT")); !at[0].empty()) {
+    if (const std::string once = setting("NODESNAP_ONCE"); !once.empty()) {
+        const std::string at = setting("NODESNAP_SIGNAL_AT");
+        hooks.on_each_step([once, at](const std::string& step) {
+            if (step == at && ::open(once.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) >= 0) {
+                ::raise(SIGKILL);
+            }
+        });
+    } else if (const auto at = fields(setting("NODESNAP_SIGNAL_AT")); !at[0].empty()) {
         const std::string number = setting("NODESNAP_SIGNAL");
         hooks.signal_at_step(at[0], number.empty() ? SIGKILL : std::stoi(number), at.size() > 1 ? std::stoull(at[1]) : 1);
     }
@@ -60,6 +71,14 @@ void arm(nodesnap::test::FaultHooks& hooks) {
             const std::string line = step + '\n';
             if (::write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
                 std::abort();
+            }
+        });
+    }
+    if (const std::string late_at = setting("NODESNAP_SLEEP_AT"); !late_at.empty()) {
+        const auto how_long = std::chrono::milliseconds(std::stoi(setting("NODESNAP_SLEEP_MS")));
+        hooks.on_each_step([late_at, how_long](const std::string& step) {
+            if (step == late_at) {
+                std::this_thread::sleep_for(how_long);
             }
         });
     }

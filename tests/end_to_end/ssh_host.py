@@ -16,16 +16,18 @@ SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 class SshHost:
     """`stack` ends it. What `key` may do is for the test to write: see allow()."""
 
-    def __init__(self, stack, directory, address="127.0.0.1", namespace=None):
+    def __init__(self, stack, directory, address="127.0.0.1", namespace=None, key=None):
         self.directory = Path(directory)
         self.directory.mkdir(mode=0o700)
         self.address = address
-        self.key = self.directory / "key"
-        for name in ("key", "host_key"):
-            harness.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.directory / name)
+        self.key = key or self.directory / "key"
+        for path in (self.directory / "host_key", self.key):
+            if not path.exists():
+                harness.tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path)
         self.allow()
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        self.namespace = ["ip", "netns", "exec", namespace] if namespace else []
+        # Not ip(8): it mounts /sys anew, without the cgroups.
+        self.namespace = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
         self.port = 22 if namespace else self._free_port()
         (self.directory / "sshd_config").write_text(f"""
 ListenAddress {address}:{self.port}
@@ -79,7 +81,7 @@ LogLevel ERROR
     def allow(self, command=None):
         """What the key may do: a command that it is pinned to, or anything."""
         options = f'command="{command}",restrict ' if command else ""
-        (self.directory / "authorized_keys").write_text(options + (self.directory / "key.pub").read_text())
+        (self.directory / "authorized_keys").write_text(options + Path(f"{self.key}.pub").read_text())
 
     @property
     def command(self):

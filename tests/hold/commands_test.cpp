@@ -1,6 +1,8 @@
 // Holding by the operator's commands: a real process that is stopped and started, and hooks.
 #include <sys/resource.h>
 
+#include <thread>
+
 #include "platform/file.h"
 #include "platform/processes.h"
 #include "tests/hold/hold_fixture.h"
@@ -45,6 +47,24 @@ protected:
         return "echo " + word + " $NODESNAP_HOLD $NODESNAP_REASON $NODESNAP_NODE_DIRECTORY >> " + path("log") + ";";
     }
 };
+
+TEST_F(CommandsTest, AnotherThreadMayLetGo) {
+    Hold held(hook(note("before"), note("after")));
+    held.hold();
+    std::thread([&held] { held.let_go_now(); }).join();
+    wait_until([this] { return log().find("after") != std::string::npos; });
+    const Result result = held.release();
+    EXPECT_FALSE(result.point_in_time);
+    EXPECT_NE(result.broken, "");
+    EXPECT_EQ(intents(), 0u);
+}
+
+TEST_F(CommandsTest, WhatIsToBeLetGoIsNotHeld) {
+    Hold held(hook(note("before"), note("after")));
+    held.let_go_now();
+    EXPECT_THROW(held.hold(), Error);
+    EXPECT_EQ(log(), "");
+}
 
 TEST_F(CommandsTest, DaemonIsEndedAndStartedInACgroupThatStays) {
     start();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -84,6 +85,18 @@ TEST_F(ThrottleTest, PiecesAreATenthOfASecondInWholePages) {
     EXPECT_EQ(Throttle(100'000).smooth_bytes(), 8192U);
     EXPECT_EQ(Throttle(1).smooth_bytes(), 4096U);
     EXPECT_GT(Throttle().smooth_bytes(), std::size_t{1} << 40);
+}
+
+TEST_F(ThrottleTest, ACapThatIsChangedCountsFromThenOn) {
+    const auto cap = std::make_shared<Throttle::Cap>(1'000'000);
+    Throttle throttle(cap);
+    throttle.reserve(100'000);
+    *cap = 1'000;
+    EXPECT_GT(throttle.reserve(10'000), 5s);
+    EXPECT_EQ(throttle.smooth_bytes(), 4096U);
+    *cap = 0;
+    EXPECT_FALSE(throttle.limited());
+    EXPECT_EQ(throttle.reserve(~std::uint64_t{0}), 0ns);
 }
 
 TEST_F(ThrottleTest, AbsurdSizesDoNotOverflow) {

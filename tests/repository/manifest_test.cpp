@@ -46,6 +46,7 @@ void expect_equal(const Manifest& a, const Manifest& b) {
     EXPECT_EQ(a.pack_bytes, b.pack_bytes);
     EXPECT_EQ(a.captured, b.captured);
     EXPECT_EQ(a.avoided_packs, b.avoided_packs);
+    EXPECT_EQ(a.cut, b.cut);
     EXPECT_EQ(a.totals, b.totals);
 }
 
@@ -62,8 +63,21 @@ TEST(Manifest, ComesBackAsItWas) {
                          {"/etc/qdb/users.conf", 0, 0, 0, {}, ""}};
     manifest.held_ns = 5;
     manifest.consistency = Consistency::kPointInTime;
+    manifest.cut =
+        CutPart{Uuid::random(), "orders", "db1", std::string(32, 'a'), CutPart::Hold::kProved, true, 1'700'000'000'000'000'000, 7};
     expect_equal(*decode(encode_manifest(sample_uuid(), manifest), damages), manifest);
     EXPECT_TRUE(damages.list.empty());
+}
+
+TEST(Manifest, AnUncertainTimeOfACutThatIsNoneIsRefused) {
+    Damages damages;
+    Manifest manifest = sample_manifest();
+    manifest.cut = CutPart{};
+    manifest.cut->doubt_ns = -1;
+    EXPECT_THROW(decode(encode_manifest(sample_uuid(), manifest), damages), Error);
+    manifest.cut->doubt_ns = 0;
+    manifest.cut->hold = static_cast<CutPart::Hold>(3);
+    EXPECT_THROW(decode(encode_manifest(sample_uuid(), manifest), damages), Error);
 }
 
 TEST(Manifest, OfAnEmptyTreeAndOfManyPacksComesBack) {
