@@ -182,9 +182,9 @@ void delete_subvolume(int parent_directory, const std::string& name) {
 
 namespace {
 
-// The call that starts a commit sets a flag, wakes the kernel's thread, and waits until that has begun. But the thread may have looked at the
-// flag just before it went to sleep: then it all waits for the commit that is due every 30 s (seen where several processes commit at once).
-// So it is woken again, now and then, while somebody waits.
+// The call that starts a commit sets a flag, wakes the kernel's thread, and waits until that has begun. But the thread may have looked at
+// the flag just before it went to sleep: then it all waits for the commit that is due every 30 s (seen where several processes commit at
+// once). So it is woken again, now and then, while somebody waits.
 class Nudge {
 public:
     explicit Nudge(int fd) : fd_(fd), thread_([this] { run(); }) {}
