@@ -24,6 +24,7 @@ def _titles(size_factor):
             "delta": f"{node}, brought back after a small change",
             "chain": f"A file of {_size(dataset.PAGES_BYTES * size_factor)}, updated in place and backed up very often",
             "ssh": f"{node}, to another host over ssh",
+            "ssh-far": f"{node}, to a host over ssh that is further away",
             "downtime": "A database that is written to at 20 MiB/s, held for its snapshot"}
 
 
@@ -122,7 +123,7 @@ def tables(results, size_factor):
             costs = _collect(case, operation)
             if not costs:
                 continue
-            said = over_ssh.ratios(costs) if name == "ssh" else _ratios(costs)
+            said = over_ssh.ratios(costs) if name.startswith("ssh") else _ratios(costs)
             if said:
                 ratios.append(f"- {title}, {operation}: {'; '.join(said)}.")
             void = f", {case['void']} void" if case["void"] else ""

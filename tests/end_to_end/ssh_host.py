@@ -13,6 +13,19 @@ import harness
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
+def servers_of(repository):
+    """Processes that serve it."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if process.name.isdigit() and b"serve" in words[1:2] and os.fsencode(repository) in words:
+            found.append(int(process.name))
+    return found
+
+
 class SshHost:
     """`stack` ends it. What `key` may do is for the test to write: see allow()."""
 
@@ -41,14 +54,19 @@ PermitRootLogin yes
 MaxStartups 100
 LogLevel ERROR
 """)
-        key = " ".join((self.directory / "host_key.pub").read_text().split()[:2])
-        host = address if self.port == 22 else f"[{address}]:{self.port}"
-        (self.directory / "known_hosts").write_text(f"{host} {key}\n")
+        self.trust(self.port)
         self.log = open(self.directory / "log", "wb")
         stack.callback(self.log.close)
         stack.callback(self.stop)
         self.sshd = None
         self.start()
+
+    def trust(self, port):
+        """The host is known by this port, too."""
+        key = " ".join((self.directory / "host_key.pub").read_text().split()[:2])
+        host = self.address if port == 22 else f"[{self.address}]:{port}"
+        with open(self.directory / "known_hosts", "a", encoding="ascii") as known:
+            known.write(f"{host} {key}\n")
 
     def _free_port(self):
         with socket.socket() as probe:
