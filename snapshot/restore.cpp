@@ -51,7 +51,7 @@ public:
           report_(report),
           lost_(options.accept_incomplete),
           owners_(repository, backup, options.owners, report),
-          workers_(restore_workers(options)) {}
+          workers_(restore_workers(options, repository.target())) {}
 
     RestoreResult run();
 

@@ -10,36 +10,22 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "io/remote/message.h"
+#include "platform/blocked_signals.h"
 #include "platform/error.h"
+#include "platform/interrupt.h"
 
 namespace nodesnap::remote {
 namespace {
 
 constexpr std::chrono::seconds kAliveEvery{10};
+constexpr std::chrono::seconds kSilenceWhenInterrupted{15};  // who lives says so more often
 constexpr std::chrono::milliseconds kSlice{1000};
 constexpr std::size_t kInputBytes = std::size_t{64} << 10;
-
-// Only the threads that they are meant for shall handle signals.
-class BlockedSignals {
-public:
-    BlockedSignals() {
-        sigset_t all;
-        sigfillset(&all);
-        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-    }
-    BlockedSignals(const BlockedSignals&) = delete;
-    BlockedSignals& operator=(const BlockedSignals&) = delete;
-    ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
-private:
-    sigset_t before_{};
-};
 
 void make_non_blocking(int fd) {
     const int flags = ::fcntl(fd, F_GETFL);
@@ -158,8 +144,8 @@ bool FrameChannel::wait_for(int fd, short events, std::chrono::seconds& quiet) c
         if (ready > 0) {
             return waits[1].revents == 0;
         }
-        if (ready == 0 && ++quiet >= silence_limit_) {
-            throw Error::failed("nothing was heard of it for " + std::to_string(silence_limit_.count()) + " s",
+        if (ready == 0 && (++quiet >= silence_limit_ || (quiet >= kSilenceWhenInterrupted && interrupted()))) {
+            throw Error::failed("nothing was heard of it for " + std::to_string(quiet.count()) + " s",
                                 "check the network, and whether the host is alive");
         }
     }

@@ -1,8 +1,8 @@
 // FrameChannel: frames in both directions over a pair of descriptors, each direction with a thread of its own: whatever one end does, the
 // other's receiver reads, so that the two never wait for each other.
 //
-// It notices a peer that is gone: both ends say something at least every 10 s, and who hears nothing for `silence_limit` ends. The time
-// doesn't run while this process is stopped.
+// It notices a peer that is gone: both ends say something at least every 10 s, and who hears nothing for `silence_limit` ends, sooner
+// once this process was interrupted. The time doesn't run while it is stopped.
 //
 // send() may be called from any thread. The Receiver is called on the channel's receiving thread, except for sent callbacks, which the
 // sending thread calls. Memory: what is queued to be sent, which who sends has to bound.

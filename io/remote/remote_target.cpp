@@ -1,45 +1,18 @@
 #include "io/remote/remote_target.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "io/remote/lines.h"
 #include "io/target/object_name.h"
 #include "platform/file.h"
 #include "platform/host.h"
-#include "platform/random.h"
 
 namespace nodesnap::remote {
 namespace {
-
-// A connection, and how many large objects are begun or opened on it.
-struct Line {
-    std::unique_ptr<RemoteConnection> connection;
-    std::atomic<unsigned> objects{0};
-};
-
-class UsedLine {
-public:
-    explicit UsedLine(std::shared_ptr<Line> line) : line_(std::move(line)) {}
-    UsedLine(UsedLine&& other) noexcept = default;
-    UsedLine& operator=(UsedLine&&) = delete;
-    UsedLine(const UsedLine&) = delete;
-    UsedLine& operator=(const UsedLine&) = delete;
-    ~UsedLine() {
-        if (line_) {
-            --line_->objects;
-        }
-    }
-    RemoteConnection& operator*() const { return *line_->connection; }
-    RemoteConnection* operator->() const { return line_->connection.get(); }
-
-private:
-    std::shared_ptr<Line> line_;
-};
 
 class RemoteWriter : public ObjectWriter {
 public:
@@ -85,11 +58,13 @@ public:
     std::uint64_t size() const override { return size_; }
     Task<void> read(Ring& ring, std::span<std::byte> into, std::uint64_t offset) override {
         if (!read_tail(into, offset)) {
+            line_.count_read(into.size());
             co_await line_->read(ring, opened_, into, offset);
         }
     }
     void read(std::span<std::byte> into, std::uint64_t offset) override {
         if (!read_tail(into, offset)) {
+            line_.count_read(into.size());
             line_->read(opened_, into, offset);
         }
     }
@@ -119,15 +94,15 @@ private:
 
 class RemoteTarget : public Target {
 public:
-    RemoteTarget(RemoteOptions options, bool create) : options_(std::move(options)), session_(random_u64()) {
-        lines_.push_back(dial(true, create));
-    }
+    RemoteTarget(const RemoteOptions& options, bool create)
+        : place_(options.place), streams_(options.connections), lines_(options.dial, options.connections, create) {}
 
-    std::string describe() const override { return options_.place; }
-    std::string describe(std::string_view name) const override { return options_.place + "/" + std::string(name); }
+    std::string describe() const override { return place_; }
+    std::string describe(std::string_view name) const override { return place_ + "/" + std::string(name); }
     std::optional<std::string> local_directory() const override;
     int write_error() const override { return first().greeting().read_only ? EROFS : static_cast<int>(state().first); }
     std::optional<std::uint64_t> free_bytes() const override { return state().second; }
+    unsigned streams() const override { return streams_; }
 
     bool create(std::string_view name, std::span<const std::byte> content) override {
         check_small(name, content.size());
@@ -137,7 +112,8 @@ public:
         check_small(name, content.size());
         MessageWriter message;
         message.text(name).number(expected ? 1 : 0).text(expected.value_or(""));
-        return flag_of(idlest().call_large(FrameKind::kSwap, message.take(), content));
+        // All on one connection, whose server then knows what this client holds.
+        return flag_of(first().call_large(FrameKind::kSwap, message.take(), content));
     }
     std::optional<VersionedObject> load(std::string_view name, std::uint64_t limit) override { return load(FrameKind::kLoad, name, limit); }
     std::optional<VersionedObject> load_salvaging(std::string_view name, std::uint64_t limit) override {
@@ -154,15 +130,13 @@ public:
     std::unique_ptr<ObjectWriter> begin(std::string_view name, std::string_view staging_id) override {
         check_object_name(name);
         check_staging_id(staging_id);
-        return std::make_unique<RemoteWriter>(line_for_object(), describe(name), name, staging_id);
+        return std::make_unique<RemoteWriter>(lines_.to_write(), describe(name), name, staging_id);
     }
     std::unique_ptr<ObjectReader> open(std::string_view name) override;
 
 private:
-    std::shared_ptr<Line> dial(bool is_first, bool create);
-    RemoteConnection& first() const;
-    RemoteConnection& idlest() const;
-    UsedLine line_for_object();
+    RemoteConnection& first() const { return lines_.first(); }
+    RemoteConnection& idlest() const { return lines_.idlest(); }
     std::pair<std::uint64_t, std::optional<std::uint64_t>> state() const;
     std::optional<VersionedObject> load(FrameKind kind, std::string_view name, std::uint64_t limit);
 
@@ -179,12 +153,9 @@ private:
         }
     }
 
-    const RemoteOptions options_;
-    const std::uint64_t session_;
-    mutable std::mutex mutex_;  // of lines_
-    std::vector<std::shared_ptr<Line>> lines_;
-    std::mutex dialing_;
-    bool no_more_ = false;  // connections; of who holds dialing_
+    const std::string place_;
+    const unsigned streams_;
+    Lines lines_;
 };
 
 // The other host may be this one.
@@ -195,48 +166,6 @@ std::optional<std::string> RemoteTarget::local_directory() const {
     }
     const auto here = stat_path(there.directory);
     return here && device_of(*here) == there.device && here->stx_ino == there.inode ? std::optional(there.directory) : std::nullopt;
-}
-
-std::shared_ptr<Line> RemoteTarget::dial(bool is_first, bool create) {
-    auto line = std::make_shared<Line>();
-    line->connection = std::make_unique<RemoteConnection>(options_.dial(is_first), session_, create);
-    return line;
-}
-
-RemoteConnection& RemoteTarget::first() const {
-    const std::lock_guard lock(mutex_);
-    return *lines_.front()->connection;
-}
-
-RemoteConnection& RemoteTarget::idlest() const {
-    const std::lock_guard lock(mutex_);
-    return *(*std::min_element(lines_.begin(), lines_.end(), [](const auto& a, const auto& b) {
-                return a->connection->queued_bytes() < b->connection->queued_bytes();
-            }))->connection;
-}
-
-// One more connection where all have an object on them. That it can't be had is no error: those that are there do.
-UsedLine RemoteTarget::line_for_object() {
-    const auto least_used = [this] {
-        const std::lock_guard lock(mutex_);
-        return *std::min_element(lines_.begin(), lines_.end(), [](const auto& a, const auto& b) { return a->objects < b->objects; });
-    };
-    std::shared_ptr<Line> line = least_used();
-    if (line->objects > 0) {
-        const std::lock_guard dialing(dialing_);
-        line = least_used();
-        if (line->objects > 0 && !no_more_ && lines_.size() < options_.connections) {
-            try {
-                line = dial(false, false);
-                const std::lock_guard lock(mutex_);
-                lines_.push_back(line);
-            } catch (const Error&) {
-                no_more_ = true;
-            }
-        }
-    }
-    ++line->objects;
-    return UsedLine(std::move(line));
 }
 
 std::pair<std::uint64_t, std::optional<std::uint64_t>> RemoteTarget::state() const {
@@ -272,7 +201,7 @@ std::optional<VersionedObject> RemoteTarget::load(FrameKind kind, std::string_vi
 
 std::unique_ptr<ObjectReader> RemoteTarget::open(std::string_view name) {
     check_object_name(name);
-    UsedLine line = line_for_object();
+    UsedLine line = lines_.to_read();
     constexpr std::size_t kTail = std::size_t{64} << 10;
     std::uint64_t opened = 0;
     const Bytes answer = line->call(FrameKind::kOpen, MessageWriter().text(name).take(), kTail, kTail + kFrameHeaderBytes, &opened);
@@ -330,7 +259,7 @@ void RemoteTarget::abandon(const std::function<bool(std::string_view)>& given_up
 }  // namespace
 
 std::shared_ptr<Target> open_remote_target(RemoteOptions options, bool create) {
-    return std::make_shared<RemoteTarget>(std::move(options), create);
+    return std::make_shared<RemoteTarget>(options, create);
 }
 
 }  // namespace nodesnap::remote

@@ -7,17 +7,13 @@
 // afterwards.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 
-#include "io/remote/connection.h"
+#include "io/remote/lines.h"
 #include "io/target/target.h"
 
 namespace nodesnap::remote {
-
-// Makes one more way to the host; `first`: it may ask the operator for what it needs.
-using Dial = std::function<std::unique_ptr<Transport>(bool first)>;
 
 struct RemoteOptions {
     Dial dial;

@@ -112,6 +112,9 @@ std::vector<std::string> arguments_of(const SshPlace& place, const SshOptions& o
     if (!asks) {
         arguments.emplace_back("-oBatchMode=yes");
     }
+    if (!options.ciphers.empty()) {
+        arguments.push_back("-oCiphers=" + options.ciphers);
+    }
     if (!place.port.empty()) {
         arguments.insert(arguments.end(), {"-p", place.port});
     }

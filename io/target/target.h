@@ -72,6 +72,9 @@ public:
     virtual int write_error() const = 0;
     void check_writable() const;  // Error::refused, with the reason and the remedy
     virtual std::optional<std::uint64_t> free_bytes() const = 0;
+    // As many large objects on their way at once are what it takes to use all of it: one where they share a disk, more where each has a
+    // connection of its own.
+    virtual unsigned streams() const { return 1; }
 
     // Creates a small object (up to 64 MiB) atomically and durably. False if one of the name exists.
     virtual bool create(std::string_view name, std::span<const std::byte> content) = 0;

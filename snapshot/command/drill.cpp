@@ -24,7 +24,7 @@ void declare(OptionSet& options) {
     options.value("start-timeout", "DURATION", "how long the daemon may take until it is ready (default: 5m)");
     options.value("stop-timeout", "DURATION", "how long the daemon may take to stop, before it is killed (default: 5m)");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
-    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
+    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU or connection, at most 4)");
     declare_io_uring(options);
     options.flag("quiet", "no progress line and no summary");
     options.flag("json", "print the result as a JSON document");

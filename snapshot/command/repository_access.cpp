@@ -2,6 +2,7 @@
 
 #include "io/human_time.h"
 #include "io/remote/ssh.h"
+#include "io/remote/ssh_ciphers.h"
 #include "io/target/directory.h"
 #include "io/units.h"
 #include "platform/file.h"
@@ -42,8 +43,15 @@ bool is_far(const std::string& place) {
 }
 
 remote::Dial dial_of(const Options& options, const std::string& far_place) {
-    const remote::SshOptions ssh{options.text("ssh", "ssh"), options.text("remote-program", "nodesnap")};
-    return [place = remote::parse_ssh_place(far_place).value(), ssh](bool first) { return remote::dial_ssh(place, ssh, first); };
+    const remote::SshPlace place = remote::parse_ssh_place(far_place).value();
+    remote::SshOptions ssh;
+    ssh.remote_program = options.text("remote-program", ssh.remote_program);
+    if (options.given("ssh")) {
+        ssh.program = options.text("ssh");
+    } else {
+        ssh.ciphers = remote::preferred_ciphers(place);
+    }
+    return [place, ssh](bool first) { return remote::dial_ssh(place, ssh, first); };
 }
 
 std::shared_ptr<Target> open_target(const Options& options, const std::string& place, bool create) {
@@ -204,7 +212,7 @@ void declare_lease(OptionSet& options) {
 }
 
 std::string waiting_text(std::chrono::seconds wait, const std::string& why) {
-    return "nodesnap: waiting up to " + human_duration(wait) + ": " + why;
+    return "nodesnap: " + (wait.count() == 0 ? "" : "waiting up to " + human_duration(wait) + ": ") + why;
 }
 
 LeaseOptions lease_options(Call& call, const char* command) {
@@ -306,7 +314,7 @@ void write_holder(JsonWriter& document, const LeaseState& state) {
 }
 
 void declare_workers(OptionSet& options) {
-    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
+    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU or connection, at most 4)");
     declare_io_uring(options);
 }
 

@@ -35,7 +35,7 @@ void declare(OptionSet& options) {
     options.flag("allow-in-use", "restore though processes have something of the directory open: they go on with what was there");
     options.flag("allow-low-space", "restore though there seems to be too little space, as where the file system compresses");
     options.value("limit", "RATE", "read and write at most so many bytes a second, as in 200M (default: no limit)");
-    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU, at most 4)");
+    options.value("workers", "N", "threads that move data, 1 to 8 (default: one for each CPU or connection, at most 4)");
     declare_io_uring(options);
     options.value("state-dir", "DIR", "where this host remembers its nodes, and what is held for a backup (default: /var/lib/nodesnap)");
     options.flag("quiet", "no progress line and no summary");

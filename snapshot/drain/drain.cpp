@@ -98,6 +98,11 @@ void refresh_owners(DrainState& state) {
     }
 }
 
+unsigned worker_count(const DrainOptions& options, const Target& target) {
+    return options.workers != 0 ? std::min(options.workers, kMaximumWorkers)
+                                : std::min(std::max(cpu_count(), target.streams()), kDefaultWorkers);
+}
+
 bool changed_meanwhile(int source, std::uint64_t root_ino, const ExcludeRules& excludes, std::int64_t since_ns, bool tolerated) {
     const auto path = changed_since(source, root_ino, excludes, since_ns);
     if (path && !tolerated) {
@@ -130,8 +135,7 @@ DrainResult run_drain(int source, const Repository& repository, const SessionId&
         fault::step("drain.logs-read");
     }
     progress.phase = "draining";
-    read_source(state, result.root_ino, excludes,
-                options.workers != 0 ? std::min(options.workers, kMaximumWorkers) : std::min(cpu_count(), kDefaultWorkers));
+    read_source(state, result.root_ino, excludes, worker_count(options, repository.target()));
     if (looks_afterwards) {
         progress.phase = "looking for changes";
         result.changed_meanwhile = changed_meanwhile(source, result.root_ino, excludes, begun_ns, options.tolerate_changes);

@@ -38,7 +38,7 @@ struct DrainSizes {
 };
 
 struct DrainOptions {
-    unsigned workers = 0;  // 0: one per CPU, up to kDefaultWorkers; at most kMaximumWorkers
+    unsigned workers = 0;  // 0: one per CPU or stream of the target, up to kDefaultWorkers; at most kMaximumWorkers
     bool force_blocking = false;
     bool skip_unreadable = false;
     bool source_is_live = false;    // not a snapshot: whatever changes while it is read is an error

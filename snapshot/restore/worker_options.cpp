@@ -19,8 +19,8 @@ constexpr std::uint64_t kSpareDescriptors = 256;
 
 }  // namespace
 
-unsigned restore_workers(const RestoreOptions& options) {
-    const unsigned wanted = options.workers != 0 ? options.workers : std::min(cpu_count(), kDefaultWorkers);
+unsigned restore_workers(const RestoreOptions& options, const Target& from) {
+    const unsigned wanted = options.workers != 0 ? options.workers : std::min(std::max(cpu_count(), from.streams()), kDefaultWorkers);
     return std::clamp(wanted, 1U, RestoreOptions::kWorkersLimit);
 }
 

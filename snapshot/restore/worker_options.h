@@ -4,12 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "io/target/target.h"
 #include "snapshot/restore.h"
 #include "snapshot/restore/worker.h"
 
 namespace nodesnap {
 
-unsigned restore_workers(const RestoreOptions& options);
+unsigned restore_workers(const RestoreOptions& options, const Target& from);
 std::size_t restore_window_bytes(unsigned workers);
 // `descriptors`: how many this process may open.
 RestoreWorker::Options restore_worker_options(const RestoreOptions& options, unsigned workers, std::uint64_t descriptors);

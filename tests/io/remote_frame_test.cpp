@@ -11,6 +11,7 @@
 #include "io/remote/greeting.h"
 #include "io/remote/message.h"
 #include "io/remote/ssh.h"
+#include "io/remote/ssh_ciphers.h"
 #include "platform/file_descriptor.h"
 #include "tests/io/target_fixture.h"
 
@@ -151,6 +152,17 @@ TEST(SshPlace, ThatCouldBeAnOptionOrIsHalfIsRefused) {
           "ssh://h:99999/p", "ssh://h:2x/p", "ssh://h;x/p", "ssh://h x/p", "ssh://me@/p", "ssh://me:secret@h/p", "ssh://h/a\nb"}) {
         EXPECT_EQ(status_of([&] { parse_ssh_place(place); }), ExitStatus::kUsage) << place;
     }
+}
+
+TEST(SshCiphers, FastOneComesFirstWhereNothingWasChosen) {
+    const std::string built_in = "user me\nciphers chacha20-poly1305@openssh.com,aes128-ctr,aes128-gcm@openssh.com\nmacs x\n";
+    EXPECT_EQ(preferred_ciphers(built_in, built_in), "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes128-ctr");
+    EXPECT_EQ(preferred_ciphers("ciphers aes256-ctr\n", built_in), "");
+    EXPECT_EQ(preferred_ciphers("ciphers chacha20-poly1305@openssh.com,aes128-gcm@openssh.com,aes128-ctr\n", built_in), "");
+    EXPECT_EQ(preferred_ciphers("", ""), "");
+    EXPECT_EQ(preferred_ciphers("", built_in), "");
+    EXPECT_EQ(preferred_ciphers("nociphers x\n", "nociphers x\n"), "");
+    EXPECT_EQ(preferred_ciphers("ciphers aes128-ctr\n", "ciphers aes128-ctr\n"), "");  // one that doesn't know it
 }
 
 TEST(ServedPath, IsWhatTheClientQuoted) {
