@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "platform/clock.h"
 #include "platform/error.h"
@@ -26,7 +27,7 @@ namespace {
 constexpr std::int64_t kCallbackNs = 500'000'000;
 constexpr std::size_t kToldBytes = 500;
 
-// A pipe from the program's standard output to who takes it.
+// A pipe from the program to who takes what it prints.
 class OutputPipe {
 public:
     explicit OutputPipe(const std::function<void(std::string_view)>& take) : take_(take) {
@@ -40,25 +41,7 @@ public:
     }
     int write_end() const { return write_.get(); }
     void close_write_end() { write_.reset(); }
-
-    // As Pidfd::wait_ended(), but returns when there was something to take, too. All is taken if it returns true.
-    bool wait_ended(const Pidfd& process, std::int64_t deadline_ns) {
-        constexpr std::int64_t kMillisecondNs = 1'000'000;
-        const std::int64_t left_ns = std::clamp<std::int64_t>(deadline_ns - monotonic_ns(), 0, kCallbackNs);
-        std::array<pollfd, 2> waits{{{process.get(), POLLIN, 0}, {ended_ ? -1 : read_.get(), POLLIN, 0}}};
-        if (::poll(waits.data(), waits.size(), static_cast<int>((left_ns + kMillisecondNs - 1) / kMillisecondNs)) < 0) {
-            return false;  // by a signal
-        }
-        const bool has_ended = waits[0].revents != 0;
-        if (waits[1].revents != 0) {
-            take_piece();
-        }
-        while (has_ended && take_piece()) {
-        }
-        return has_ended;
-    }
-
-private:
+    pollfd wait() const { return {ended_ ? -1 : read_.get(), POLLIN, 0}; }
     // False if there is none (yet).
     bool take_piece() {
         const ssize_t count = ::read(read_.get(), buffer_.data(), buffer_.size());
@@ -70,6 +53,7 @@ private:
         return count < 0 && errno == EINTR;
     }
 
+private:
     const std::function<void(std::string_view)>& take_;
     FileDescriptor read_;
     FileDescriptor write_;
@@ -77,14 +61,39 @@ private:
     std::array<char, 64U << 10> buffer_{};
 };
 
+// One for each stream that is taken.
+using OutputPipes = std::vector<std::unique_ptr<OutputPipe>>;
+
+// As Pidfd::wait_ended(), but returns when there was something to take, too. All is taken if it returns true.
+bool take_until_ended(const Pidfd& process, const OutputPipes& pipes, std::int64_t deadline_ns) {
+    constexpr std::int64_t kMillisecondNs = 1'000'000;
+    const std::int64_t left_ns = std::clamp<std::int64_t>(deadline_ns - monotonic_ns(), 0, kCallbackNs);
+    std::vector<pollfd> waits{{process.get(), POLLIN, 0}};
+    for (const auto& pipe : pipes) {
+        waits.push_back(pipe->wait());
+    }
+    if (::poll(waits.data(), waits.size(), static_cast<int>((left_ns + kMillisecondNs - 1) / kMillisecondNs)) < 0) {
+        return false;  // by a signal
+    }
+    const bool has_ended = waits[0].revents != 0;
+    for (std::size_t i = 0; i < pipes.size(); ++i) {
+        if (waits[i + 1].revents != 0) {
+            pipes[i]->take_piece();
+        }
+        while (has_ended && pipes[i]->take_piece()) {
+        }
+    }
+    return has_ended;
+}
+
 // Returns when the program has ended; it isn't waited for yet, so that its number still belongs to its group. True if it took too long.
-bool wait_for_end(const Pidfd& process, const ProgramRun& run, OutputPipe* output) {
+bool wait_for_end(const Pidfd& process, const ProgramRun& run, const OutputPipes& pipes) {
     std::int64_t deadline = run.time_limit.count() > 0 ? monotonic_ns() + run.time_limit.count() : INT64_MAX;
     std::int64_t next_callback = monotonic_ns() + kCallbackNs;
     bool timed_out = false;
     for (;;) {
         const std::int64_t until = std::min(next_callback, deadline);
-        if (output != nullptr ? output->wait_ended(process, until) : process.wait_ended(until)) {
+        if (pipes.empty() ? process.wait_ended(until) : take_until_ended(process, pipes, until)) {
             break;
         }
         if (monotonic_ns() >= next_callback) {
@@ -124,23 +133,28 @@ std::string ProgramResult::explanation() const {
 
 ProgramResult run_program(const ProgramRun& run) {
     const OutputMemory output;
-    const auto pipe = run.take_output ? std::make_unique<OutputPipe>(run.take_output) : nullptr;
+    OutputPipes pipes;
+    for (const auto* take : {&run.take_output, &run.take_error_output}) {
+        if (*take) {
+            pipes.push_back(std::make_unique<OutputPipe>(*take));
+        }
+    }
     Spawn start;
     start.arguments = run.arguments;
     start.environment = run.environment;
-    start.output = pipe ? pipe->write_end() : output.descriptor();
-    start.error_output = output.descriptor();
+    start.output = run.take_output ? pipes.front()->write_end() : output.descriptor();
+    start.error_output = run.take_error_output ? pipes.back()->write_end() : output.descriptor();
     start.inherited = run.inherited;
     start.cgroup_procs = run.cgroup_procs;
     const pid_t pid = spawn(start);
     ProgramResult result;
     try {
-        if (pipe) {
+        for (const auto& pipe : pipes) {
             pipe->close_write_end();
         }
-        result.timed_out = wait_for_end(Pidfd::open(pid).value(), run, pipe.get());
+        result.timed_out = wait_for_end(Pidfd::open(pid).value(), run, pipes);
     } catch (...) {
-        if (pipe) {
+        if (!pipes.empty()) {
             ::kill(-pid, SIGKILL);
             wait_for_child(pid);
         }

@@ -28,7 +28,8 @@ struct ProgramRun {
     std::function<bool()> give_up = {};      // asked as often; true: as if the time limit were over
     // Gets standard output as it comes, in pieces of any length, instead of the result. If it throws the program is killed.
     std::function<void(std::string_view)> take_output = {};
-    std::vector<int> inherited = {};  // descriptors that it has, too, under their numbers
+    std::function<void(std::string_view)> take_error_output = {};  // likewise standard error
+    std::vector<int> inherited = {};                               // descriptors that it has, too, under their numbers
 
     static constexpr std::chrono::milliseconds kKillDelay{2000};
 };
@@ -37,7 +38,7 @@ struct ProgramResult {
     int exit_code = -1;  // 0 to 255; -1: ended by a signal
     int signal = 0;
     bool timed_out = false;
-    std::string output;  // stdout and stderr; with take_output stderr alone
+    std::string output;  // stdout and stderr; but for what is taken
     bool succeeded() const { return exit_code == 0 && !timed_out; }
     // "exit status 1: Unit qdbd.service not found.", with the last line of the output
     std::string explanation() const;

@@ -126,14 +126,15 @@ Bytes RemoteConnection::call_large(FrameKind kind, Bytes payload, std::span<cons
     return result_of(*pending);
 }
 
-void RemoteConnection::call_in_parts(FrameKind kind, Bytes payload, const std::function<void(std::span<const std::byte>)>& each) {
+void RemoteConnection::call_in_parts(FrameKind kind, Bytes payload, const std::function<void(std::span<const std::byte>)>& each,
+                                     std::uint64_t number) {
     const std::uint64_t request = new_request();
     const auto pending = expect(request, kMaxPayload);
     {
         const std::lock_guard lock(mutex_);
         pending->in_parts = true;
     }
-    channel_->send({0, kind, 0, request, 0}, std::move(payload));
+    channel_->send({0, kind, 0, request, number}, std::move(payload));
     const auto next_part = [&](Bytes& part) {
         std::unique_lock lock(mutex_);
         pending->changed.wait(lock, [&] { return !pending->parts.empty() || pending->complete; });

@@ -67,7 +67,8 @@ public:
     // What is too large for one frame goes before in pieces; one at a time.
     Bytes call_large(FrameKind kind, Bytes payload, std::span<const std::byte> content);
     // Each part of the answer; the server sends a few, and the next ones as `each` returns.
-    void call_in_parts(FrameKind kind, Bytes payload, const std::function<void(std::span<const std::byte>)>& each);
+    void call_in_parts(FrameKind kind, Bytes payload, const std::function<void(std::span<const std::byte>)>& each,
+                       std::uint64_t number = 0);
 
     std::uint64_t new_request();
     void tell(FrameKind kind, std::uint64_t request, Bytes payload = {}, std::uint64_t number = 0);  // what has no answer

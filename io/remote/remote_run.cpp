@@ -4,7 +4,7 @@
 
 namespace nodesnap::remote {
 
-std::optional<int> run_there(const Dial& dial, const std::vector<std::string>& words, const OutputSink& output) {
+std::optional<int> run_there(const Dial& dial, const std::vector<std::string>& words, bool shows_progress, const OutputSink& output) {
     RemoteConnection connection(dial(true), random_u64(), false);
     if (!connection.greeting().runs_commands) {
         return std::nullopt;
@@ -15,7 +15,7 @@ std::optional<int> run_there(const Dial& dial, const std::vector<std::string>& w
     }
     constexpr int kUnknown = 1;
     std::optional<int> status;
-    connection.call_in_parts(FrameKind::kRun, message.take(), [&](std::span<const std::byte> part) {
+    const auto take = [&](std::span<const std::byte> part) {
         MessageReader reader(part);
         const std::uint64_t what = reader.number();
         const auto rest = reader.rest();
@@ -27,7 +27,8 @@ std::optional<int> run_there(const Dial& dial, const std::vector<std::string>& w
         } else {
             throw Error::failed(connection.host() + ": says something that wasn't asked for");
         }
-    });
+    };
+    connection.call_in_parts(FrameKind::kRun, message.take(), take, shows_progress ? 1 : 0);
     return status.value_or(kUnknown);
 }
 

@@ -14,8 +14,9 @@ namespace nodesnap::remote {
 enum class OutputStream : unsigned { kOut = 1, kErr = 2 };
 using OutputSink = std::function<void(OutputStream stream, std::string_view text)>;
 
-// `words`: the command's name and its options, without the repository. The exit status; nullopt where the other side runs no commands. Asks
+// `words`: the command's name and its options, without the repository. `shows_progress`: its progress line is
+// wanted, too, as it would write it to a terminal. The exit status; nullopt where the other side runs no commands. Asks
 // on a connection of its own, with whose end the command ends.
-std::optional<int> run_there(const Dial& dial, const std::vector<std::string>& words, const OutputSink& output);
+std::optional<int> run_there(const Dial& dial, const std::vector<std::string>& words, bool shows_progress, const OutputSink& output);
 
 }  // namespace nodesnap::remote

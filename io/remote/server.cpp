@@ -66,7 +66,7 @@ private:
     void do_job(const FrameHeader& header, const Bytes& message, const Bytes& content) noexcept;
     // Who may only read runs none, since they may leave records of what was checked.
     bool may_run() const { return options_.run && !options_.read_only; }
-    void run_command(std::uint64_t request, const Bytes& message);
+    void run_command(const FrameHeader& header, const Bytes& message);
     bool is_dropped(std::uint64_t request);
     bool send_part(std::uint64_t request, Bytes part);
     void send_answer(std::uint64_t request, Bytes payload);
@@ -135,7 +135,7 @@ void Server::hello(const FrameHeader& header, std::span<const std::byte> payload
         throw Error::failed("the client greets twice");
     }
     MessageReader message(payload);
-    message.number();  // the same for all connections of one client
+    const std::uint64_t session = message.number();
     const bool make = message.number() != 0;
     message.text();  // its host
     message.end();
@@ -147,6 +147,9 @@ void Server::hello(const FrameHeader& header, std::span<const std::byte> payload
     } catch (const Error& error) {
         send_error(header.request, error);
         return;
+    }
+    if (options_.greeted) {
+        options_.greeted(target_, session);
     }
     const std::string directory = target_->local_directory().value_or("");
     const auto status = directory.empty() ? std::nullopt : stat_path(directory);
@@ -295,10 +298,14 @@ void Server::do_job(const FrameHeader& header, const Bytes& message, const Bytes
         if (is_answered_in_parts(header.kind)) {
             answer_in_parts(*target_, header.kind, message, [&](Bytes part) { return send_part(header.request, std::move(part)); });
         } else if (header.kind == FrameKind::kRun) {
-            run_command(header.request, message);
+            run_command(header, message);
         } else {
             check_writable(header.kind);
             answer = answer_small(*target_, header.kind, message, content);
+            if (header.kind == FrameKind::kSwap && options_.swapped && MessageReader(answer).number() != 0) {
+                const auto swapped = decode_swap(message, content);
+                options_.swapped(swapped.name, swapped.content);
+            }
         }
     } catch (const Error& error) {
         failure = error;
@@ -317,7 +324,7 @@ void Server::do_job(const FrameHeader& header, const Bytes& message, const Bytes
     }
 }
 
-void Server::run_command(std::uint64_t request, const Bytes& message) {
+void Server::run_command(const FrameHeader& header, const Bytes& message) {
     if (!may_run()) {
         throw Error::refused("no commands are run here for other hosts", "give it on the repository's own");
     }
@@ -329,11 +336,11 @@ void Server::run_command(std::uint64_t request, const Bytes& message) {
     const auto say = [&](unsigned what, std::string_view text) {
         while (wanted && !text.empty()) {
             const std::string_view piece = text.substr(0, kPiece);
-            wanted = send_part(request, MessageWriter().number(what).rest(std::as_bytes(std::span(piece))).take());
+            wanted = send_part(header.request, MessageWriter().number(what).rest(std::as_bytes(std::span(piece))).take());
             text.remove_prefix(piece.size());
         }
     };
-    const int status = options_.run(words, say, [&] { return !wanted || is_dropped(request); });
+    const int status = options_.run(words, header.number != 0, say, [&] { return !wanted || is_dropped(header.request); });
     say(0, std::string(1, static_cast<char>(status)));
 }
 

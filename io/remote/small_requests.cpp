@@ -42,13 +42,6 @@ std::string folder_prefix(MessageReader& message) {
     return prefix;
 }
 
-Bytes swap(Target& target, MessageReader& message, std::span<const std::byte> content) {
-    const std::string name = object_name(message);
-    const bool is_there = message.number() != 0;
-    std::string version = message.text();
-    return flag(target.swap(name, is_there ? std::optional(std::move(version)) : std::nullopt, joined(content, message.rest())));
-}
-
 Bytes load(Target& target, FrameKind kind, MessageReader& message) {
     const std::string name = object_name(message);
     const std::uint64_t limit = std::min<std::uint64_t>(message.number(), kSmallObjectLimit);
@@ -111,6 +104,19 @@ private:
 
 }  // namespace
 
+SwapRequest decode_swap(std::span<const std::byte> payload, std::span<const std::byte> content) {
+    MessageReader message(payload);
+    SwapRequest request;
+    request.name = object_name(message);
+    const bool is_there = message.number() != 0;
+    std::string version = message.text();
+    if (is_there) {
+        request.expected = std::move(version);
+    }
+    request.content = joined(content, message.rest());
+    return request;
+}
+
 bool changes_something(FrameKind kind) {
     switch (kind) {
         case FrameKind::kCreate:
@@ -134,8 +140,10 @@ Bytes answer_small(Target& target, FrameKind kind, std::span<const std::byte> pa
             const std::string name = object_name(message);
             return flag(target.create(name, joined(content, message.rest())));
         }
-        case FrameKind::kSwap:
-            return swap(target, message, content);
+        case FrameKind::kSwap: {
+            const SwapRequest request = decode_swap(payload, content);
+            return flag(target.swap(request.name, request.expected, request.content));
+        }
         case FrameKind::kRemove:
             return remove(target, message);
         case FrameKind::kPersist:

@@ -19,7 +19,7 @@ struct Streams {
     std::ostream& err;
     int out_fd = 1;  // for the bytes of `dump`
     bool out_is_terminal = false;
-    bool err_is_terminal = false;  // a progress line is shown
+    bool err_is_terminal = false;  // here, or where it comes to be shown: a progress line is
 };
 
 // Error::system if something of the output could not be written. Told once it is flushed, or when much was written.

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <string_view>
 
 #include "io/remote/remote_run.h"
 #include "platform/file.h"
 #include "platform/program_run.h"
-#include "snapshot/command/printable.h"
+#include "snapshot/command/far_output.h"
 #include "snapshot/command/repository_access.h"
 
 namespace nodesnap::command {
@@ -22,28 +23,8 @@ bool is_one_of(const std::array<std::string_view, size>& all, std::string_view n
     return std::find(all.begin(), all.end(), name) != all.end();
 }
 
-// What the other host says, line by line, without what would do something to a terminal.
-class PrintedLines {
-public:
-    explicit PrintedLines(std::ostream& out) : out_(out) {}
-    void add(std::string_view text) {
-        rest_ += text;
-        for (std::size_t end = rest_.find('\n'); end != std::string::npos; end = rest_.find('\n')) {
-            out_ << printable_text(std::string_view(rest_).substr(0, end)) << '\n';
-            rest_.erase(0, end + 1);
-        }
-    }
-    void end() {
-        if (!rest_.empty()) {
-            add("\n");
-        }
-        out_.flush();
-    }
-
-private:
-    std::ostream& out_;
-    std::string rest_;
-};
+// Set for a command that runs for another host, whose terminal shows its progress.
+constexpr const char* kProgressVariable = "NODESNAP_FAR_PROGRESS";
 
 }  // namespace
 
@@ -60,18 +41,22 @@ std::optional<ExitStatus> run_far(const Command& command, Call& call) {
     }
     words.emplace_back("--");
     words.insert(words.end(), positionals.begin() + 1, positionals.end());
-    PrintedLines out(call.out());
-    PrintedLines err(call.streams().err);
-    const auto status = remote::run_there(
-        dial_of(call.options(), positionals.front()), words,
-        [&](remote::OutputStream stream, std::string_view text) { (stream == remote::OutputStream::kOut ? out : err).add(text); });
-    out.end();
-    err.end();
+    FarOutput output(call.out(), call.streams().err, call.shows_progress());
+    const auto status = remote::run_there(dial_of(call.options(), positionals.front()), words, call.shows_progress(),
+                                          [&](remote::OutputStream stream, std::string_view text) {
+                                              stream == remote::OutputStream::kOut ? output.add_out(text) : output.add_err(text);
+                                          });
+    output.end();
     return status ? std::optional(static_cast<ExitStatus>(*status)) : std::nullopt;
 }
 
+bool shows_progress_far() {
+    return std::getenv(kProgressVariable) != nullptr;
+}
+
 remote::RunCommand far_runner(const std::string& path) {
-    return [path](const std::vector<std::string>& words, const remote::OutputPart& output, const std::function<bool()>& ended) {
+    return [path](const std::vector<std::string>& words, bool shows_progress, const remote::OutputPart& output,
+                  const std::function<bool()>& ended) {
         const Command* command = words.empty() || !is_one_of(kDoneThere, words.front()) ? nullptr : find_command(words.front());
         if (command == nullptr) {
             throw Error::refused("no such command is done for another host", "give it on the repository's own");
@@ -87,8 +72,11 @@ remote::RunCommand far_runner(const std::string& path) {
         run.arguments.insert(run.arguments.end(), words.begin() + 1, words.end());
         run.give_up = ended;
         run.take_output = [&](std::string_view text) { output(1, text); };
+        run.take_error_output = [&](std::string_view text) { output(2, text); };
+        if (shows_progress) {
+            run.environment = {std::string(kProgressVariable) + "=1"};
+        }
         const ProgramResult result = run_program(run);
-        output(2, result.output);
         return result.exit_code < 0 ? static_cast<int>(ExitStatus::kFailed) : result.exit_code;
     };
 }

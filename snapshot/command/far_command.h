@@ -16,5 +16,7 @@ namespace nodesnap::command {
 std::optional<ExitStatus> run_far(const Command& command, Call& call);
 // The other end: runs what was asked for on the repository at `path`.
 remote::RunCommand far_runner(const std::string& path);
+// Whether this process runs what was asked for, and somebody there looks at its progress line.
+bool shows_progress_far();
 
 }  // namespace nodesnap::command

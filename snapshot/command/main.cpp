@@ -6,6 +6,7 @@
 
 #include "platform/interrupt.h"
 #include "platform/terminal.h"
+#include "snapshot/command/far_command.h"
 #include "snapshot/command/mount_back.h"
 #include "snapshot/command/program.h"
 #include "snapshot/hold/guard.h"
@@ -23,6 +24,6 @@ int main(int argc, char** argv) {
     ::mallopt(M_ARENA_MAX, 2);
     std::ios::sync_with_stdio(false);
     interrupt::install();
-    command::Streams streams{std::cout, std::cerr, 1, is_terminal(1), is_terminal(2)};
+    command::Streams streams{std::cout, std::cerr, 1, is_terminal(1), is_terminal(2) || command::shows_progress_far()};
     return command::run_program({argv + 1, argv + argc}, streams);
 }

@@ -10,10 +10,8 @@ namespace nodesnap::command {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::size_t kColumns = 79;
 constexpr auto kInterval = std::chrono::milliseconds(500);
 constexpr auto kWindow = std::chrono::seconds(10);
-constexpr const char* kClear = "\r\033[K";
 
 }  // namespace
 
@@ -40,7 +38,7 @@ std::string progress_text(const Progress& progress, double rate, std::chrono::na
     } else if (elapsed >= std::chrono::seconds(1)) {
         text += ", " + human_duration(std::chrono::floor<std::chrono::seconds>(elapsed));
     }
-    return text.substr(0, kColumns);
+    return text.substr(0, kProgressColumns);
 }
 
 ProgressLine::ProgressLine(const Progress& progress, std::ostream& out, bool shown) : progress_(progress), out_(out) {
@@ -59,12 +57,12 @@ ProgressLine::~ProgressLine() {
     }
     stop_.notify_one();
     thread_.join();
-    out_ << kClear << std::flush;
+    out_ << kClearLine << std::flush;
 }
 
 void ProgressLine::say(const std::string& text) {
     const std::lock_guard lock(mutex_);
-    out_ << (thread_.joinable() ? kClear : "") << text << '\n' << std::flush;
+    out_ << (thread_.joinable() ? kClearLine : "") << text << '\n' << std::flush;
 }
 
 void ProgressLine::run() {
@@ -76,7 +74,7 @@ void ProgressLine::run() {
             continue;
         }
         const auto now = Clock::now();
-        out_ << kClear << progress_text(progress_, rate(now), now - begin) << std::flush;
+        out_ << kClearLine << progress_text(progress_, rate(now), now - begin) << std::flush;
     }
 }
 

@@ -8,11 +8,15 @@
 #include <mutex>
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "io/progress.h"
 
 namespace nodesnap::command {
+
+inline constexpr std::string_view kClearLine = "\r\033[K";  // before each
+inline constexpr std::size_t kProgressColumns = 79;
 
 // What the line says; `rate` is bytes per second lately. At most 79 columns.
 std::string progress_text(const Progress& progress, double rate, std::chrono::nanoseconds elapsed);

@@ -2,11 +2,11 @@
 
 import os
 import signal
-from pathlib import Path
+import subprocess
 
 import compare
 import harness
-from ssh_host import SSHD, SshHost
+from ssh_host import SSHD, SshHost, servers_of
 from torture import fill_with_files
 
 
@@ -76,6 +76,26 @@ class Ssh(harness.Case):
         (self.scratch / "elsewhere").mkdir()
         self.far("verify", place, "--no-such-option", expect=harness.USAGE)
         self.far("verify", place, "ffff", expect=harness.REFUSED)
+
+    def test_what_is_done_there_shows_its_progress_here(self):
+        mount = self.file_system("btrfs", 512)
+        node = self.node_of(mount, 40)
+        place = self.host.place(self.scratch / "repository")
+        self.far_ok("init", place, "--node", "node1")
+        self.far_ok("backup", node, place)
+        slowly = ("--data", "--limit", "20M")  # so that there is something to be shown
+        self.assertEqual(self.far_ok("verify", place, *slowly).err, "")
+        controller, terminal = os.openpty()
+        with open(controller, "rb", buffering=0) as screen, open(terminal, "wb", buffering=0) as stream:
+            child = subprocess.Popen(self.command("verify", place, *slowly, *self.host.options), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=stream, start_new_session=True)
+            self.children.append(child)
+            out = child.communicate(timeout=harness.DEADLINE)[0].decode()
+            self.assertEqual(child.returncode, harness.DONE)
+            shown = os.read(screen.fileno(), 1 << 16).decode()
+        self.assertIn("whole", out)
+        self.assertRegex(shown, r"\d+ MiB of \d+")
+        self.assertTrue(shown.endswith("\r\033[K"), repr(shown))
 
     def test_a_pinned_key_reaches_nothing_else(self):
         mount = self.file_system("btrfs", 512)
@@ -156,7 +176,7 @@ class Ssh(harness.Case):
         self.assertIn("127.0.0.1", result.err)
         self.assertEqual(self.far_ok("list", place, "--json").json["backups"], [])
         (node / "large").write_bytes(os.urandom(30 << 20))
-        self.far_ok("backup", node, place)
+        self.far_ok("backup", node, place, "--no-resume")  # the other one would be too large still
         self.far_ok("verify", place, "--data")
 
     def test_a_repository_inside_the_node_directory_is_told_by_the_way_over_ssh_too(self):
@@ -166,18 +186,6 @@ class Ssh(harness.Case):
         self.far_ok("init", place, "--node", "node1")
         result = self.far("backup", node, place, expect=harness.REFUSED)
         self.assertIn("lies inside the node directory", result.err)
-
-    def servers_of(self, repository):
-        """Processes of this test's sshd."""
-        found = []
-        for process in Path("/proc").iterdir():
-            try:
-                words = (process / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if process.name.isdigit() and b"serve" in words[1:2] and os.fsencode(repository) in words:
-                found.append(int(process.name))
-        return found
 
     def test_what_is_cut_off_is_gone_on_with(self):
         mount = self.file_system("btrfs", 2048)
@@ -193,7 +201,7 @@ class Ssh(harness.Case):
                                            environment={"NODESNAP_SIGNAL_AT": "drain.pack-logged:1", "NODESNAP_SIGNAL": str(int(number))})
                 if number == signal.SIGSTOP:
                     harness.wait_for(lambda pid=child.pid: harness.is_stopped(pid), "the stop")
-                    for server in self.servers_of(local):
+                    for server in servers_of(local):
                         os.kill(server, signal.SIGKILL)
                     child.send_signal(signal.SIGCONT)
                 result = self.finish(child)
@@ -208,7 +216,7 @@ class Ssh(harness.Case):
                 result = self.far_ok("backup", node, place, "--json").json
                 self.assertTrue(result["resumed"])
                 self.assertGreater(result["resumed_bytes"], 0)
-                harness.wait_for(lambda path=local: self.servers_of(path) == [], "the servers' end")
+                harness.wait_for(lambda path=local: servers_of(path) == [], "the servers' end")
                 self.assertEqual(list((local / "journal").iterdir()), [])
                 self.ok("verify", local, "--data")
                 self.far_ok("restore", place, "latest", mount / "restored")

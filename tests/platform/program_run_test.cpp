@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <sstream>
@@ -47,6 +48,33 @@ TEST(ProgramRun, OutputCanBeTakenAsItComes) {
     EXPECT_EQ(taken, 5'000'000U);
     EXPECT_EQ(result.exit_code, 3);
     EXPECT_EQ(result.output, "err\n");
+}
+
+// It goes on only when what it has said was taken.
+TEST(ProgramRun, StandardErrorCanBeTakenAsItComes) {
+    const test::ScratchDirectory scratch;
+    ProgramRun run;
+    run.arguments = {"/bin/sh", "-c", "echo one >&2; while [ ! -e \"$0\" ]; do sleep 0.01; done; echo out; echo two >&2",
+                     scratch / "heard"};
+    run.time_limit = std::chrono::seconds(60);
+    std::string out;
+    std::string err;
+    run.take_output = [&](std::string_view text) { out += text; };
+    run.take_error_output = [&](std::string_view text) {
+        err += text;
+        if (err == "one\n") {
+            write_file_durably(scratch / "heard", "");
+        }
+    };
+    const ProgramResult result = run_program(run);
+    EXPECT_TRUE(result.succeeded());
+    EXPECT_EQ(out, "out\n");
+    EXPECT_EQ(err, "one\ntwo\n");
+    EXPECT_EQ(result.output, "");
+    run.take_output = {};
+    err.clear();
+    EXPECT_EQ(run_program(run).output, "out\n");
+    EXPECT_EQ(err, "one\ntwo\n");
 }
 
 TEST(ProgramRun, IsKilledWhenItsOutputIsRefused) {
