@@ -12,6 +12,7 @@
 #include "platform/terminal.h"
 #include "snapshot/command/far_command.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/repository/served_lease.h"
 
 namespace nodesnap::command {
 namespace {
@@ -91,6 +92,9 @@ ExitStatus run(Call& call) {
         return open_directory_target(path, make);
     };
     options.run = far_runner(path);
+    ServedLease lease;  // released at the end
+    options.greeted = [&](const std::shared_ptr<Target>& target, std::uint64_t session) { lease.greeted(target, session); };
+    options.swapped = [&](std::string_view name, std::span<const std::byte> content) { lease.swapped(name, content); };
     remote::serve(FileDescriptor(::fcntl(0, F_DUPFD_CLOEXEC, 3)), FileDescriptor(::fcntl(1, F_DUPFD_CLOEXEC, 3)), options);
     return ExitStatus::kDone;
 }

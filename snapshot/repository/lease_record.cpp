@@ -116,6 +116,21 @@ void beat(LeaseHolder& holder) {
     holder.heartbeat_boot_ns = boot_time_ns();
 }
 
+void end_holding(Target& target, const Uuid& repository, const LeaseHolder& holder) {
+    for (int attempt = 0; attempt < kLeaseAttempts; ++attempt) {
+        const auto stored = load_lease(target, repository);
+        if (!stored || !same_holding(stored->holder, holder)) {
+            return;  // it is another's: nothing to release
+        }
+        LeaseHolder ended = holder;
+        ended.held = false;
+        beat(ended);
+        if (target.swap(layout::kExclusiveLock, stored->version, encode_lease(repository, ended))) {
+            return;
+        }
+    }
+}
+
 bool same_boot(const LeaseHolder& holder) {
     return !holder.boot_id.empty() && holder.boot_id == boot_id();
 }

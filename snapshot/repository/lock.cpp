@@ -17,31 +17,41 @@ namespace nodesnap {
 namespace {
 
 constexpr std::int64_t kSecondNs = 1'000'000'000;
-// A clock of another host that is more than this off is no reason to wait.
-constexpr std::int64_t kPlausibleSkewNs = 24 * 3600 * kSecondNs;
-constexpr int kRenewAttempts = 8;
 constexpr std::chrono::seconds kLongestWait{365 * 24 * 3600};
 
 std::string place(const Target& target) {
     return target.describe(layout::kExclusiveLock);
 }
 
-Error locked_by(const Target& target, const LeaseHolder& holder, HolderState state) {
-    return Error::locked("the repository " + target.describe() + " is locked by " + describe(holder),
-                         state == HolderState::kUnknown
-                             ? "wait for it (--wait-lock), or look on host " + holder.host + " whether it still runs; its lock ends " +
-                                   std::to_string(holder.lease_seconds) + " s after its last sign of life"
-                             : "wait for it to end (--wait-lock), or end that process");
+std::string held_by(const Target& target, const LeaseHolder& holder) {
+    return "the repository " + target.describe() + " is locked by " + describe(holder);
 }
 
-// Watches a lease that may only look expired, because the clock of another host differs.
+// How long one that looks expired is watched: in half its time a living holder renews it twice.
+std::int64_t watch_ns(const LeaseHolder& holder) {
+    return holder.lease_seconds * kSecondNs / 2;
+}
+
+std::string unless_renewed(const LeaseHolder& holder) {
+    return "; its time seems to be over: it is taken over if nothing is heard of it for " +
+           std::to_string((watch_ns(holder) + kSecondNs - 1) / kSecondNs) + " s";
+}
+
+Error locked_by(const Target& target, const LeaseHolder& holder, HolderState state) {
+    return Error::locked(held_by(target, holder), state == HolderState::kUnknown
+                                                      ? "wait for it (--wait-lock), or look on host " + holder.host +
+                                                            " whether it still runs; its lock ends " +
+                                                            std::to_string(holder.lease_seconds) + " s after its last sign of life"
+                                                      : "wait for it to end (--wait-lock), or end that process");
+}
+
+// Watches a lease that may only look expired, because the clock of another host differs, or this one's was set: by however much.
 class Watch {
 public:
     enum class Verdict { kDead, kAlive, kUndecided };
 
-    // Dead once it has been seen unchanged for half its time, in which a living holder renews it twice.
     Verdict judge(const StoredLease& lease) {
-        if (same_boot(lease.holder) || age_ns(lease.holder) > kPlausibleSkewNs) {
+        if (same_boot(lease.holder)) {
             return Verdict::kDead;
         }
         const bool renewed = !version_.empty() && lease.version != version_;
@@ -52,7 +62,7 @@ public:
         if (renewed) {
             return Verdict::kAlive;
         }
-        return boot_time_ns() - since_ns_ >= lease.holder.lease_seconds * kSecondNs / 2 ? Verdict::kDead : Verdict::kUndecided;
+        return boot_time_ns() - since_ns_ >= watch_ns(lease.holder) ? Verdict::kDead : Verdict::kUndecided;
     }
 
 private:
@@ -121,7 +131,7 @@ void Lease::Impl::beat_until_stopped() {
 
 void Lease::Impl::prove(std::int64_t renew_after_ns) {
     const std::lock_guard lock(mutex);
-    for (int attempt = 0; attempt < kRenewAttempts && !lost && !released; ++attempt) {
+    for (int attempt = 0; attempt < kLeaseAttempts && !lost && !released; ++attempt) {
         const auto stored = load_lease(target, repository);
         if (!stored || !same_holding(stored->holder, self)) {
             lost = true;
@@ -160,18 +170,7 @@ void Lease::Impl::release() {
     if (released) {
         return;
     }
-    for (int attempt = 0; attempt < kRenewAttempts; ++attempt) {
-        const auto stored = load_lease(target, repository);
-        if (!stored || !same_holding(stored->holder, self)) {
-            break;  // it is another's: nothing to release
-        }
-        LeaseHolder ended = self;
-        ended.held = false;
-        beat(ended);
-        if (target.swap(layout::kExclusiveLock, stored->version, encode_lease(repository, ended))) {
-            break;
-        }
-    }
+    end_holding(target, repository, self);
     released = true;
 }
 
@@ -236,7 +235,8 @@ Lease Lease::acquire(Target& target, const Uuid& repository, const LeaseOptions&
             throw locked_by(target, stored->holder, shown);
         }
         if (options.waiting && !told) {
-            options.waiting(locked_by(target, stored->holder, shown).message());
+            options.waiting(held_by(target, stored->holder) +
+                            (verdict == Watch::Verdict::kUndecided ? unless_renewed(stored->holder) : ""));
         }
         told = true;
         std::this_thread::sleep_for(poll);

@@ -5,8 +5,8 @@
 // boot) or when the heartbeat is older than the lease time. check() tells whether the epoch is still ours: a process that slept through its
 // lease (SIGSTOP, a suspended machine) while another took it over gets Error::locked, and must publish nothing.
 //
-// Ages are measured with CLOCK_BOOTTIME within one boot, so that a clock that is set does no harm. The clock of another host is not
-// trusted: a lease of such that looks expired is watched for half its time, in which a living holder renews it, before it is taken over.
+// Ages are measured with CLOCK_BOOTTIME within one boot, so that a clock that is set does no harm. Between hosts no clock is trusted: a
+// lease that looks expired, by however much, is watched for half its time, in which a living holder renews it, before it is taken over.
 // The lease alone doesn't make writes safe (between check() and a write any time may pass): what must hold rests on create-if-absent as
 // well, see Repository::publish() and clear_sessions().
 #pragma once

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <thread>
@@ -46,6 +47,13 @@ Place in_memory(std::uint64_t lag) {
     return {nullptr, target};
 }
 
+// An object store that takes its time for each operation.
+std::shared_ptr<Target> slow() {
+    auto target = StrictTarget::make();
+    target->set_delay(std::chrono::milliseconds(3));
+    return target;
+}
+
 std::vector<Kind> kinds() {
     const auto always = [] { return std::string(); };
     return {
@@ -68,6 +76,14 @@ std::vector<Kind> kinds() {
         {"ext4", [] { return LoopMount::unavailable("ext4"); }, [] { return on_loop("ext4"); }},
         {"strict", always, [] { return in_memory(0); }},
         {"lagging", always, [] { return in_memory(4); }},
+        {"slow", always,
+         [] {
+             return Place{nullptr, slow()};
+         }},
+        {"remote_slow", always,
+         [] {
+             return Place{nullptr, open_served_target(slow())};
+         }},
         {"remote", always,
          [] {
              auto scratch = std::make_shared<ScratchDirectory>("nodesnap-target");

@@ -3,93 +3,16 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <set>
 #include <stdexcept>
 #include <utility>
 
 #include "io/target/object_name.h"
 #include "platform/error.h"
+#include "tests/support/strict_target_state.h"
 
 namespace nodesnap::test {
 
 using Op = StrictTarget::Op;
-
-struct StrictTarget::State {
-    struct Object {
-        Bytes content;
-        std::uint64_t version = 0;
-        std::set<std::uint64_t> bad_blocks;  // numbers
-    };
-    struct Fault {
-        std::uint64_t countdown = 0;  // 0: none
-        int error_number = 0;
-        FaultKind kind = FaultKind::kBefore;
-        bool for_good = false;
-    };
-    struct Change {
-        std::uint64_t visible_at = 0;  // when list() shows it
-        bool listed_before = false;
-        std::uint64_t size_before = 0;
-    };
-
-    struct Removal {
-        Bytes content;
-        bool by_this_process = true;
-    };
-
-    mutable std::mutex mutex;
-    std::map<std::string, Object> objects;
-    std::map<std::string, Change> changes;    // that list() may not show yet
-    std::set<std::string> unfinished;         // staging ids
-    std::map<std::string, Removal> removals;  // that aren't durable
-    std::array<Fault, kOps> faults;
-    std::array<std::uint64_t, kOps> counts{};
-    std::uint64_t calls = 0;
-    std::uint64_t lag = 0;
-    std::uint64_t next_version = 1;
-    std::uint64_t corrupt_at = 0;  // of the next large object; 0: nowhere
-    bool writable = true;
-
-    // Counts the call; the fault that it shall meet, if any.
-    Fault enter(Op op) {
-        const std::lock_guard lock(mutex);
-        ++calls;
-        const auto index = static_cast<std::size_t>(op);
-        ++counts[index];
-        Fault& fault = faults[index];
-        if (fault.countdown == 0 || --fault.countdown > 0) {
-            return {};
-        }
-        const Fault hit = fault;
-        if (fault.for_good) {
-            fault.countdown = 1;
-        }
-        return hit;
-    }
-
-    // With the mutex held: what else a durable write does.
-    void persist_own_removals() {
-        std::erase_if(removals, [](const auto& removal) { return removal.second.by_this_process; });
-    }
-
-    // With the mutex held, before the object changes.
-    void note_change(const std::string& name) {
-        const auto present = objects.find(name);
-        changes[name] = {calls + lag, present != objects.end(), present != objects.end() ? present->second.content.size() : 0};
-    }
-
-    bool put_new(const std::string& name, Bytes content) {
-        const std::lock_guard lock(mutex);
-        if (objects.contains(name)) {
-            return false;
-        }
-        note_change(name);
-        persist_own_removals();
-        objects[name] = {std::move(content), next_version++, {}};
-        return true;
-    }
-    std::optional<std::uint64_t> free_bytes;
-};
 
 namespace {
 
@@ -253,6 +176,22 @@ void StrictTarget::set_list_lag(std::uint64_t calls) {
 void StrictTarget::fail(Op op, std::uint64_t nth, int error_number, FaultKind kind, bool for_good) {
     const std::lock_guard lock(state_->mutex);
     state_->faults[static_cast<std::size_t>(op)] = {nth, error_number, kind, for_good};
+}
+
+void StrictTarget::set_delay(std::chrono::microseconds delay) {
+    const std::lock_guard lock(state_->mutex);
+    state_->delay = delay;
+}
+
+void StrictTarget::hold(Op op) {
+    const std::lock_guard lock(state_->mutex);
+    state_->held = op;
+}
+
+void StrictTarget::let_go() {
+    const std::lock_guard lock(state_->mutex);
+    state_->held.reset();
+    state_->let_go.notify_all();
 }
 
 void StrictTarget::clear_faults() {

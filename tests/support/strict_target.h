@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -29,6 +30,11 @@ public:
     // The `nth` call of `op` from now on (1: the next) fails with `error_number`; `for_good`: and all after it.
     void fail(Op op, std::uint64_t nth, int error_number, FaultKind kind = FaultKind::kBefore, bool for_good = false);
     void clear_faults();
+    // Each operation takes so long at least.
+    void set_delay(std::chrono::microseconds delay);
+    // Calls of `op` stand still until let_go().
+    void hold(Op op);
+    void let_go();
     void set_writable(bool writable);
     std::uint64_t count(Op op) const;
 
