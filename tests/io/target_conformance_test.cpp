@@ -295,6 +295,7 @@ TEST_P(TargetConformance, OneOfManyCreatorsWins) {
     for (int round = 0; round < 5; ++round) {
         std::atomic<int> winners{0};
         std::vector<std::thread> threads;
+        threads.reserve(kThreads);
         const std::string name = "backups/" + std::to_string(round);
         for (int i = 0; i < kThreads; ++i) {
             threads.emplace_back([&, i] { winners += target().create(name, bytes_of(std::to_string(i))) ? 1 : 0; });
@@ -318,6 +319,7 @@ TEST_P(TargetConformance, SwapsOfManyLoseNothing) {
         }
     };
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int i = 0; i < kThreads; ++i) {
         threads.emplace_back(count);
     }
