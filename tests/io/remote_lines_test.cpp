@@ -47,8 +47,9 @@ void write_beside_each_other(Target& target, unsigned count, const std::string& 
     AlignedBuffer data(1 << 20, 1);
     std::vector<std::unique_ptr<ObjectWriter>> writers;
     for (unsigned i = 0; i < count; ++i) {
-        const std::string number = std::to_string(i);
-        writers.push_back(target.begin(folder + "/0" + number + "/large", "staging" + number));
+        std::string name = folder + "/0";
+        name += std::to_string(i) + "/large";
+        writers.push_back(target.begin(name, "staging" + std::to_string(i)));
         ring.spawn(writers.back()->write(ring, data.span(), 0));
     }
     ring.run();
