@@ -23,7 +23,7 @@ std::optional<SshPlace> parse_ssh_place(const std::string& place);
 struct SshOptions {
     std::string program = "ssh";  // with its own options, parted by blanks
     std::string remote_program = "nodesnap";
-    std::string ciphers;  // in the order of preference; empty: as configured
+    std::string ciphers = {};  // in the order of preference; empty: as configured
 };
 
 // "ssh://[user@]host[:port]": a host alone; its path is empty.
