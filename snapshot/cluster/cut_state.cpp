@@ -279,6 +279,7 @@ std::vector<CutState> cut_states(const std::vector<NodeFacts>& nodes) {
         }
     }
     std::vector<CutState> states;
+    states.reserve(proposals.size());
     for (const auto& [checksum, proposal] : proposals) {
         states.push_back(Judge(nodes, *proposal).judge());
     }
