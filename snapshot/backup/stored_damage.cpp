@@ -82,7 +82,9 @@ PackStock take_stock_for_backup(const Repository& repository, const Lease& lease
     if (completed) {
         complete_stock(repository, *parent, stock);
     }
-    if ((completed && stock.complete) || stock.backups_not_inventoried > kBackupsNotInventoried || stock.last_sequence == 0) {
+    const bool due = (completed && stock.complete) || stock.backups_not_inventoried > kBackupsNotInventoried;
+    // Where a key may only append it may say that there is nothing yet; what there is, forget and prune say on the host.
+    if (stock.last_sequence == 0 || (due && !repository.keeps_receipts())) {
         store_inventory(repository, lease, stock);
     }
     return stock;

@@ -54,12 +54,16 @@ bool shows_progress_far() {
     return std::getenv(kProgressVariable) != nullptr;
 }
 
-remote::RunCommand far_runner(const std::string& path) {
-    return [path](const std::vector<std::string>& words, bool shows_progress, const remote::OutputPart& output,
-                  const std::function<bool()>& ended) {
+remote::RunCommand far_runner(const std::string& path, bool only_verifies) {
+    return [path, only_verifies](const std::vector<std::string>& words, bool shows_progress, const remote::OutputPart& output,
+                                 const std::function<bool()>& ended) {
         const Command* command = words.empty() || !is_one_of(kDoneThere, words.front()) ? nullptr : find_command(words.front());
         if (command == nullptr) {
             throw Error::refused("no such command is done for another host", "give it on the repository's own");
+        }
+        if (only_verifies && words.front() != "verify") {
+            throw Error::refused("\"nodesnap " + words.front() + "\" isn't done for a key that may only append",
+                                 "give it on the repository's own host, or with a key that may do more");
         }
         const Options options(options_of(*command), {words.begin() + 1, words.end()});
         for (const auto& [name, word] : options.words()) {

@@ -14,8 +14,8 @@ namespace nodesnap::command {
 // nullopt if the call's REPOSITORY is of this host, or the command is one that isn't done elsewhere, or may not be with that key: then it
 // is done here.
 std::optional<ExitStatus> run_far(const Command& command, Call& call);
-// The other end: runs what was asked for on the repository at `path`.
-remote::RunCommand far_runner(const std::string& path);
+// The other end: runs what was asked for on the repository at `path`. `only_verifies`: for a client that may change nothing by it.
+remote::RunCommand far_runner(const std::string& path, bool only_verifies);
 // Whether this process runs what was asked for, and somebody there looks at its progress line.
 bool shows_progress_far();
 

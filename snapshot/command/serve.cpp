@@ -4,13 +4,17 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <mutex>
 
 #include "io/remote/server.h"
 #include "io/remote/ssh.h"
 #include "io/target/directory.h"
 #include "platform/file.h"
+#include "platform/system_log.h"
 #include "platform/terminal.h"
+#include "snapshot/append_only/append_only_target.h"
 #include "snapshot/command/far_command.h"
+#include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
 #include "snapshot/repository/served_lease.h"
 
@@ -21,6 +25,7 @@ void declare(OptionSet& options) {
     options.value("root", "DIR",
                   "serve this repository, or what lies below this directory, and nothing else, whatever the client asks for");
     options.flag("read-only", "refuse whatever would change something");
+    options.flag("append-only", "let backups be added, and refuse whatever would remove, alter or replace something");
     declare_io_uring(options);
 }
 
@@ -71,6 +76,35 @@ std::shared_ptr<Target> open_below(const std::string& root, const std::string& p
     return adopt_directory_target(open_beneath(top.get(), inside, O_RDONLY | O_DIRECTORY, path), path);
 }
 
+// Refusals, told where the repository's operator looks: whoever has the key may be another than they think.
+class RefusalLog {
+public:
+    explicit RefusalLog(std::ostream& err) : err_(err) {}
+    void operator()(const std::string& what) {
+        const std::lock_guard lock(mutex_);
+        if (told_++ >= kMost) {
+            return;
+        }
+        const char* peer = std::getenv("SSH_CONNECTION");
+        const std::string text = "refused, the key may only append: " + printable_text(what);
+        log_security_warning(text + (peer == nullptr ? "" : std::string("; client ") + peer));
+        err_ << "nodesnap: " << text << (told_ == kMost ? "; no more is told" : "") << std::endl;
+    }
+
+private:
+    static constexpr unsigned kMost = 100;  // of one connection
+    std::ostream& err_;
+    std::mutex mutex_;
+    unsigned told_ = 0;
+};
+
+std::shared_ptr<Target> append_only(const std::shared_ptr<Target>& target, const std::shared_ptr<RefusalLog>& log) {
+    begin_append_only(target);
+    AppendOnlyOptions options;
+    options.refused = [log](const std::string& what) { (*log)(what); };
+    return make_append_only_target(target, options);
+}
+
 ExitStatus run(Call& call) {
     const std::string path = asked_path(call);
     call.end_of_positionals();
@@ -79,10 +113,12 @@ ExitStatus run(Call& call) {
                            "it is started over ssh by a nodesnap that is given ssh://HOST/PATH");
     }
     const std::string root = call.options().text("root");
-    remote::ServeOptions options;
-    options.read_only = call.options().flag("read-only");
-    options.use_io_uring = !call.options().flag("no-io-uring");
-    options.open = [&](bool make) {
+    const bool appends = call.options().flag("append-only");
+    if (appends && call.options().flag("read-only")) {
+        throw Error::usage("--append-only and --read-only don't go together");
+    }
+    const auto log = std::make_shared<RefusalLog>(call.streams().err);
+    const auto open = [&](bool make) {
         if (!root.empty()) {
             return open_below(root, path, make);
         }
@@ -91,7 +127,11 @@ ExitStatus run(Call& call) {
         }
         return open_directory_target(path, make);
     };
-    options.run = far_runner(path);
+    remote::ServeOptions options;
+    options.read_only = call.options().flag("read-only");
+    options.use_io_uring = !call.options().flag("no-io-uring");
+    options.open = [&](bool make) { return appends ? append_only(open(make), log) : open(make); };
+    options.run = far_runner(path, appends);
     ServedLease lease;  // released at the end
     options.greeted = [&](const std::shared_ptr<Target>& target, std::uint64_t session) { lease.greeted(target, session); };
     options.swapped = [&](std::string_view name, std::span<const std::byte> content) { lease.swapped(name, content); };
@@ -112,7 +152,16 @@ const Command kServe = {
     "\n"
     "A key in authorized_keys can be pinned to it, and then does nothing else:\n"
     "  command=\"nodesnap serve --root /backup/node1\",restrict ssh-ed25519 AAAA... node1\n"
-    "What the client asks for must then be that directory, or lie below it, and isn't followed through symlinks.\n",
+    "What the client asks for must then be that directory, or lie below it, and isn't followed through symlinks.\n"
+    "\n"
+    "With --append-only a key that is stolen can neither remove or alter backups nor make them expire: it adds backups, and reads. What "
+    "it\n"
+    "gives is looked at, and when it came is written down here (receipts/), for \"nodesnap forget\" to go by. Of the commands that run "
+    "here\n"
+    "only \"nodesnap verify\" is done for it; forget, prune, pin, repair and unlock are for this host. Refusals are told in the system's "
+    "log\n"
+    "too. Programs of earlier versions can only read a repository that was served so.\n",
+    "nodesnap serve --root /backup/node1 --append-only\n"
     "nodesnap serve --root /backup --read-only\n",
     "0  the client has closed the connection\n"
     "1  failed: the connection ended otherwise\n"

@@ -26,9 +26,10 @@ struct JsonObject {
     nlohmann::ordered_json members = nlohmann::ordered_json::object();  // the object's own
 };
 
-// Features that this version knows; none yet.
+// Features that this version knows.
+inline constexpr std::uint64_t kReceiptsFeature = 1;  // ro-compat, of a repository: it keeps receipts, see receipt.h
 inline constexpr std::uint64_t kKnownIncompatFeatures = 0;
-inline constexpr std::uint64_t kKnownReadOnlyCompatFeatures = 0;
+inline constexpr std::uint64_t kKnownReadOnlyCompatFeatures = kReceiptsFeature;
 
 Bytes encode_json_object(const JsonObject& object);
 

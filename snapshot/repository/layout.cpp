@@ -20,6 +20,7 @@ constexpr std::string_view kGivenUpSuffix = ".given-up";
 constexpr std::string_view kForgottenSuffix = ".forgotten";
 constexpr std::size_t kSequenceDigits = 10;
 constexpr std::size_t kUtcLength = 16;  // YYYYMMDDThhmmssZ
+constexpr std::size_t kStem = kSequenceDigits + 1 + kUtcLength;
 
 bool take_prefix(std::string_view& text, std::string_view prefix) {
     if (!text.starts_with(prefix)) {
@@ -119,6 +120,11 @@ std::string manifest(const ManifestName& name) {
     return std::string(kBackups) + sequence + "-" + format_utc_name(name.utc_seconds) + "." + std::to_string(name.revision);
 }
 
+std::string receipt(const ManifestName& name) {
+    const std::string first = manifest({name.sequence, name.utc_seconds, 0});
+    return std::string(kReceipts) + first.substr(kBackups.size(), kStem);
+}
+
 std::string session(const SessionId& id) {
     return std::string(kJournal) + id.hex() + std::string(kSessionSuffix);
 }
@@ -178,7 +184,6 @@ std::optional<PackName> parse_pack(std::string_view name) {
 }
 
 std::optional<ManifestName> parse_manifest(std::string_view name) {
-    constexpr std::size_t kStem = kSequenceDigits + 1 + kUtcLength;
     if (!take_prefix(name, kBackups) || name.size() < kStem + 2 || name[kSequenceDigits] != '-' || name[kStem] != '.' ||
         !all_digits(name.substr(0, kSequenceDigits))) {
         return std::nullopt;
@@ -189,6 +194,11 @@ std::optional<ManifestName> parse_manifest(std::string_view name) {
         return std::nullopt;
     }
     return ManifestName{fixed_number(name.substr(0, kSequenceDigits)), *utc, *revision};
+}
+
+std::optional<ManifestName> parse_receipt(std::string_view name) {
+    return take_prefix(name, kReceipts) && name.size() == kStem ? parse_manifest(std::string(kBackups).append(name).append(".0"))
+                                                                 : std::nullopt;
 }
 
 std::optional<SessionId> parse_session(std::string_view name) {

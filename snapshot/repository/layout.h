@@ -20,6 +20,9 @@ inline constexpr std::string_view kJournal = "journal/";
 inline constexpr std::string_view kChecks = "checks/";
 inline constexpr std::string_view kInventory = "inventory";
 inline constexpr std::string_view kClusters = "clusters/";
+inline constexpr std::string_view kReceipts = "receipts/";
+inline constexpr std::string_view kClientLease = "receipts/lease";
+inline constexpr std::string_view kRoll = "receipts/kept";
 
 inline constexpr std::uint64_t kSequenceLimit = 9'999'999'999;  // the highest that a manifest's name can say
 
@@ -44,15 +47,17 @@ std::string session(const SessionId& id);
 std::string draft(const SessionId& id);
 std::string pack_log(const PackId& id);
 std::string shared_lock(const SessionId& id);
-std::string checks(std::uint8_t first_byte);   // when the data of the packs whose ids begin so was checked
-std::string cut(const Uuid& id);               // what a cluster backup was to be
-std::string cut_given_up(const Uuid& id);      // the mark that nothing more comes of it
-std::string cut_forgotten(const Uuid& id);     // the mark that its parts may go
-std::string remains(std::string_view object);  // what is left of an object that was given up
+std::string receipt(const ManifestName& name);  // of all its revisions
+std::string checks(std::uint8_t first_byte);    // when the data of the packs whose ids begin so was checked
+std::string cut(const Uuid& id);                // what a cluster backup was to be
+std::string cut_given_up(const Uuid& id);       // the mark that nothing more comes of it
+std::string cut_forgotten(const Uuid& id);      // the mark that its parts may go
+std::string remains(std::string_view object);   // what is left of an object that was given up
 
 // nullopt for names that aren't of this kind.
 std::optional<PackName> parse_pack(std::string_view name);
 std::optional<ManifestName> parse_manifest(std::string_view name);
+std::optional<ManifestName> parse_receipt(std::string_view name);  // with revision 0
 std::optional<SessionId> parse_session(std::string_view name);
 std::optional<SessionId> parse_draft(std::string_view name);
 std::optional<PackId> parse_pack_log(std::string_view name);

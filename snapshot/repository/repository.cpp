@@ -68,8 +68,7 @@ Repository Repository::open(std::shared_ptr<Target> target, DamageSink sink) {
     repository.target_ = std::move(target);
     repository.sink_ = sink ? std::move(sink) : [](const Damage&) {};
     const Description description = load_description(*repository.target_, repository.sink_);
-    repository.info_ = description.info;
-    repository.newer_writer_needed_ = (description.ro_compat & ~kKnownReadOnlyCompatFeatures) != 0;
+    repository.take(description);
     repository.hasher_ = std::make_shared<const Hasher>(repository.info_.hash_seed);
     repository.packs_ = std::make_shared<PackCache>(*repository.target_, repository.info_.uuid, repository.sink_);
     repository.nodes_ = std::make_shared<NodeReader>(*repository.packs_, *repository.hasher_, repository.sink_);
@@ -82,10 +81,15 @@ void Repository::refresh(const Lease& lease) {
     if (!(description.info.uuid == info_.uuid)) {
         throw Error::refused(target_->describe() + " has become another repository meanwhile", "run it again");
     }
-    info_ = description.info;
-    newer_writer_needed_ = (description.ro_compat & ~kKnownReadOnlyCompatFeatures) != 0;
+    take(description);
     require_writable();
     complete_description();
+}
+
+void Repository::take(const Description& description) {
+    info_ = description.info;
+    newer_writer_needed_ = (description.ro_compat & ~kKnownReadOnlyCompatFeatures) != 0;
+    keeps_receipts_ = (description.ro_compat & kReceiptsFeature) != 0;
 }
 
 // A change that was cut off between the two copies. What is damaged is left to `repair`.
@@ -108,24 +112,37 @@ void Repository::require_writable() const {
 void Repository::set_node(const Lease& lease, const NodeIdentity& node) {
     require_writable();
     lease.check();
+    change_description([&](Description& changed) {
+        // Another node may have made its first backup since this repository was opened.
+        if (!(changed.info.node == info_.node)) {
+            throw Error::refused("the node of the repository " + target_->describe() + " was changed by another process", "run it again");
+        }
+        changed.info.node = node;
+    });
+}
+
+void Repository::begin_receipts(const Lease& lease) {
+    require_writable();
+    lease.check();
+    change_description([](Description& changed) { changed.ro_compat |= kReceiptsFeature; });
+}
+
+void Repository::change_description(const std::function<void(Description&)>& change) {
     const StoredDescription main = load_description_copy(*target_, layout::kRepository);
     const StoredDescription copy = load_description_copy(*target_, layout::kRepositoryCopy);
     Description changed;
     changed.info = info_;
+    changed.ro_compat = keeps_receipts_ ? kReceiptsFeature : 0;
     for (const StoredDescription* stored : {&main, &copy}) {
         if (stored->description && stored->description->revision >= changed.revision) {
             changed = *stored->description;
         }
     }
-    // Another node may have made its first backup since this repository was opened.
-    if (!(changed.info.node == info_.node)) {
-        throw Error::refused("the node of the repository " + target_->describe() + " was changed by another process", "run it again");
-    }
-    changed.info.node = node;
+    change(changed);
     changed.revision += 1;
     replace_copy(*target_, main, changed);
     replace_copy(*target_, copy, changed);
-    info_ = changed.info;
+    take(changed);
 }
 
 std::vector<std::string> Repository::repair_description(const Lease& lease) {

@@ -16,6 +16,8 @@
 
 namespace nodesnap {
 
+struct Description;
+
 // What repository.json says.
 struct RepositoryInfo {
     Uuid uuid;
@@ -84,6 +86,8 @@ public:
     NodeReader& nodes() const { return *nodes_; }
     const DamageSink& damage_sink() const { return sink_; }
     bool newer_writer_needed() const { return newer_writer_needed_; }  // a feature forbids this version to write
+    // It is, or was, served to keys that may only append: see receipt.h. Packs are then removed by prune alone.
+    bool keeps_receipts() const { return keeps_receipts_; }
 
     // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in
     // memory at a time.
@@ -102,6 +106,8 @@ public:
 
     // Stores the node's identity (both copies, compare-and-swap). Needs the lease.
     void set_node(const Lease& lease, const NodeIdentity& node);
+    // From now on it keeps receipts. Needs the lease.
+    void begin_receipts(const Lease& lease);
     // Writes those copies of repository.json anew that are missing, damaged or behind; returns their names.
     std::vector<std::string> repair_description(const Lease& lease);
 
@@ -170,12 +176,15 @@ private:
     bool forget_session(SessionRecord& session, const SnapshotRemover& remove_snapshot);
     std::vector<std::string> pack_objects_of(const SessionId& session) const;
     void complete_description();
+    void take(const Description& description);
+    void change_description(const std::function<void(Description&)>& change);
     void remove_packs_of(const SessionId& session);
     void abandon_parts(const std::function<bool(const PackId&)>& given_up);  // packs, and logs, that aren't finished
 
     std::shared_ptr<Target> target_;
     RepositoryInfo info_;
     bool newer_writer_needed_ = false;
+    bool keeps_receipts_ = false;
     DamageSink sink_;
     std::shared_ptr<const Hasher> hasher_;
     std::shared_ptr<PackCache> packs_;

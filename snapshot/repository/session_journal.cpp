@@ -159,6 +159,9 @@ void Repository::remove_unlogged(const Lease& lease, const SessionRecord& sessio
         unlogged.push_back(std::move(object));
     }
     fault::step("session.marked");
+    if (keeps_receipts_) {
+        return;  // as in remove_packs_of()
+    }
     for (std::size_t first = 0; first < unlogged.size(); first += kBatch) {
         lease.check();
         for (std::size_t i = first; i < std::min(first + kBatch, unlogged.size()); ++i) {
