@@ -31,6 +31,10 @@ BackupResult BackupRun::run() {
     if (!draft_) {
         const std::string dropped = make_room();
         parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
+        if (parent_.unknown_ones && !parent_.best()) {
+            report_.warn("everything is stored anew, since " + parent_.missing + " (" + options_.state_directory +
+                         " was lost, or the repository was used by others)");
+        }
         if (parent_.compared && !parent_.changed_since && !dropped.empty()) {
             parent_.missing = dropped;
         }

@@ -14,7 +14,9 @@
 #include "snapshot/repository/backup_id.h"
 #include "snapshot/repository/cut.h"
 #include "snapshot/repository/pack_stock.h"
+#include "snapshot/repository/receipt.h"
 #include "snapshot/repository/revisions.h"
+#include "snapshot/repository/roll.h"
 
 namespace nodesnap {
 namespace {
@@ -61,13 +63,17 @@ public:
         : repository_(repository), options_(options), report_(report) {}
 
     ForgetPlan plan() {
-        for_each_manifest_names(repository_.target(), [this](std::span<const layout::ManifestName> names) {
+        const Receipts receipts = Receipts::load(repository_.target(), repository_.info().uuid, [this](const std::string& damage) {
+            report_.warn("a receipt can't be read, and its backup is kept: " + damage);
+        });
+        for_each_manifest_names(repository_.target(), [&](std::span<const layout::ManifestName> names) {
             throw_if_interrupted();
             if (auto backup = look_at(repository_, names)) {
                 if (backup->cut && !backup->facts.held && !options_.cluster_members && !forgotten_.contains(*backup->cut)) {
                     backup->facts.held = KeepRule::kCluster;
                 }
                 plan_.unreadable += backup->facts.readable ? 0 : 1;
+                go_by_receipt(receipts, *backup);
                 facts_.push_back(backup->facts);
                 plan_.backups.push_back(std::move(*backup));
             }
@@ -79,10 +85,30 @@ public:
         }
         plan_.removed = static_cast<std::size_t>(
             std::count_if(plan_.backups.begin(), plan_.backups.end(), [](const auto& backup) { return backup.reasons.empty(); }));
+        compare_with_roll();
         return std::move(plan_);
     }
 
 private:
+    static void go_by_receipt(const Receipts& receipts, ForgetPlan::Backup& backup) {
+        if (const Receipt* receipt = receipts.find(backup.name)) {
+            backup.facts.utc_ns = receipt->received_ns;
+            backup.facts.received = true;
+        } else if (receipts.is_unreadable(backup.name) && !backup.facts.held) {
+            backup.facts.held = KeepRule::kReceipt;
+        }
+    }
+
+    void compare_with_roll() {
+        const auto roll = repository_.keeps_receipts() ? load_roll(repository_.target(), repository_.info().uuid) : std::nullopt;
+        for (const ForgetPlan::Backup& backup : plan_.backups) {
+            if (roll && roll->contains(roll_entry(backup.name))) {
+                ++plan_.kept_before;
+                plan_.removed_of_them += backup.reasons.empty() ? 1 : 0;
+            }
+        }
+    }
+
     void apply_rules() {
         auto verdicts = apply_retention(options_.rules, facts_, utc_now_ns());
         for (std::size_t i = 0; i < verdicts.size(); ++i) {
@@ -146,7 +172,7 @@ private:
                 name + " is a part of the cluster backup " + plan_.backups[index].cut->text() + ", which would be incomplete without it",
                 "`nodesnap cluster forget` removes all of it; --cluster-members removes this part alone");
         }
-        if (backup.held) {
+        if (backup.held == KeepRule::kNewerVersion) {
             throw Error::refused(name + " has features that this version of nodesnap mustn't remove", "upgrade nodesnap");
         }
         if (newest && !options_.allow_newest) {
@@ -221,10 +247,26 @@ void remove_planned(const Repository& repository, const Lease& lease, const Forg
         if (backup.reasons.empty()) {
             throw_if_interrupted();
             remove_revisions(repository, lease, {&backup.name, 1});
+            repository.target().remove(layout::receipt(backup.name));
             fault::step("forget.removed");
         }
     }
     repository.target().persist_removals(layout::kBackups);
+}
+
+// What the next run is to compare with. Whoever is named explicitly goes by an operator's word.
+void call_roll(const Repository& repository, const Lease& lease, const ForgetPlan& plan) {
+    if (!repository.keeps_receipts()) {
+        return;
+    }
+    std::vector<layout::ManifestName> kept;
+    for (const ForgetPlan::Backup& backup : plan.backups) {
+        if (!backup.reasons.empty()) {
+            kept.push_back(backup.name);
+        }
+    }
+    lease.check();
+    store_roll(repository.target(), repository.info().uuid, kept);
 }
 
 // What is known as lost of the newest good backup: empty if nothing is. With it go the backups that still have what it lacks.
@@ -296,6 +338,7 @@ ForgetResult run_forget(Repository& repository, const Lease& lease, const Forget
         take_inventory(repository, lease, result.plan);
         remove_planned(repository, lease, result.plan);
     }
+    call_roll(repository, lease, result.plan);
     return result;
 }
 

@@ -33,8 +33,14 @@ struct ForgetPlan {
     std::vector<Backup> backups;  // in ascending order of (sequence, UTC)
     std::size_t removed = 0;
     std::size_t unreadable = 0;
+    // Of those that the last run kept, where receipts are kept: how many there are, and how many would go.
+    std::size_t kept_before = 0, removed_of_them = 0;
     std::size_t kept() const { return backups.size() - removed; }
-    bool is_mass_expiry() const { return nodesnap::is_mass_expiry(removed, backups.size() - unreadable); }
+    // Whoever adds many could otherwise hide among them how many go.
+    bool is_mass_expiry() const {
+        return nodesnap::is_mass_expiry(removed, backups.size() - unreadable) ||
+               (removed_of_them != 0 && nodesnap::is_mass_expiry(removed_of_them, kept_before));
+    }
 };
 
 void check_request(const ForgetOptions& options);  // Error::usage: neither rules nor names, or both; not an id

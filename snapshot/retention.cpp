@@ -1,8 +1,8 @@
 #include "snapshot/retention.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
-#include <set>
 #include <tuple>
 
 #include "io/units.h"
@@ -77,11 +77,35 @@ public:
 private:
     void count(const CountedRule& rule) {
         const unsigned limit = rules_.*rule.count;
-        std::set<std::int64_t> seen;
+        struct Seen {
+            unsigned place;
+            std::size_t newest, first;  // backups
+            bool received = false;      // any of them
+        };
+        std::map<std::int64_t, Seen> seen;
         unsigned place = 0;
-        for (auto at = order_.begin(); at != order_.end() && place < limit; ++at) {
-            if (rule.period == nullptr || seen.insert(rule.period(backups_[*at].utc_ns)).second) {
-                keep(*at, {rule.rule, ++place});
+        for (const std::size_t at : order_) {
+            if (rule.period == nullptr) {
+                if (place < limit) {
+                    keep(at, {rule.rule, ++place});
+                }
+                continue;
+            }
+            const std::int64_t period = rule.period(backups_[at].utc_ns);
+            auto found = seen.find(period);
+            if (found == seen.end()) {
+                if (place == limit) {
+                    continue;  // a later one may still be of a period that was seen
+                }
+                keep(at, {rule.rule, ++place});
+                found = seen.emplace(period, Seen{place, at, at}).first;
+            }
+            found->second.first = at;
+            found->second.received = found->second.received || backups_[at].received;
+        }
+        for (const auto& [period, of] : seen) {
+            if (of.received && of.first != of.newest) {
+                keep(of.first, {rule.rule, of.place});
             }
         }
     }
@@ -121,7 +145,16 @@ bool has_all(const std::vector<std::string>& tags, const std::vector<std::string
                        [&](const std::string& tag) { return std::find(tags.begin(), tags.end(), tag) != tags.end(); });
 }
 
-void keep_without_counting(const RetentionRules& rules, const RetentionBackup& backup, std::vector<KeepReason>& reasons) {
+// Also one that comes from the future: the clock of its server was wrong, or is.
+bool came_lately(const RetentionRules& rules, const RetentionBackup& backup, std::int64_t now_ns) {
+    return backup.received && (backup.utc_ns > now_ns || now_ns - backup.utc_ns < rules.received_within.count());
+}
+
+void keep_without_counting(const RetentionRules& rules, const RetentionBackup& backup, std::int64_t now_ns,
+                           std::vector<KeepReason>& reasons) {
+    if (rules.received_within.count() > 0 && came_lately(rules, backup, now_ns)) {
+        reasons.push_back({KeepRule::kReceived});
+    }
     for (std::size_t i = 0; i < rules.tags.size(); ++i) {
         if (backup.readable && has_all(backup.tags, rules.tags[i])) {
             reasons.push_back({KeepRule::kTag, static_cast<unsigned>(i)});
@@ -187,6 +220,10 @@ std::string to_string(KeepRule rule) {
             return "cluster";
         case KeepRule::kNotNamed:
             return "not-named";
+        case KeepRule::kReceived:
+            return "received";
+        case KeepRule::kReceipt:
+            return "receipt";
     }
     return "unknown";
 }
@@ -216,6 +253,10 @@ std::string describe(const KeepReason& reason, const RetentionRules& rules) {
             return "a part of a cluster backup";
         case KeepRule::kNotNamed:
             return "not named";
+        case KeepRule::kReceived:
+            return "received less than " + human_duration(rules.received_within) + " ago";
+        case KeepRule::kReceipt:
+            return "its receipt can't be read";
         default:
             return to_string(reason.rule);
     }
@@ -240,7 +281,7 @@ Verdicts apply_retention(const RetentionRules& rules, const std::vector<Retentio
     Judgement(rules, backups, std::move(good), true, verdicts).pass(now_ns);
     Judgement(rules, backups, std::move(all), false, verdicts).pass(now_ns);
     for (std::size_t i = 0; i < backups.size(); ++i) {
-        keep_without_counting(rules, backups[i], verdicts[i]);
+        keep_without_counting(rules, backups[i], now_ns, verdicts[i]);
     }
     if (const auto newest = newest_of(backups)) {
         verdicts[*newest].push_back({KeepRule::kNewest});

@@ -5,6 +5,10 @@
 // the rule says; a period without backups doesn't count, and one that a clock which ran backwards enters again counts once. What several
 // rules keep is counted by each of them.
 //
+// Where backups have receipts (see receipt.h), what came by way of a key that may only append goes by when it came, since its own dates may
+// be forged: whoever stole the key may have added some. So that these push nothing out, the first backup of a period is kept too, and
+// nothing goes that has come only lately.
+//
 // An incomplete backup takes no place from a good one: good ones are judged among themselves, an incomplete one as if it were good among
 // all. What can't be read takes part in no rule, and is kept.
 #pragma once
@@ -27,6 +31,8 @@ struct RetentionRules {
     std::optional<std::chrono::nanoseconds> within;
     // All that have every tag of one of these lists.
     std::vector<std::vector<std::string>> tags;
+    // All that were received no longer ago than this; no rule of its own.
+    std::chrono::nanoseconds received_within{std::chrono::days(7)};
     bool empty() const;
 };
 
@@ -47,6 +53,8 @@ enum class KeepRule : std::uint8_t {
     kNewerVersion,  // it has features that this version mustn't remove
     kCluster,       // a part of a cluster backup that isn't forgotten
     kNotNamed,      // others were named
+    kReceived,      // it was received only lately
+    kReceipt,       // its receipt can't be read
 };
 std::string to_string(KeepRule rule);  // stable, for programs: "daily"
 
@@ -60,12 +68,13 @@ std::string describe(const KeepReason& reason, const RetentionRules& rules);  //
 struct RetentionBackup {
     SessionId id;
     std::uint64_t sequence = 0;
-    std::int64_t utc_ns = 0;  // when the snapshot was taken
+    std::int64_t utc_ns = 0;  // when the snapshot was taken; of one with a receipt, when it was received
     std::vector<std::string> tags;
     bool readable = true;
     bool good = true;  // not incomplete
     bool pinned = false;
     std::optional<KeepRule> held;  // why it must not be removed, whatever the rules say
+    bool received = false;         // it has a receipt
 };
 
 // The one that is never removed without being named; nullopt if none can be read.

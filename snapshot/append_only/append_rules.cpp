@@ -217,8 +217,7 @@ SessionId AppendRules::check_manifest(const layout::ManifestName& name, std::spa
         manifest->repository_created_ns != info_.created_ns || !(manifest->node == info_.node)) {
         refuse("it isn't the manifest of a backup of this repository's node, or says what only the repository's host may say");
     }
-    if (std::any_of(manifest->packs.begin(), manifest->packs.end(),
-                    [&](const PackId& pack) { return pack.session() != manifest->id; })) {
+    if (std::any_of(manifest->packs.begin(), manifest->packs.end(), [&](const PackId& pack) { return pack.session() != manifest->id; })) {
         refuse("it lists packs of another backup as its own");
     }
     return manifest->id;

@@ -26,9 +26,9 @@ LeaseHolder ClientLease::require() const {
     const auto stored = load_lease(target_, repository_);
     const auto own = theirs();
     if (!stored || !stored->holder.held || !own || !is_holding(*own, stored->holder)) {
-        throw Error::refused("the lock of the repository isn't held by this client",
-                             stored && stored->holder.held ? "it is held by " + describe(stored->holder) + "; run it again later"
-                                                           : "run it again");
+        throw Error::refused(
+            "the lock of the repository isn't held by this client",
+            stored && stored->holder.held ? "it is held by " + describe(stored->holder) + "; run it again later" : "run it again");
     }
     return stored->holder;
 }

@@ -18,7 +18,7 @@ namespace {
 std::optional<Manifest> good_one_before(const Repository& repository, const SessionId& made) {
     std::optional<Manifest> found;
     repository.for_each_backup_backwards([&](const BackupEntry& entry) {
-        if (entry.manifest && !entry.manifest->damaged && entry.manifest->id != made) {
+        if (entry.manifest && !entry.manifest->damaged && entry.manifest->id != made && repository.made_here(entry)) {
             found = *entry.manifest;
         }
         return !found;

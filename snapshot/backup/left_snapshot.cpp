@@ -8,9 +8,10 @@
 namespace nodesnap {
 
 SnapshotRemains remove_snapshot_left_by(const SessionRecord& left, const Repository& repository, SnapshotBackend& backend, Report& report) {
-    // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's.
-    const bool noted = !left.snapshot_path.empty();
+    // The record may lack the path: the backup can have died between the snapshot and the note of it. Its name is the session's; a path
+    // that ends otherwise is of somebody who wants another one removed.
     const std::string name = snapshot_name(repository, left.id);
+    const bool noted = left.snapshot_backend == "none" || left.snapshot_path.ends_with("." + name + ".tmp");
     const std::string shown = noted ? "the snapshot " + left.snapshot_path : "a snapshot named \"" + name + "\"";
     try {
         const bool reached =

@@ -119,6 +119,10 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         if (!entry.manifest || entry.manifest->damaged || (only && entry.manifest->id != *only)) {
             return true;
         }
+        if (!repository.made_here(entry)) {
+            parent.unknown_ones = true;
+            return true;
+        }
         if (!parent.compared) {
             parent.compared = *entry.manifest;
             parent.same_file_system = entry.manifest->proof.file_system_uuid == file_system;
@@ -150,6 +154,8 @@ BackupParent find_parent(const Repository& repository, SnapshotBackend& backend,
         parent.missing = "the node directory was replaced since the last backup (by a rollback, or a restore?)";
     } else if (parent.compared) {
         parent.missing = why_not_since(*parent.compared, repository, backend, names);
+    } else if (parent.unknown_ones) {
+        parent.missing = "this host doesn't remember having made any of the backups that are there";
     } else {
         parent.missing = names.empty() ? "it is the first backup" : "no earlier backup is complete";
     }

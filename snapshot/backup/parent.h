@@ -25,6 +25,7 @@ struct BackupParent {
     bool same_file_system = false;             // as that backup's
     bool records_tell = true;                  // DrainParent's, where they can
     std::string missing;                       // why there is no changed_since
+    bool unknown_ones = false;                 // there are backups that this host doesn't remember having made
 
     // Not without `changed_since`: whether it tells what has changed in the node directory of this number. Where all is walked, every file
     // proves itself, be the directory another one by now, as after a rollback of a folder.

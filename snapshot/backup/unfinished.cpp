@@ -14,6 +14,9 @@ std::string open(UnfinishedBackup& unfinished, const Repository& repository, Sna
     const SessionRecord& session = unfinished.session;
     const Manifest& draft = *unfinished.draft;
     BackupParent& parent = unfinished.parent;
+    if (!repository.made_here(session)) {
+        return "this host doesn't remember having begun it";
+    }
     if (session.host != host_name() || session.snapshot_backend != backend.name()) {
         return "its snapshot is on another host, or of another kind";
     }

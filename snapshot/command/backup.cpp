@@ -9,6 +9,7 @@
 #include "snapshot/command/printable.h"
 #include "snapshot/command/progress_line.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/repository/made_objects.h"
 
 namespace nodesnap::command {
 namespace {
@@ -185,7 +186,8 @@ ExitStatus run(Call& call) {
     BackupOptions options = backup_options(call.options(), node_directory);
     // Clearing up after an unfinished backup goes on without what can't be read of it.
     const auto warnings = std::make_shared<DamageWarnings>(call.report(), true);
-    Repository repository = open_repository(call.options(), place, [warnings](const Damage& damage) { (*warnings)(damage); });
+    Repository repository = open_remembering(open_target(call.options(), place), options.state_directory,
+                                             [warnings](const Damage& damage) { (*warnings)(damage); });
     if (call.options().flag("dry-run")) {
         return run_plan(call, repository, options);
     }

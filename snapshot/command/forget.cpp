@@ -28,6 +28,8 @@ void declare(OptionSet& options) {
     options.value("keep-yearly", "N", "the same for years");
     options.value("keep-within", "DURATION", "keep all that aren't older than the newest backup by more than this, as in 30d");
     options.list("keep-tag", "TAG[,TAG]...", "keep all with this tag, or with all of these (may be repeated: or with those)");
+    options.value("keep-received", "DURATION",
+                  "keep all that were received no longer ago than this through a key that may only append (default: 7d; 0: none)");
     options.flag("dry-run", "only tell what would be kept, and why, and what removed; with --prune, also what that would give back");
     options.flag("prune", "then give back the space that no backup needs, as \"nodesnap prune\" does");
     options.flag("allow-mass-expire", "remove more than half of the backups at once if that comes of it");
@@ -72,6 +74,9 @@ RetentionRules rules_of(const Options& options, bool named) {
         rules.within = within;
     }
     rules.tags = tag_lists(options);
+    if (const auto received = options.duration("keep-received")) {
+        rules.received_within = *received;
+    }
     return rules;
 }
 
@@ -111,7 +116,8 @@ void print(Call& call, const ForgetPlan& plan, const ForgetOptions& options, boo
     }
     out << (dry_run ? "would remove " : "removed ") << plan.removed << " of " << counted(plan.backups.size(), "backup", "backups") << '\n';
     if (dry_run && plan.is_mass_expiry() && !options.allow_mass_expire) {
-        out << "that is more than half: it needs --allow-mass-expire\n";
+        out << "that is more than half" << (plan.removed_of_them != 0 ? ", of all or of what the last run kept" : "")
+            << ": it needs --allow-mass-expire\n";
     }
     if (!call.options().flag("prune")) {
         out << "the space that only they take is given back by prune\n";
@@ -133,7 +139,7 @@ void write(JsonWriter& document, const ForgetPlan& plan, const ForgetOptions& op
         document.member("object", layout::manifest(backup.name));
         document.member("state", state_of(backup));
         if (backup.facts.readable) {
-            document.member("snapshot_time", format_utc_precise(backup.facts.utc_ns));
+            document.member(backup.facts.received ? "received_time" : "snapshot_time", format_utc_precise(backup.facts.utc_ns));
             document.member("pinned", backup.facts.pinned);
         }
         document.member("action", backup.reasons.empty() ? "remove" : "keep");
@@ -247,7 +253,12 @@ const Command kForget = {
     "when the local time jumps. A period without a backup isn't counted. A backup stays if any rule keeps it.\n"
     "Incomplete backups take no place from good ones; they go when a rule wouldn't keep a good one in their place. Never removed:\n"
     "the newest good backup (but by name, with --allow-newest), pinned ones (see \"nodesnap pin\"), one whose manifest can't be\n"
-    "read, and one that the next backup must clear up after first. Try it with --dry-run, which needs no lock.\n",
+    "read, and one that the next backup must clear up after first.\n"
+    "What came by way of \"nodesnap serve --append-only\" goes by when it came, not by what its node says: of each period the first "
+    "backup\n"
+    "is kept too, what came within --keep-received stays, and more than half of what the last run kept doesn't go without\n"
+    "--allow-mass-expire. Rules that count periods can't be outrun by whoever has the node's key; --keep-last can. Try it with --dry-run, "
+    "which needs no lock.\n",
     "nodesnap forget /backup/node1 --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n"
     "nodesnap forget /backup/node1 --keep-within 30d --keep-tag release --wait-lock 10m\n"
     "nodesnap forget /backup/node1 702a76fa\n",

@@ -206,6 +206,14 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
     document.end();
 }
 
+void write_received(JsonWriter& document, std::optional<std::int64_t> received_ns) {
+    if (received_ns) {
+        document.member("received_time", format_utc_precise(*received_ns));
+    } else {
+        document.null("received_time");
+    }
+}
+
 void declare_lease(OptionSet& options) {
     options.value("wait-lock", "DURATION", "wait so long for another that holds the repository (default: 0)");
     options.value("lock-lease", "DURATION", "after how long without a sign of life others may take the lock over, 1s to 1d (default: 5m)");

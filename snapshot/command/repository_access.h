@@ -67,6 +67,8 @@ std::string utc(std::int64_t nanoseconds);  // "2024-05-31 14:30:05"
 std::string state_of(const Manifest& manifest);
 void write_backup(JsonWriter& document, const Manifest& manifest, const std::string& object = "");  // members of an open object
 
+void write_received(JsonWriter& document, std::optional<std::int64_t> received_ns);  // when it was, if there is a receipt
+
 // Options of commands that take the lease.
 void declare_lease(OptionSet& options);
 LeaseOptions lease_options(const Options& options, const char* command);

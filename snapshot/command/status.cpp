@@ -6,6 +6,7 @@
 #include "snapshot/backup/stored_damage.h"
 #include "snapshot/command/printable.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/repository/receipt.h"
 
 namespace nodesnap::command {
 namespace {
@@ -21,19 +22,19 @@ struct Summary {
     StoredDamage lost;                    // of what the last good backup needs
     std::uint64_t made_stored_bytes = 0;  // by the backups that are there, when each was made
     std::optional<Manifest> last_good;
+    std::optional<std::int64_t> received_ns;  // when it was, if that is known: its own time may be forged
     LeaseState lease;
     std::vector<SessionRecord> unfinished;
     std::optional<std::uint64_t> free_bytes;
 
+    std::int64_t time_ns() const { return received_ns.value_or(last_good->snapshot_time_ns); }
     // The clock, here or where the backup was made, was wrong by more than clocks differ.
     bool from_the_future() const {
         constexpr std::int64_t kClocksDiffer = 300'000'000'000;  // nanoseconds
-        return last_good && last_good->snapshot_time_ns > utc_now() + kClocksDiffer;
+        return last_good && time_ns() > utc_now() + kClocksDiffer;
     }
     // How long ago the last good backup's snapshot was taken; 0 if the clock says that it is in the future.
-    std::chrono::nanoseconds age() const {
-        return std::chrono::nanoseconds(std::max<std::int64_t>(0, utc_now() - last_good->snapshot_time_ns));
-    }
+    std::chrono::nanoseconds age() const { return std::chrono::nanoseconds(std::max<std::int64_t>(0, utc_now() - time_ns())); }
 };
 
 Summary summarize(const Repository& repository, Report& report) {
@@ -52,6 +53,11 @@ Summary summarize(const Repository& repository, Report& report) {
             summary.last_good = entry.manifest;
         }
     });
+    if (summary.last_good) {
+        const auto receipt = load_receipt(repository.target(), repository.info().uuid, summary.last_good->name,
+                                          [&](const std::string& damage) { report.warn("a receipt can't be read: " + damage); });
+        summary.received_ns = receipt ? std::optional(receipt->received_ns) : std::nullopt;
+    }
     PackStock stock = take_stock(repository);
     summary.stored_bytes = stock.stored_bytes;
     if (summary.last_good) {
@@ -77,7 +83,7 @@ void print(std::ostream& out, const Repository& repository, const Summary& summa
         << '\n';
     if (summary.last_good) {
         out << "last good:   " << summary.last_good->id.hex() << ", snapshot of " << utc(summary.last_good->snapshot_time_ns) << " UTC, "
-            << human_duration(summary.age()) << " ago\n";
+            << (summary.received_ns ? "received " : "") << human_duration(summary.age()) << " ago\n";
     } else {
         out << "last good:   none\n";
     }
@@ -120,6 +126,7 @@ void write(JsonWriter& document, const Repository& repository, const Summary& su
     if (summary.last_good) {
         document.begin_object("last_good");
         write_backup(document, *summary.last_good);
+        write_received(document, summary.received_ns);
         document.member("age_seconds", std::chrono::duration<double>(summary.age()).count());
         document.end();
     } else {

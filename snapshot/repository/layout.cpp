@@ -198,7 +198,7 @@ std::optional<ManifestName> parse_manifest(std::string_view name) {
 
 std::optional<ManifestName> parse_receipt(std::string_view name) {
     return take_prefix(name, kReceipts) && name.size() == kStem ? parse_manifest(std::string(kBackups).append(name).append(".0"))
-                                                                 : std::nullopt;
+                                                                : std::nullopt;
 }
 
 std::optional<SessionId> parse_session(std::string_view name) {

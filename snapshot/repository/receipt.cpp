@@ -41,6 +41,22 @@ Receipt decode_receipt(std::span<const std::byte> text, const layout::ManifestNa
     return receipt;
 }
 
+std::optional<Receipt> load_receipt(Target& target, const Uuid& repository, const layout::ManifestName& name,
+                                    const std::function<void(const std::string&)>& damaged) {
+    const std::string object = layout::receipt(name);
+    try {
+        if (const auto stored = target.load(object, kJsonObjectLimit)) {
+            return decode_receipt(stored->content, name, target.describe(object), repository);
+        }
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
+            throw;
+        }
+        damaged(error.message());
+    }
+    return std::nullopt;
+}
+
 Receipts Receipts::load(Target& target, const Uuid& repository, const std::function<void(const std::string&)>& damaged) {
     std::vector<layout::ManifestName> names;
     target.list(layout::kReceipts, [&](const ObjectEntry& entry) {
@@ -50,17 +66,12 @@ Receipts Receipts::load(Target& target, const Uuid& repository, const std::funct
     });
     Receipts receipts;
     for (const layout::ManifestName& name : names) {
-        const std::string object = layout::receipt(name);
-        try {
-            if (const auto stored = target.load(object, kJsonObjectLimit)) {
-                receipts.receipts_.emplace(key_of(name), decode_receipt(stored->content, name, target.describe(object), repository));
-            }
-        } catch (const Error& error) {
-            if (error.status() != ExitStatus::kDamaged && !is_media_error(error.error_number())) {
-                throw;
-            }
+        const auto found = load_receipt(target, repository, name, [&](const std::string& damage) {
             receipts.unreadable_.insert(key_of(name));
-            damaged(error.message());
+            damaged(damage);
+        });
+        if (found) {
+            receipts.receipts_.emplace(key_of(name), *found);
         }
     }
     return receipts;

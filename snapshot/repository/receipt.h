@@ -31,6 +31,10 @@ Bytes encode_receipt(const Uuid& repository, const Receipt& receipt);
 Receipt decode_receipt(std::span<const std::byte> text, const layout::ManifestName& manifest, const std::string& name,
                        const Uuid& repository);
 
+// nullopt if there is none, or it can't be read, which `damaged` is told.
+std::optional<Receipt> load_receipt(Target& target, const Uuid& repository, const layout::ManifestName& name,
+                                    const std::function<void(const std::string&)>& damaged);
+
 // The receipts of a repository. Memory: some 100 bytes for each.
 class Receipts {
 public:

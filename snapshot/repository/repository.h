@@ -16,6 +16,7 @@
 
 namespace nodesnap {
 
+class MadeObjects;
 struct Description;
 
 // What repository.json says.
@@ -88,6 +89,12 @@ public:
     bool newer_writer_needed() const { return newer_writer_needed_; }  // a feature forbids this version to write
     // It is, or was, served to keys that may only append: see receipt.h. Packs are then removed by prune alone.
     bool keeps_receipts() const { return keeps_receipts_; }
+
+    // What this host remembers having stored there, see made_objects.h; none where nobody asked for it. Only where receipts are kept
+    // others may have stored something too, and it is asked.
+    void remember(std::shared_ptr<MadeObjects> made) { made_ = std::move(made); }
+    bool made_here(const BackupEntry& backup) const;  // not of one that can't be read
+    bool made_here(const SessionRecord& session) const;
 
     // All backups in ascending order of (sequence, UTC); of each the highest valid revision. Abandoned ones are left out. One manifest in
     // memory at a time.
@@ -182,6 +189,7 @@ private:
     void abandon_parts(const std::function<bool(const PackId&)>& given_up);  // packs, and logs, that aren't finished
 
     std::shared_ptr<Target> target_;
+    std::shared_ptr<MadeObjects> made_;
     RepositoryInfo info_;
     bool newer_writer_needed_ = false;
     bool keeps_receipts_ = false;
