@@ -38,6 +38,7 @@ std::optional<ForgetPlan::Backup> look_at(const Repository& repository, std::spa
         backup.facts.utc_ns = backup.name.utc_seconds * 1'000'000'000;
         return backup;
     }
+    backup.snapshot_ns = revisions.best->manifest->snapshot_time_ns;
     if (!revisions.damage.empty() && repository.damage_sink()) {
         repository.damage_sink()({layout::manifest(revisions.highest), revisions.damage, true});
     }

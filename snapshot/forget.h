@@ -29,6 +29,7 @@ struct ForgetPlan {
         std::optional<CutId> cut;                      // that it is a part of
         std::string damage;                            // why it can't be read
         std::vector<KeepReason> reasons;               // none: it is removed
+        std::int64_t snapshot_ns = 0;                  // UTC, as it says itself
     };
     std::vector<Backup> backups;  // in ascending order of (sequence, UTC)
     std::size_t removed = 0;

@@ -62,8 +62,9 @@ bool ClientLease::swap(const std::optional<std::string>& expected, std::span<con
 
 // What another holds: dead, as can be seen from here, or without a sign of life for as long as it says, by the target's own clock.
 bool ClientLease::has_run_out(const LeaseHolder& holder) const {
-    if (assess(holder) == HolderState::kDead) {
-        return true;
+    const HolderState state = assess(holder);
+    if (state == HolderState::kDead || state == HolderState::kAlive) {
+        return state == HolderState::kDead;  // of this host: then no clock that may be set is asked
     }
     const auto stored = stored_ns_(layout::kExclusiveLock);
     return stored && now_ns_() - *stored > holder.lease_seconds * kSecondNs;

@@ -139,7 +139,8 @@ void write(JsonWriter& document, const ForgetPlan& plan, const ForgetOptions& op
         document.member("object", layout::manifest(backup.name));
         document.member("state", state_of(backup));
         if (backup.facts.readable) {
-            document.member(backup.facts.received ? "received_time" : "snapshot_time", format_utc_precise(backup.facts.utc_ns));
+            document.member("snapshot_time", format_utc_precise(backup.snapshot_ns));
+            write_received(document, backup.facts.received ? std::optional(backup.facts.utc_ns) : std::nullopt);
             document.member("pinned", backup.facts.pinned);
         }
         document.member("action", backup.reasons.empty() ? "remove" : "keep");

@@ -184,6 +184,21 @@ class AppendOnly(harness.Case):
         (self.node / "new").write_bytes(b"new")
         self.assertLess(self.far_ok("backup", self.node, self.place, "--json").json["backup"]["read_bytes"], 2 << 20)
 
+    def test_a_receipt_without_its_backup_says_nothing(self):
+        """The server is killed between the two."""
+        self.far_ok("backup", self.node, self.place)
+        serve = f"serve --root {self.local} --append-only"
+        self.host.allow(f"env NODESNAP_SIGNAL_AT=receipt.stored:1 NODESNAP_SIGNAL=9 {harness.FAULTS} {serve}")
+        (self.node / "new").write_bytes(os.urandom(1 << 20))
+        self.far("backup", self.node, self.place, expect=harness.FAILED)
+        self.assertEqual(len(list((self.local / "receipts").glob("0*"))), 2)
+        self.assertEqual(len(self.backups(self.local)), 1)
+        self.host.allow(f"{harness.PROGRAM} {serve}")
+        self.far_ok("backup", self.node, self.place)
+        self.assertEqual(len(self.backups(self.local)), 2)
+        self.assertEqual(compare.differences(compare.snapshot_of(self.node), self.restored()), [])
+        self.ok("verify", self.local, "--data")
+
     def test_the_lock_of_the_host_is_not_broken(self):
         self.far_ok("backup", self.node, self.place)
         child = self.start_program("prune", self.local, program=harness.FAULTS, environment={"NODESNAP_SIGNAL_AT": "prune.marked:1", "NODESNAP_SIGNAL": str(int(signal.SIGSTOP))})
