@@ -108,7 +108,7 @@ void MadeObjects::end_session(const SessionId& session) {
 void MadeObjects::store_all() const {
     std::string text;
     for (const auto& [object, sum] : sums_) {
-        text += sum + " " + object + "\n";
+        text.append(sum).append(" ").append(object).append("\n");
     }
     write_file_durably(path_, text, 0600);
 }
