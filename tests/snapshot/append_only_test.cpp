@@ -230,6 +230,11 @@ TEST_F(AppendOnlyTest, ASessionIsNotTurnedAgainstWhatIsThere) {
     };
     EXPECT_EQ(change([&](SessionRecord& changed) { changed.manifest = made.name; }), kRefused);
     EXPECT_EQ(change([&](SessionRecord& changed) { changed.manifest = {made.name.sequence, made.name.utc_seconds, 1}; }), kRefused);
+    EXPECT_EQ(change([](SessionRecord& changed) {
+                  changed.manifest.sequence += 1;
+                  changed.manifest.revision = 1;
+              }),
+              kRefused);
     EXPECT_EQ(change([](SessionRecord& changed) { changed.epoch += 1; }), kRefused);
     EXPECT_EQ(change([](SessionRecord& changed) { changed.id = SessionId::random(); }), kRefused);
     // Before the name is taken, whoever wrote for it could still publish.
