@@ -51,14 +51,14 @@ private:
     void row(const std::string& received, std::vector<std::string> cells) {
         static constexpr std::size_t kWithReceipts[] = {12, 19, 19, 12, 16, 10, 10, 10, 6, 0};
         static constexpr std::size_t kWithout[] = {12, 19, 12, 16, 10, 10, 10, 6, 0};
-        const std::size_t* kWidths = receipts_.empty() ? kWithout : kWithReceipts;
+        const std::size_t* widths = receipts_.empty() ? kWithout : kWithReceipts;
         if (!receipts_.empty()) {
             cells.insert(cells.begin() + 2, received);
         }
         std::string text;
         for (std::size_t i = 0; i < cells.size(); ++i) {
             const std::size_t columns = columns_of(cells[i]);
-            text += cells[i] + std::string(columns < kWidths[i] ? kWidths[i] - columns + 2 : 2, ' ');
+            text += cells[i] + std::string(columns < widths[i] ? widths[i] - columns + 2 : 2, ' ');
         }
         text.erase(text.find_last_not_of(' ') + 1);
         out_ << text << '\n';
