@@ -12,6 +12,7 @@
 #include "snapshot/append_only/append_rules.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/repository/inventory.h"
+#include "snapshot/repository/json_object.h"
 #include "snapshot/repository/object_header.h"
 #include "snapshot/repository/receipt.h"
 
@@ -90,7 +91,7 @@ public:
                 refuse_name();
             }
             const Judge judge(*target_, options_);
-            session ? judge.rules.check_session_removal(*session) : judge.rules.check_journal_removal();
+            session ? judge.rules.check_session_removal(*session) : judge.rules.check_lock();
             return true;
         });
         return target_->remove(name);
@@ -105,7 +106,7 @@ public:
                 if (!PackId::parse(staging_id.substr(0, 2 * sizeof(PackId::bytes)))) {
                     refuse_name();
                 }
-                Judge(*target_, options_).rules.check_journal_removal();
+                Judge(*target_, options_).rules.check_lock();
                 return true;
             });
         });
@@ -141,6 +142,14 @@ private:
         }
         if (is_description(name)) {
             return create_description(name, content);
+        }
+        // What a cut of a cluster was to be, and that nothing more comes of it. That its parts may go is for the host to say.
+        if (layout::parse_cut(name) || layout::parse_cut_given_up(name)) {
+            if (content.size() > kJsonObjectLimit) {
+                refuse_name();
+            }
+            Judge(*target_, options_).rules.check_lock();
+            return target_->create(name, content);
         }
         refuse_name();
     }

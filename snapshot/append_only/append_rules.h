@@ -29,8 +29,8 @@ public:
     void check_void(const layout::ManifestName& name, std::span<const std::byte> content) const;
     // A manifest, under a name that nothing has; returns the session.
     SessionId check_manifest(const layout::ManifestName& name, std::span<const std::byte> content) const;
-    // Logs and drafts, and parts of packs and logs: of whoever holds the lock.
-    void check_journal_removal() const { lease_.require(); }
+    // Enough for removing logs, drafts and parts, and for what says of a cut of a cluster.
+    void check_lock() const { lease_.require(); }
     void check_session_removal(const SessionId& id) const;
 
 private:

@@ -18,6 +18,7 @@
 #include "snapshot/command/backup_options.h"
 #include "snapshot/command/program.h"
 #include "snapshot/command/repository_access.h"
+#include "snapshot/repository/made_objects.h"
 
 namespace nodesnap::command {
 namespace {
@@ -50,7 +51,8 @@ BackupResult back_up(const std::vector<std::string>& words, BackupGates& gates, 
     options.resume_only = resume;
     options.no_resume = !resume;
     const auto warnings = std::make_shared<DamageWarnings>(report, true);
-    Repository repository = open_repository(call.options, call.repository, [warnings](const Damage& damage) { (*warnings)(damage); });
+    Repository repository = open_remembering(open_target(call.options, call.repository), options.state_directory,
+                                             [warnings](const Damage& damage) { (*warnings)(damage); });
     return run_backup(repository, options, progress, report);
 }
 
