@@ -20,19 +20,22 @@ public:
     using Clock = std::chrono::steady_clock;
 
     explicit Throttle(std::uint64_t bytes_per_second = 0);  // 0: no cap
-    // Goes by a cap that others may change.
+    // Goes by a cap that others may change; null: none.
     using Cap = std::atomic<std::uint64_t>;
-    explicit Throttle(std::shared_ptr<const Cap> cap);
+    explicit Throttle(std::shared_ptr<const Cap> cap, std::uint64_t at_most = 0);  // at_most: whatever that says; 0: no such limit
     // With a clock of the caller's, for tests.
     Throttle(std::uint64_t bytes_per_second, Clock::time_point (*now)());
 
     std::chrono::nanoseconds reserve(std::uint64_t bytes);
-    bool limited() const noexcept { return *cap_ != 0; }
+    bool limited() const noexcept { return cap() != 0; }
     // How much to move at once for the cap to be smooth: a tenth of a second's worth, in whole pages; all there is without a cap.
     std::size_t smooth_bytes() const noexcept;
 
 private:
-    std::shared_ptr<const Cap> cap_;  // bytes per second
+    std::uint64_t cap() const noexcept;  // bytes per second
+
+    std::shared_ptr<const Cap> cap_;
+    std::uint64_t at_most_ = 0;
     Clock::time_point (*now_)();
     std::mutex mutex_;
     Clock::time_point next_free_{};  // when all that was reserved so far has passed at the capped rate

@@ -11,11 +11,7 @@ namespace nodesnap {
 BackupResult BackupRun::run() {
     repository_.refresh(lease_);  // it may have got its node while we waited for the lease
     find_unfinished();
-    if (options_.resume_only && !draft_) {
-        throw Error::failed("backup " + options_.resume_only->hex() + " can't be gone on with: " +
-                                (result_.resume_refused.empty() ? "nothing of it is left" : result_.resume_refused),
-                            "take a new backup");
-    }
+    require_wanted_draft();
     if (holds()) {
         refuse_futile_hold(hold_options(), excludes_);
     }
@@ -24,9 +20,12 @@ BackupResult BackupRun::run() {
             refuse_as_part();
         }
         options_.gates->asked(repository_, lease_);
+    } else if (!draft_ && !options_.no_resume) {
+        refuse_to_clear_part();
     }
     identify();
     clear_up();
+    require_wanted_draft();
     ask_version();
     if (!draft_) {
         const std::string dropped = make_room();

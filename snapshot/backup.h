@@ -45,7 +45,7 @@ struct BackupOptions {
     DrainSizes sizes;
     LeaseOptions lease;
     BackupGates* gates = nullptr;                   // of a part of a cluster backup
-    std::shared_ptr<const Throttle::Cap> cap = {};  // in place of the limit: one that may be changed meanwhile
+    std::shared_ptr<const Throttle::Cap> cap = {};  // besides the limit: one that may be changed meanwhile
 };
 
 struct BackupResult {

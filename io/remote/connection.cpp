@@ -15,11 +15,11 @@ bool is_answer(FrameKind kind) {
 
 }  // namespace
 
-Streams greeted_streams(Transport& transport) {
+Streams greeted_streams(Transport& transport, std::chrono::seconds at_most) {
     Streams streams{transport.take_in(), transport.take_out()};
     try {
         send_greeting(streams.out.get());
-        receive_greeting(streams.in.get());
+        receive_greeting(streams.in.get(), at_most);
         transport.greeted();
     } catch (const Error& error) {
         streams = {};

@@ -33,11 +33,11 @@ public:
     virtual std::string last_words() = 0;
 };
 
-// The two ends have greeted each other. Error::failed, with what ssh has said, if the other doesn't.
+// The two ends have greeted each other. Error::failed, with what ssh has said, if the other doesn't, or not in that time (0: any).
 struct Streams {
     FileDescriptor in, out;
 };
-Streams greeted_streams(Transport& transport);
+Streams greeted_streams(Transport& transport, std::chrono::seconds at_most = std::chrono::seconds(0));
 
 // What the other side says of itself.
 struct Greeting {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string_view>
 
+#include "platform/clock.h"
 #include "platform/error.h"
 #include "platform/file.h"
 #include "platform/interrupt.h"
@@ -22,9 +23,13 @@ constexpr std::size_t kLongest = 1000;
 constexpr int kSliceMs = 200;
 
 // Up to the end of the line, and no byte more. What there is of it, if it ends before.
-std::string read_line(int fd) {
+std::string read_line(int fd, std::chrono::seconds at_most) {
+    const std::int64_t until_ns = monotonic_ns() + std::chrono::nanoseconds(at_most).count();
     std::string line;
     while (line.size() < kLongest) {
+        if (at_most.count() != 0 && monotonic_ns() > until_ns) {
+            throw Error::failed("nodesnap hasn't greeted within " + std::to_string(at_most.count()) + " s", "look what hangs on that host");
+        }
         pollfd wait{fd, POLLIN, 0};
         throw_if_interrupted();
         if (::poll(&wait, 1, kSliceMs) <= 0) {
@@ -65,8 +70,8 @@ void send_greeting(int fd) {
     nodesnap::write_all(fd, std::as_bytes(std::span(line)), "the other side");
 }
 
-unsigned receive_greeting(int fd) {
-    const std::string line = read_line(fd);
+unsigned receive_greeting(int fd, std::chrono::seconds at_most) {
+    const std::string line = read_line(fd, at_most);
     const std::string_view text = std::string_view(line).substr(0, line.find('\n'));
     if (line.empty()) {
         throw Error::failed("it ended without a word");

@@ -23,16 +23,20 @@ public:
     FileDescriptor take_in() override { return program_.take_in(); }
     FileDescriptor take_out() override { return program_.take_out(); }
     void greeted() override { program_.give_terminal_back(); }
-    void may_outlive() { program_.may_outlive(); }
+    void may_outlive() {
+        may_outlive_ = true;
+        program_.may_outlive();
+    }
     std::string describe() const override { return host_; }
     std::string last_words() override {
-        constexpr std::chrono::seconds kPatience{2};
-        return program_.end(kPatience);
+        // Of an agent others may be held meanwhile.
+        return program_.end(std::chrono::milliseconds(may_outlive_ ? 200 : 2000));
     }
 
 private:
     const std::string host_;
     ProgramStream program_;
+    bool may_outlive_ = false;
 };
 
 Error wrong(const std::string& place, const std::string& why) {

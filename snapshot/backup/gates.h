@@ -21,6 +21,7 @@ struct ArmedBackup {
     std::string backend;
     bool atomic = false;                  // the snapshot is of one instant, also of a daemon that isn't held
     std::string held;                     // what will be; "" if nothing is
+    bool stops = false;                   // the daemon is stopped for it, or hooks are run, which may take long
     bool provable = false;                // that what is held stands still
     std::int64_t limit_ns = 0;            // how long it may be held at most; 0 if it isn't
     std::uint64_t device = 0, inode = 0;  // of the node directory

@@ -40,6 +40,10 @@ private:
     hold::Options hold_options() const;
     // What can't be taken together with others, as one moment that can be gone on with.
     void refuse_as_part() const;
+    // What a cluster backup counts on isn't cleared up by a backup of the node alone that can't go on with it.
+    void refuse_to_clear_part() const;
+    std::optional<SessionRecord> unfinished_part() const;
+    void require_wanted_draft() const;
     void identify();
     void clear_up();
     // Before a parent is chosen, which could be what takes the room.

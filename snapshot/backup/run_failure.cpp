@@ -7,9 +7,11 @@ namespace nodesnap {
 
 void BackupRun::end_after_failure(bool lacked_space) {
     // Who took the lease over has removed the snapshot and the packs from under this backup: that is what failed, not what it ran into.
-    throw_if_taken_over();
     if (options_.gates != nullptr) {
         options_.gates->disarmed();
+    }
+    throw_if_taken_over();
+    if (options_.gates != nullptr) {
         options_.gates->failing();
     }
     // Nor is it a fault of what was taken if it only waited.

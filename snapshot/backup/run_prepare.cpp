@@ -47,14 +47,40 @@ void BackupRun::refuse_as_part() const {
             "a part of a cluster backup needs a snapshot, and " + options_.node_directory + " can't have one: " + backend_->reason(),
             "`nodesnap doctor` tells what its storage offers");
     }
+    if (const auto session = unfinished_part()) {
+        const std::string cut = session->cut->text();
+        throw Error::refused(
+            "the cluster backup " + cut + " isn't finished: a part of it is in " + repository_.target().describe(),
+            "`nodesnap cluster backup --finish " + cut + "` goes on with it; `nodesnap cluster forget " + cut + "` gives it up");
+    }
+}
+
+std::optional<SessionRecord> BackupRun::unfinished_part() const {
     const std::set<SessionId> unfinished = repository_.unfinished_sessions();
+    const auto marked = [this](const std::string& object) { return repository_.target().load(object, kJsonObjectLimit).has_value(); };
     for (const SessionRecord& session : repository_.sessions()) {
         if (session.cut && session.epoch < lease_.epoch() && unfinished.contains(session.id) && repository_.can_be_resumed(session) &&
-            !repository_.target().load(layout::cut_given_up(*session.cut), kJsonObjectLimit)) {
-            throw Error::refused(
-                "the cluster backup " + session.cut->text() + " isn't finished: a part of it is in " + repository_.target().describe(),
-                "`nodesnap cluster backup --finish` goes on with it; `nodesnap cluster forget` gives it up");
+            !marked(layout::cut_given_up(*session.cut)) && !marked(layout::cut_forgotten(*session.cut))) {
+            return session;
         }
+    }
+    return std::nullopt;
+}
+
+void BackupRun::refuse_to_clear_part() const {
+    const auto session = unfinished_part();
+    if (session && session->host == host_name()) {
+        throw Error::refused("a part of the cluster backup " + session->cut->text() + ", which isn't finished, would be lost: " +
+                                 (result_.resume_refused.empty() ? "it can't be gone on with" : result_.resume_refused),
+                             "`nodesnap cluster backup --finish` goes on with it; --no-resume gives it up");
+    }
+}
+
+void BackupRun::require_wanted_draft() const {
+    if (options_.resume_only && !draft_) {
+        throw Error::failed("backup " + options_.resume_only->hex() + " can't be gone on with: " +
+                                (result_.resume_refused.empty() ? "nothing of it is left" : result_.resume_refused),
+                            "take a new backup");
     }
 }
 

@@ -62,6 +62,7 @@ SnapshotHold::Steps BackupRun::steps_of_part() {
     armed.inode = directory.stx_ino;
     if (hold_) {
         armed.held = hold_->intent().what;
+        armed.stops = hold_->intent().mode != hold::Mode::kFreeze;
         armed.provable = hold_->intent().mode != hold::Mode::kHook;
         armed.limit_ns = options_.hold.max_downtime.count();
     }

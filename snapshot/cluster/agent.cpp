@@ -75,7 +75,6 @@ public:
     void run() {
         link_.say({{"is", "here"}, {"version", NODESNAP_VERSION}, {"host", host_name()}, {"machine", machine_id()}});
         while (const auto job = next_job()) {
-            interrupt::clear();
             try {
                 do_job(*job);
             } catch (const Error& error) {
@@ -163,8 +162,22 @@ private:
     void set_gates(AgentGates* gates) {
         const std::scoped_lock lock(mutex_);
         gates_ = gates;
-        if (gates != nullptr && lost_) {
+        if (gates == nullptr) {
+            return;
+        }
+        // What came before there was anybody to hear it.
+        for (; !jobs_.empty() && text_of(jobs_.front(), "do") != "job"; jobs_.pop_front()) {
+            gates->heard(jobs_.front());
+        }
+        if (lost_) {
             gates->lost(why_lost_);
+        }
+    }
+
+    void end_of(AgentGates& gates) {
+        set_gates(nullptr);
+        if (gates.was_ended()) {
+            interrupt::clear();  // that was meant for this backup
         }
     }
 
@@ -172,6 +185,9 @@ private:
         std::optional<SessionId> resume;
         if (const auto wanted = job.find("resume"); wanted != job.end()) {
             resume = SessionId::parse(text_of(job, "resume"));
+            if (!resume) {
+                throw Error::failed("the coordinator names no backup to go on with");
+            }
         }
         AgentGates gates(link_, text_of(job, "node"));
         Progress progress;
@@ -182,11 +198,11 @@ private:
             const Telling telling(link_, progress);
             result = work_.backup(words, gates, gates.cap(), resume, progress, report);
         } catch (...) {
-            set_gates(nullptr);
+            end_of(gates);
             tell(report);
             throw;
         }
-        set_gates(nullptr);
+        end_of(gates);
         tell(report);
         const Manifest& manifest = result->manifest;
         link_.say({{"is", "done"},

@@ -122,6 +122,7 @@ CutPart AgentGates::armed(const ArmedBackup& backup, const std::function<void()>
                {"backend", backup.backend},
                {"atomic", backup.atomic},
                {"held", backup.held},
+               {"stops", backup.stops},
                {"provable", backup.provable},
                {"limit", backup.limit_ns},
                {"machine", machine_id()},
@@ -154,6 +155,8 @@ bool AgentGates::snapped(std::int64_t begun_ns, std::int64_t ended_ns, CutPart& 
     link_.say({{"is", "snapped"}, {"begun", begun_ns}, {"ended", ended_ns}});
     fault::step("agent.snapped");
     is_part_ = true;
+    // It is let go by this thread, in order, whatever comes: what was taken whole is kept, and the verdict with it.
+    disarmed();
     try {
         const Json word = wait_for("release", Patience::kWhileHeld);
         part.taken_ns = number_of(word, "taken");
@@ -186,9 +189,12 @@ void AgentGates::failing() noexcept {
         return;
     }
     try {
-        const std::scoped_lock lock(mutex_);
-        mark_cut(*repository_, *lease_, proposal_->id, CutMark::kGivenUp,
-                 "node " + node_ + ": " + ended_.value_or(lost_.value_or("its part failed")));
+        std::string why;
+        {
+            const std::scoped_lock lock(mutex_);
+            why = ended_.value_or(lost_.value_or("its part failed"));
+        }
+        mark_cut(*repository_, *lease_, proposal_->id, CutMark::kGivenUp, "node " + node_ + ": " + why);
     } catch (const std::exception&) {  // then it is seen by what is missing
     }
 }

@@ -26,6 +26,11 @@ public:
     void heard(const Json& message);
     void lost(const std::string& why);
     const std::shared_ptr<Throttle::Cap>& cap() const { return cap_; }
+    // Whether the coordinator's word has ended the backup, and the program was asked to stop for it.
+    bool was_ended() {
+        const std::scoped_lock lock(mutex_);
+        return ended_.has_value();
+    }
 
     void asked(Repository& repository, const Lease& lease) override;
     CutPart armed(const ArmedBackup& backup, const std::function<void()>& keep_ready, std::function<void()> let_go) override;

@@ -20,6 +20,7 @@ constexpr std::int64_t kSilenceNs = 2 * kSecondNs;
 constexpr std::int64_t kProposalNs = 60 * kSecondNs;
 constexpr std::int64_t kAbortNs = 60 * kSecondNs;
 constexpr int kPings = 10;
+constexpr std::size_t kLongestWhy = 1024;
 
 class Cut {
 public:
@@ -214,6 +215,14 @@ private:
         };
         while (unknown() && members_.advance(until)) {
         }
+        for (std::size_t index = 0; index < members_.size(); ++index) {
+            const Member& member = members_[index];
+            if (member.live() && !member.clock.known()) {
+                drop(index, Error::failed("node " + member.address.name + " hasn't told its clock within two seconds",
+                                          "look at its load and at the network"));
+            }
+        }
+        settle();
     }
 
     std::int64_t longest_round_trip_ns() const {
@@ -224,23 +233,43 @@ private:
         return longest;
     }
 
-    // How long all may be held together: shorter than any guard's limit, so that nobody is let go by its guard before the others.
-    std::int64_t budget_ns() const {
-        std::int64_t least = std::chrono::nanoseconds(options_.hold_patience).count();
-        for (std::size_t index = 0; index < members_.size(); ++index) {
-            const Member& member = members_[index];
-            if (member.live() && member.armed.limit_ns != 0) {
-                least = std::min(least, member.armed.limit_ns * 9 / 10);
-            }
-        }
-        return least;
+    // How long one may be held, and all with it: shorter than its guard's limit, so that nobody is let go by its guard before the others.
+    std::int64_t share_of_limit(const Member& member) const {
+        return member.armed.limit_ns != 0 ? member.armed.limit_ns / 10 * 9 : std::chrono::nanoseconds(options_.hold_patience).count();
     }
     void refuse_too_short_holds() {
-        if (result_.held && budget_ns() < 4 * longest_round_trip_ns()) {
-            throw Error::refused("the nodes may be held for too short a time: four messages to the farthest take " +
-                                     std::to_string(4 * longest_round_trip_ns() / 1'000'000) + " ms",
-                                 "allow a longer --max-downtime");
+        for (std::size_t index = 0; result_.held && index < members_.size(); ++index) {
+            const Member& member = members_[index];
+            if (member.live() && share_of_limit(member) < 4 * longest_round_trip_ns()) {
+                throw Error::refused("node " + member.address.name +
+                                         " may be held for too short a time: four messages to the farthest node take " +
+                                         std::to_string(4 * longest_round_trip_ns() / 1'000'000) + " ms",
+                                     "allow a longer --max-downtime");
+            }
         }
+    }
+    // A stop takes as long as it does; a guard's limit counts from when all of the daemon stands.
+    std::int64_t patience_for_hold_ns() const {
+        std::int64_t least = std::chrono::nanoseconds(options_.patience).count();
+        bool stops = false;
+        for (std::size_t index = 0; index < members_.size(); ++index) {
+            const Member& member = members_[index];
+            if (member.live()) {
+                stops = stops || member.armed.stops;
+                least = std::min(least, share_of_limit(member));
+            }
+        }
+        return stops ? std::chrono::nanoseconds(options_.patience).count() : least;
+    }
+    std::int64_t patience_for_snapshot_ns() const {
+        std::int64_t until = monotonic_ns() + std::chrono::nanoseconds(options_.patience).count();
+        for (std::size_t index = 0; index < members_.size(); ++index) {
+            const Member& member = members_[index];
+            if (member.live() && member.held_ns != 0) {
+                until = std::min(until, member.held_ns + share_of_limit(member));
+            }
+        }
+        return std::max<std::int64_t>(until - monotonic_ns(), 0);
     }
 
     void propose() {
@@ -257,10 +286,11 @@ private:
                 node.repository_uuid = member.repository;
                 node.id = member.armed.id;
             } else {
-                node.missing = member.error->message();
+                node.missing = member.error->message().substr(0, kLongestWhy);
             }
             proposal.nodes.push_back(std::move(node));
         }
+        proposal = CutProposal::parse(proposal.text(), "the proposal");  // without bytes that can't be stored
         show("proposing");
         members_.say_all(Stage::kArmed, {{"do", "propose"}, {"proposal", proposal.text()}});
         collect(Stage::kProposed, kProposalNs);
@@ -270,12 +300,10 @@ private:
     void take() {
         show("holding");
         held_since_ns_ = monotonic_ns();
-        const std::int64_t until = held_since_ns_ + budget_ns();
-        const auto left = [until] { return std::max<std::int64_t>(until - monotonic_ns(), 0); };
         const bool pings = true;
         if (result_.held) {
             members_.say_all(Stage::kProposed, {{"do", "hold"}});
-            collect(Stage::kHeld, left(), pings);
+            collect(Stage::kHeld, patience_for_hold_ns(), pings);
             fault::step("cluster.held");
             members_.say_all(Stage::kHeld, {{"do", "snapshot"}});
         } else {
@@ -283,7 +311,7 @@ private:
             members_.say_all(Stage::kProposed, {{"do", "hold"}});
             members_.say_all(Stage::kProposed, {{"do", "snapshot"}});
         }
-        collect(Stage::kSnapped, left(), pings);
+        collect(Stage::kSnapped, patience_for_snapshot_ns(), pings);
         fault::step("cluster.snapped");
         // From here on nothing is taken back.
         for (std::size_t index = 0; index < members_.size(); ++index) {

@@ -30,6 +30,7 @@ void Drains::resume(std::size_t index, const SessionId& id) {
     member.armed.id = id;
     members_.reach({index});
     if (!member.live()) {
+        measured_[index] = {};
         return;
     }
     resumed_[index] = id;
@@ -80,12 +81,15 @@ void Drains::step() {
         const std::size_t index = at->first;
         const Stage stage = members_[index].stage;
         if (stage == Stage::kAsked) {
+            members_[index].may_drain = false;  // its former agent has given the repository back
             members_.say(index, {{"do", "arm"}});
             members_[index].stage = Stage::kArmed;  // said once
         }
         if (stage == Stage::kStored || stage == Stage::kFailed || stage == Stage::kDone) {
             if (stage == Stage::kStored) {
                 waiting_.push_back(index);
+            } else {
+                measured_[index] = {};  // it has ended as a drain does
             }
             at = resumed_.erase(at);
             continue;
@@ -108,7 +112,10 @@ void Drains::look_at(std::size_t index) {
     }
     std::erase(waiting_, index);
     measured_.erase(index);
-    member.rate = member.cap_told = member.cap_confirmed = 0;
+    member.rate = 0;
+    if (!member.may_drain) {
+        member.cap_told = member.cap_confirmed = 0;
+    }
     alone_ = false;
     if (member.stage == Stage::kFailed && may_pass(*member.error) && member.attempts < rules_.attempts) {
         const std::int64_t pause_ns = std::chrono::nanoseconds(rules_.pause).count() * kPauses[std::min<std::size_t>(member.attempts, 2)];
@@ -129,10 +136,10 @@ void Drains::start_waiting() {
         if (rules_.cap != 0) {
             // The others give it their share within a second.
             const auto active = draining();
-            const std::uint64_t taken =
-                std::accumulate(active.begin(), active.end(), std::uint64_t{0}, [&](std::uint64_t sum, std::size_t other) {
-                    return other == index ? sum : sum + std::max(members_[other].cap_told, members_[other].cap_confirmed);
-                });
+            std::uint64_t taken = left_alone();
+            for (const std::size_t other : active) {
+                taken += other == index ? 0 : std::max(members_[other].cap_told, members_[other].cap_confirmed);
+            }
             rate = std::max<std::uint64_t>(std::min(rules_.cap / active.size(), rules_.cap - std::min(taken, rules_.cap)), 4096);
         }
         member.cap_told = member.cap_confirmed = rate;
@@ -159,6 +166,16 @@ void Drains::tell_cap(std::size_t index, std::uint64_t rate) {
     members_.say(index, {{"do", "cap"}, {"rate", rate}});
 }
 
+// What those may use that drain on although nobody can tell them anything.
+std::uint64_t Drains::left_alone() const {
+    std::uint64_t rate = 0;
+    for (std::size_t index = 0; index < members_.size(); ++index) {
+        const Member& member = members_[index];
+        rate += member.may_drain ? std::max(member.cap_told, member.cap_confirmed) : 0;
+    }
+    return rate;
+}
+
 // What one gets more must have been given back by another before: who hasn't confirmed that counts with what it had.
 void Drains::share() {
     if (rules_.cap == 0) {
@@ -169,8 +186,8 @@ void Drains::share() {
     for (const std::size_t index : active) {
         used.push_back(members_[index].rate);
     }
-    const std::vector<std::uint64_t> shares = share_cap(rules_.cap, used);
-    std::uint64_t taken = 0;
+    std::uint64_t taken = left_alone();
+    const std::vector<std::uint64_t> shares = share_cap(rules_.cap - std::min(taken, rules_.cap), used);
     for (std::size_t i = 0; i < active.size(); ++i) {
         Member& member = members_[active[i]];
         if (shares[i] < member.cap_told) {
@@ -201,11 +218,7 @@ void Drains::begin_again() {
     }
     const std::size_t index = next->index;
     again_.erase(next);
-    Member& member = members_[index];
-    resume(index, member.armed.id);
-    if (!member.live()) {
-        measured_[index] = {};  // failed again: counted as any other
-    }
+    resume(index, members_[index].armed.id);
 }
 
 void Drains::stop_all(const char* why) {

@@ -43,6 +43,7 @@ private:
     void stop_all(const char* why);
     bool all_done() const;
     std::vector<std::size_t> draining() const;
+    std::uint64_t left_alone() const;
     void tell_cap(std::size_t index, std::uint64_t rate);
 
     Members& members_;

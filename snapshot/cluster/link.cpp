@@ -17,6 +17,20 @@ const Json& member(const Json& message, const char* key) {
     return *found;
 }
 
+// Null if it isn't JSON, or nested so deeply that nobody could have meant it.
+Json parse(std::string_view text) {
+    constexpr int kDepthLimit = 8;
+    bool too_deep = false;
+    Json parsed = Json::parse(
+        text,
+        [&](int depth, Json::parse_event_t, Json&) {
+            too_deep = too_deep || depth > kDepthLimit;
+            return !too_deep;
+        },
+        false);
+    return too_deep || parsed.is_discarded() ? Json() : parsed;
+}
+
 [[noreturn]] void throw_wrong(const char* key) {
     throw Error::failed(std::string("\"") + key + "\", as the other side says it, is of the wrong kind");
 }
@@ -54,12 +68,12 @@ void ClusterLink::received(const remote::FrameHeader& header, std::span<std::byt
         return;
     }
     const std::string_view text(reinterpret_cast<const char*>(payload.data()), payload.size());
-    const Json message = header.kind == remote::FrameKind::kSay ? Json::parse(text, nullptr, false) : Json();
+    const Json message = header.kind == remote::FrameKind::kSay ? parse(text) : Json();
     if (!message.is_object()) {
         throw Error::failed("the other side says what can't be understood");
     }
     if (const auto asked = message.find("do"); asked != message.end() && *asked == "ping") {
-        say({{"is", "pong"}, {"number", member(message, "number")}, {"clock", now}});
+        say({{"is", "pong"}, {"number", number_of(message, "number")}, {"clock", now}});
         return;
     }
     listener_.heard(message, now);

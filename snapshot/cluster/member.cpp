@@ -12,6 +12,7 @@ namespace nodesnap::cluster {
 namespace {
 
 constexpr std::int64_t kSliceNs = 200'000'000;
+constexpr std::chrono::seconds kGreeting{60};
 constexpr std::size_t kOutputKept = std::size_t{1} << 20;
 
 const std::array<std::pair<const char*, Stage>, 6> kStages{{{"here", Stage::kHere},
@@ -31,6 +32,7 @@ ArmedBackup armed_of(const Json& message) {
     armed.backend = text_of(message, "backend");
     armed.atomic = flag_of(message, "atomic");
     armed.held = text_of(message, "held");
+    armed.stops = flag_of(message, "stops");
     armed.provable = flag_of(message, "provable");
     armed.limit_ns = number_of(message, "limit");
     armed.device = static_cast<std::uint64_t>(number_of(message, "device"));
@@ -94,8 +96,13 @@ void Members::reach(const std::vector<std::size_t>& which) {
     const auto awaited = [&] {
         return std::any_of(which.begin(), which.end(), [this](std::size_t index) { return members_[index]->stage == Stage::kAway; });
     };
-    while (awaited()) {
-        advance(monotonic_ns() + kSliceNs);
+    const std::int64_t until_ns = monotonic_ns() + std::chrono::nanoseconds(kGreeting).count();
+    while (awaited() && advance(until_ns)) {
+    }
+    for (const std::size_t index : which) {
+        if (members_[index]->stage == Stage::kAway) {
+            fail_reaching(index, Error::failed("its agent has said nothing for a minute", "look at its load"));
+        }
     }
 }
 
@@ -109,7 +116,7 @@ void Members::hang_up(Way& way) {
 
 void Members::connect(std::size_t index) {
     Way& way = ways_[index];
-    remote::Streams streams = remote::greeted_streams(*way.transport);
+    remote::Streams streams = remote::greeted_streams(*way.transport, kGreeting);
     const std::uint64_t connection = ++connections_;
     way.connection = connection;
     const auto push = [this](Event event) {
@@ -193,6 +200,7 @@ void Members::apply(const Event& event) {
     }
     if (event.ended) {
         if (member.stage != Stage::kDone) {
+            member.may_drain = member.stage == Stage::kDraining;
             const std::string words = way.transport->last_words();
             const std::string why = !event.ended->empty() ? *event.ended : words.empty() ? "its agent has ended" : words;
             fail(event.index,
@@ -237,11 +245,14 @@ void Members::take(Member& member, const Json& message, std::int64_t at_ns, Way&
         member.repository = Uuid::parse(text_of(message, "repository")).value_or(Uuid());
     } else if (word == "armed") {
         member.armed = armed_of(message);
+    } else if (word == "held") {
+        member.held_ns = at_ns;
     } else if (word == "snapped") {
         member.begun_ns = member.clock.here(number_of(message, "begun"));
         member.ended_ns = member.clock.here(number_of(message, "ended"));
     } else if (word == "stored") {
         member.stage = Stage::kStored;
+        member.was_stored = true;
         member.hold = static_cast<CutPart::Hold>(std::clamp<std::int64_t>(number_of(message, "hold"), 0, 2));
         member.downtime_ns = number_of(message, "downtime");
         member.doubt = text_of(message, "doubt");
@@ -259,6 +270,9 @@ void Members::take(Member& member, const Json& message, std::int64_t at_ns, Way&
             throw Error::failed("its command prints too much");
         }
     } else if (word == "done") {
+        if (message.contains("seconds") && !message["seconds"].is_number()) {
+            throw Error::failed("what it says of its drain can't be understood");
+        }
         member.result = message;
         member.stage = Stage::kDone;
     } else if (word == "failed") {

@@ -40,7 +40,7 @@ struct Member {
     Uuid repository;
     ArmedBackup armed;
     ClockOffset clock;
-    std::int64_t held_asked_ns = 0;             // when it was told to hold; monotonic
+    std::int64_t held_ns = 0;                   // when it said that it is held; monotonic
     std::int64_t begun_ns = 0, ended_ns = 0;    // of its snapshot, by the coordinator's monotonic clock
     CutPart::Hold hold = CutPart::Hold::kNone;  // from kStored on, as the next two
     std::int64_t downtime_ns = 0;
@@ -54,6 +54,8 @@ struct Member {
     std::string output;         // of a command, as far as it isn't taken
     std::vector<Json> answers;  // of an inspection
     unsigned attempts = 0;      // to drain it
+    bool was_stored = false;    // it is a part
+    bool may_drain = false;     // its connection has ended while it drained: it may still
 
     bool live() const { return stage != Stage::kAway && stage != Stage::kFailed; }
 };

@@ -131,6 +131,16 @@ bool all_done(const Members& members, const std::vector<std::string>& names) {
     return true;
 }
 
+bool is_complete_now(Call& call, const ClusterCall& cluster, const CutId& id) {
+    ClusterCall asked(call, cluster.file_name);  // what became of each is still to be told
+    for (const CutState& cut : cut_states(inspect_all(call, asked))) {
+        if (cut.proposal.id == id) {
+            return cut.kind == CutState::Kind::kComplete;
+        }
+    }
+    return false;
+}
+
 ExitStatus take(Call& call, ClusterCall& cluster) {
     const Options& options = call.options();
     cluster::CutOptions cut;
@@ -152,14 +162,19 @@ ExitStatus take(Call& call, ClusterCall& cluster) {
     for (const CutProposal::Node& node : result.proposal.nodes) {
         parts.push_back(node.name);
     }
-    const bool complete = all_done(members, parts);
+    // A part whose coordinator or connection was lost may have been finished all the same.
+    const bool complete = all_done(members, parts) || is_complete_now(call, cluster, result.proposal.id);
+    bool lost = false;
+    for (std::size_t index = 0; index < members.size(); ++index) {
+        lost = lost || (members[index].was_stored && members[index].stage != Stage::kDone);
+    }
     call.done("the cluster backup " + result.proposal.id.text() + " is made");
     if (call.json()) {
         write_result(call.document(), members, result, complete);
     } else if (!options.flag("quiet")) {
         print_summary(call.out(), members, result, complete);
     }
-    if (!complete && !cut.degraded) {
+    if (!complete && (lost || !cut.degraded)) {
         throw Error::failed("the cluster backup isn't complete", "`nodesnap cluster backup --finish` goes on with what is missing");
     }
     return complete && (result.one_moment || !result.held) ? ExitStatus::kDone : ExitStatus::kWarnings;
@@ -171,7 +186,7 @@ const CutState& unfinished_cut(const std::vector<CutState>& cuts, const std::str
     }
     const auto found = std::find_if(cuts.rbegin(), cuts.rend(), [](const CutState& cut) {
         return std::any_of(cut.nodes.begin(), cut.nodes.end(), [](const CutState::Node& node) { return node.draft.has_value(); }) &&
-               cut.kind != CutState::Kind::kGivenUp;
+               cut.kind != CutState::Kind::kGivenUp && !cut.forgotten;
     });
     if (found == cuts.rend()) {
         throw Error::refused("there is no cluster backup that could be gone on with", "`nodesnap cluster list` shows what there is");

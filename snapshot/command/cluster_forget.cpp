@@ -41,7 +41,7 @@ SessionId short_id_of(const CutId& cut) {
 }
 
 // Which of them go. What is unfinished, or can't be judged now, stays.
-std::vector<const CutState*> expired(const std::vector<CutState>& cuts, const RetentionRules& rules) {
+std::vector<const CutState*> expired(const std::vector<CutState>& cuts, const RetentionRules& rules, std::size_t& judged_count) {
     std::vector<RetentionBackup> facts;
     std::vector<const CutState*> judged;
     for (const CutState& cut : cuts) {
@@ -56,6 +56,7 @@ std::vector<const CutState*> expired(const std::vector<CutState>& cuts, const Re
         facts.push_back(backup);
         judged.push_back(&cut);
     }
+    judged_count = judged.size();
     const auto reasons = apply_retention(rules, facts, utc_now());
     std::vector<const CutState*> gone;
     for (std::size_t i = 0; i < judged.size(); ++i) {
@@ -119,10 +120,11 @@ ExitStatus cluster_forget(Call& call, ClusterCall& cluster) {
         }
     }
     const auto cuts = cut_states(facts);
-    const auto gone = names.empty() ? expired(cuts, rules) : named(call, cuts, names);
-    if (names.empty() && is_mass_expiry(gone.size(), cuts.size()) && !call.options().flag("allow-mass-expire")) {
+    std::size_t judged = 0;
+    const auto gone = names.empty() ? expired(cuts, rules, judged) : named(call, cuts, names);
+    if (names.empty() && is_mass_expiry(gone.size(), judged) && !call.options().flag("allow-mass-expire")) {
         throw Error::refused(
-            "this would remove " + std::to_string(gone.size()) + " of " + std::to_string(cuts.size()) + " cluster backups, more than half",
+            "this would remove " + std::to_string(gone.size()) + " of " + std::to_string(judged) + " cluster backups, more than half",
             "--dry-run shows which; if it is meant, give --allow-mass-expire");
     }
     const bool dry_run = call.options().flag("dry-run");

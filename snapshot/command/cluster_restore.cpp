@@ -227,11 +227,11 @@ private:
             const std::string state = cluster::text_of(member.answers.front(), "state");
             const auto target =
                 std::find_if(targets_.begin(), targets_.end(), [&, at = index](const Target& other) { return other.index == at; });
-            if (state == "occupied" || (state == "begun" && target == targets_.end())) {
+            if (state == "occupied" || (state != "virgin" && target == targets_.end())) {
                 flaws.push_back(name + cluster::text_of(member.answers.front(), "why"));
             } else if (target != targets_.end()) {
-                target->done = state == "restored";
-                begun_.insert(state == "begun" ? index : members_.size());
+                // A note is no proof: what is there is compared with the backup.
+                begun_.insert(state == "begun" || state == "restored" ? index : members_.size());
             }
         }
         refuse(flaws, "stop all daemons, and move away what is in their directories");
@@ -426,6 +426,11 @@ private:
             jobs.emplace_back(target.index, place_job(target.index, target.backup, "finished"));
         }
         do_jobs(members_, jobs);
+        for (const auto& [index, job] : jobs) {
+            if (members_[index].stage != Stage::kDone) {
+                call_.report().warn("that this restore is over couldn't be noted: " + members_[index].error->message());
+            }
+        }
     }
 
     Call& call_;

@@ -57,7 +57,7 @@ struct DrainOptions {
     const CloneIndex* clones = nullptr;
     const SnapshotFiles* files = nullptr;  // of the source, for a parent with `files` too
     std::uint64_t limit_bytes_per_second = 0;
-    std::shared_ptr<const Throttle::Cap> cap = {};  // in place of that limit, where it may be changed while all is drained
+    std::shared_ptr<const Throttle::Cap> cap = {};  // besides that limit: one that may be changed while all is drained
     std::string scratch_directory;
     DrainSizes sizes;
     bool audits_everything = false;  // not a sample only

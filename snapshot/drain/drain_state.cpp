@@ -13,14 +13,6 @@
 
 namespace nodesnap {
 
-namespace {
-
-std::shared_ptr<const Throttle::Cap> cap_of(const DrainOptions& options) {
-    return options.cap ? options.cap : std::make_shared<const Throttle::Cap>(options.limit_bytes_per_second);
-}
-
-}  // namespace
-
 DrainState::DrainState(int source_, const Repository& repository_, const SessionId& session_, const DrainParent* parent_,
                        const DrainOptions& options_, Progress& progress_, Report& report_)
     : source(source_),
@@ -37,8 +29,8 @@ DrainState::DrainState(int source_, const Repository& repository_, const Session
       progress(progress_),
       report(report_),
       catalog(options_.scratch_directory),
-      read_throttle(cap_of(options_)),
-      write_throttle(cap_of(options_)),
+      read_throttle(options_.cap, options_.limit_bytes_per_second),
+      write_throttle(options_.cap, options_.limit_bytes_per_second),
       begun_ns_(monotonic_ns()),
       pack_counter_(options_.first_pack),
       descriptors_(entry::raise_descriptor_limit()) {}

@@ -268,8 +268,8 @@ private:
         }
     }
     bool abandoned() const {
-        pollfd end{socket_.get(), 0, 0};
-        return nodesnap_.ended() || nodesnap_.is_dying() || (::poll(&end, 1, 0) > 0 && (end.revents & POLLHUP) != 0);
+        pollfd end{socket_.get(), POLLRDHUP, 0};
+        return nodesnap_.ended() || nodesnap_.is_dying() || (::poll(&end, 1, 0) > 0 && (end.revents & (POLLHUP | POLLRDHUP)) != 0);
     }
 
     static constexpr int kLookMs = 10;

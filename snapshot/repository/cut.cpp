@@ -110,7 +110,7 @@ std::vector<CutId> cuts_with(const Repository& repository, std::optional<CutId> 
 }  // namespace
 
 std::string CutProposal::text() const {
-    return members_of(*this).dump();
+    return members_of(*this).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string CutProposal::checksum() const {
