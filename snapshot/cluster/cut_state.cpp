@@ -134,7 +134,8 @@ private:
 
     CutState::Kind kind() {
         const auto say = [this](const char* why) { state_.why = state_.why.empty() ? why : state_.why; };
-        if (given_up_ && !state_.proposal.degraded) {
+        // Where all parts are there a mark says nothing: whoever may write to one repository could have made it.
+        if (given_up_ && (unfinished_ || lost_) && !state_.proposal.degraded) {
             return CutState::Kind::kGivenUp;
         }
         if (unknown_) {

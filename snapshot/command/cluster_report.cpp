@@ -77,7 +77,10 @@ void print_cut(std::ostream& out, const CutState& cut) {
     out << "cluster backup " << cut.proposal.id.text() << " of " << printable_name(cut.proposal.cluster) << ", "
         << human_time(cut.proposal.created_ns) << " UTC\n"
         << "  " << state_text(cut) << (cut.why.empty() ? "" : ": " + printable_text(cut.why)) << '\n'
-        << "  " << moment_of(cut);
+        << "  "
+        << (cut.one_moment ? "one moment: all nodes stood still while all snapshots were taken"
+            : cut.held     ? "held, but not proved to be of one moment"
+                           : "of no one moment, since not all were held");
     if (cut.skew_ns >= 0) {
         out << "; " << human_duration(std::chrono::nanoseconds(cut.skew_ns))
             << " from the first snapshot's beginning to the last one's end, known to "
@@ -98,7 +101,7 @@ void print_cut(std::ostream& out, const CutState& cut) {
     }
 }
 
-// Nobody has asked it: a copy of the proposal that only some nodes have is told apart by what is missing.
+// What is told is without what those have that can't be asked.
 ExitStatus status_of(const std::vector<NodeFacts>& facts) {
     return any_unreachable(facts) ? ExitStatus::kWarnings : ExitStatus::kDone;
 }

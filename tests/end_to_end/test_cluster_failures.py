@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import harness
 from cluster_case import ClusterCase, why_not
@@ -86,6 +87,31 @@ class ClusterFailures(ClusterCase):
             self.expect_all_free()
             self.network.mend(cut_off.number)
         self.taken(file)
+
+    def test_a_connection_that_ends_during_a_drain_costs_nothing(self):
+        self.start(database=False)
+        (self.nodes[0].directory / "much").write_bytes(os.urandom(24 << 20))
+        file = self.cluster_file()
+        backup = self.start_cluster("backup", file, "--json", "--retry-after", "1s", "--limit", "12M")
+        place = f"root@{self.nodes[0].host.address}"
+
+        def ssh():
+            """The coordinator's way to the first node, when that drains."""
+            if not list((self.nodes[0].repository / "journal").glob("*.part")):
+                return None
+            for child in map(int, Path(f"/proc/{backup.pid}/task/{backup.pid}/children").read_text(encoding="ascii").split()):
+                if place in Path(f"/proc/{child}/cmdline").read_text(encoding="ascii").split("\0"):
+                    return child
+            return None
+
+        harness.wait_for(lambda: backup.poll() is not None or ssh(), "the drain")
+        os.kill(ssh(), signal.SIGKILL)
+        # The agent drains on; whether it, or the one that is sent after it, finishes the part is the same.
+        result = self.finish(backup)
+        self.assertIn(result.status, (harness.DONE, harness.WARNINGS), str(result))
+        self.assertTrue(result.json["complete"], str(result))
+        shown = self.cluster("list", file, "--json", expect=harness.DONE).json["cluster_backups"]
+        self.assertEqual([(cut["state"], cut["one_moment"]) for cut in shown], [("complete", True)])
 
     def test_a_drain_that_fails_is_tried_again_alone(self):
         self.start(database=False)

@@ -128,6 +128,9 @@ TEST_F(CutStateTest, DegradedWithoutNodesThatWereMissingFromTheBeginning) {
 
 TEST_F(CutStateTest, AMarkEndsIt) {
     nodes_[1].cuts.at(proposal_.id).given_up = "node b: it failed";
+    EXPECT_EQ(state().kind, CutState::Kind::kComplete);  // it can't undo what is there
+    nodes_[2].parts.clear();
+    nodes_[2].drafts.emplace(proposal_.id, *proposal_.nodes[2].id);
     EXPECT_EQ(state().kind, CutState::Kind::kGivenUp);
     EXPECT_EQ(state().why, "node b: it failed");
     tell_all();
