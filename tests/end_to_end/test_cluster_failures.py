@@ -113,6 +113,27 @@ class ClusterFailures(ClusterCase):
         shown = self.cluster("list", file, "--json", expect=harness.DONE).json["cluster_backups"]
         self.assertEqual([(cut["state"], cut["one_moment"]) for cut in shown], [("complete", True)])
 
+    def test_interrupted_while_it_drains_it_is_finished_later(self):
+        self.start(database=False)
+        for node in self.nodes[:2]:
+            (node.directory / "much").write_bytes(os.urandom(24 << 20))
+        file = self.cluster_file()
+        backup = self.start_cluster("backup", file, "--limit", "4M", "--parallel", "1")
+        harness.wait_for(lambda: backup.poll() is not None or list((self.nodes[0].repository / "journal").glob("*.part")), "the drain")
+        backup.send_signal(signal.SIGINT)
+        interrupted = self.finish(backup)
+        self.assertEqual(interrupted.status, harness.FAILED, str(interrupted))
+        self.expect_all_free()
+        listed = self.cluster("list", file, expect=harness.DONE).out
+        self.assertIn("unfinished", listed)
+        # A backup of one node alone that can't go on with its part leaves that alone.
+        node = self.nodes[1]
+        self.state = node.state
+        refused = self.run_program("backup", node.directory, node.repository, "--exclude", "x", expect=harness.REFUSED)
+        self.assertIn("--finish", refused.err)
+        finished = self.cluster("backup", file, "--finish", expect=(harness.DONE, harness.WARNINGS))
+        self.assertIn("is complete, one moment", finished.out)
+
     def test_a_drain_that_fails_is_tried_again_alone(self):
         self.start(database=False)
         for node in self.nodes:
