@@ -23,7 +23,6 @@ struct Receipt {
     std::int64_t received_ns = 0;  // UTC, by the server's clock
     std::uint64_t length = 0;      // of the manifest's object
     Checksum checksum;             // of it, plain
-    bool operator==(const Receipt&) const = default;
 };
 
 Bytes encode_receipt(const Uuid& repository, const Receipt& receipt);

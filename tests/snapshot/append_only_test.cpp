@@ -36,7 +36,8 @@ TEST_F(AppendOnlyTest, NothingThatIsThereCanBeChanged) {
     store(*host_, pack_name(first.id, 0, 1), "x", Bytes(4096, std::byte{2}));  // as a compaction writes it
     const Lease lease = lock(client_);
     const auto before = everything();
-    for (const auto& [name, content] : before) {
+    for (const auto& object : before) {
+        const std::string& name = object.first;
         SCOPED_TRACE(name);
         for (const Bytes& other : {Bytes(5), host_->peek(layout::manifest(first.name)), host_->peek(layout::manifest(second.name))}) {
             EXPECT_EQ(attempt([&] { client_->remove(name); }), kRefused);
