@@ -183,6 +183,7 @@ void Drains::share() {
     }
     const std::vector<std::size_t> active = draining();
     std::vector<std::uint64_t> used;
+    used.reserve(active.size());
     for (const std::size_t index : active) {
         used.push_back(members_[index].rate);
     }

@@ -47,6 +47,7 @@ ExitStatus run(Call& call) {
     const auto* action = std::find_if(kActions.begin(), kActions.end(), [&](const Action& other) { return name == other.name; });
     if (action == kActions.end()) {
         std::vector<std::string> names;
+        names.reserve(kActions.size());
         for (const Action& other : kActions) {
             names.emplace_back(other.name);
         }

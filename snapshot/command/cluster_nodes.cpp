@@ -117,6 +117,7 @@ std::vector<std::string> ClusterCall::access_words(const ClusterNode& node, cons
 
 void do_jobs(Members& members, const std::vector<std::pair<std::size_t, Json>>& jobs) {
     std::vector<std::size_t> nodes;
+    nodes.reserve(jobs.size());
     for (const auto& [index, job] : jobs) {
         nodes.push_back(index);
     }
@@ -130,6 +131,7 @@ void do_jobs(Members& members, const std::vector<std::pair<std::size_t, Json>>& 
 
 std::vector<cluster::NodeFacts> inspect(Call& call, Members& members, const std::vector<Inspection>& inspections) {
     std::vector<std::pair<std::size_t, Json>> jobs;
+    jobs.reserve(inspections.size());
     for (const Inspection& inspection : inspections) {
         jobs.emplace_back(inspection.index, Json{{"do", "job"}, {"job", "inspect"}, {"words", inspection.words}});
     }
@@ -159,6 +161,7 @@ std::vector<cluster::NodeFacts> inspect_all(Call& call, ClusterCall& cluster) {
 void run_on(Members& members, const std::vector<std::pair<std::size_t, std::vector<std::string>>>& commands, unsigned parallel,
             const std::function<void()>& watch) {
     std::vector<std::size_t> nodes;
+    nodes.reserve(commands.size());
     for (const auto& [index, words] : commands) {
         nodes.push_back(index);
     }
@@ -192,6 +195,7 @@ void run_on(Members& members, const std::vector<std::pair<std::size_t, std::vect
 std::size_t mark_on(Call& call, Members& members, const std::vector<std::size_t>& nodes, const CutId& cut, CutMark mark,
                     const std::string& why) {
     std::vector<std::pair<std::size_t, Json>> jobs;
+    jobs.reserve(nodes.size());
     for (const std::size_t index : nodes) {
         jobs.emplace_back(index, Json{{"do", "job"},
                                       {"job", "mark"},
