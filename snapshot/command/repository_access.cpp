@@ -170,6 +170,11 @@ void write_backup(JsonWriter& document, const Manifest& manifest, const std::str
     document.member("tool_version", manifest.tool_version);
     document.member("profile", manifest.profile);
     document.member("engine_version", manifest.engine_version);
+    if (manifest.cut) {
+        document.member("cluster_backup", manifest.cut->cut.text());
+    } else {
+        document.null("cluster_backup");
+    }
     const Manifest::Totals& totals = manifest.totals;
     document.member("files", totals.files);
     document.member("directories", totals.directories);

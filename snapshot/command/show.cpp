@@ -40,6 +40,9 @@ void print_backup(Call& call, const Manifest& manifest) {
         << "consistency:    " << to_string(manifest.consistency) << '\n'
         << (manifest.engine_version.empty() ? "" : "engine:         " + printable_text(manifest.engine_version) + "\n")
         << (manifest.profile.empty() ? "" : "profile:        " + printable_text(manifest.profile) + "\n")
+        << (manifest.cut
+                ? "part of:        cluster backup " + manifest.cut->cut.text() + " of " + printable_name(manifest.cut->cluster) + "\n"
+                : "")
         << "node:           " << printable_name(manifest.node.name) << '\n'
         << "node directory: " << printable_name(manifest.node.path) << " on " << printable_name(manifest.host_name) << '\n'
         << "backend:        " << printable_text(manifest.proof.backend) << '\n'
