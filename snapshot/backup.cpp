@@ -30,6 +30,10 @@ BackupResult BackupRun::run() {
     if (!draft_) {
         const std::string dropped = make_room();
         parent_ = options_.full ? no_parent() : find_parent(repository_, *backend_);
+        if (parent_.unknown_ones && parent_.best()) {
+            report_.warn("there are backups in " + repository_.target().describe() +
+                         " that this host doesn't remember having made: they are passed over");
+        }
         if (parent_.unknown_ones && !parent_.best()) {
             report_.warn("everything is stored anew, since " + parent_.missing + " (" + options_.state_directory +
                          " was lost, or the repository was used by others)");

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <functional>
 #include <utility>
 
 #include "io/target/object_name.h"
@@ -10,6 +11,7 @@
 #include "platform/fault.h"
 #include "platform/file.h"
 #include "snapshot/append_only/append_rules.h"
+#include "snapshot/repository/cut.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/repository/inventory.h"
 #include "snapshot/repository/json_object.h"
@@ -39,6 +41,24 @@ struct Judge {
     const RepositoryInfo info;
     ClientLease lease;
     const AppendRules rules;
+};
+
+// Looks once more when it is to be finished: by then the lock may be another's, and the name taken.
+class JudgedWriter : public ObjectWriter {
+public:
+    JudgedWriter(std::unique_ptr<ObjectWriter> writer, std::function<void()> judge)
+        : writer_(std::move(writer)), judge_(std::move(judge)) {}
+    Task<void> write(Ring& ring, std::span<const std::byte> data, std::uint64_t offset) override {
+        return writer_->write(ring, data, offset);
+    }
+    Task<void> finish(Ring& ring) override {
+        judge_();
+        return writer_->finish(ring);
+    }
+
+private:
+    const std::unique_ptr<ObjectWriter> writer_;
+    const std::function<void()> judge_;
 };
 
 class AppendOnlyTarget : public Target {
@@ -72,17 +92,22 @@ public:
         return judged("replace", name, [&] { return swap_allowed(name, expected, content); });
     }
     std::unique_ptr<ObjectWriter> begin(std::string_view name, std::string_view staging_id) override {
-        judged("store", name, [&] {
-            const auto pack = layout::parse_pack(name);
-            const auto log = layout::parse_pack_log(name);
-            if (!pack && !log) {
-                refuse_name();
-            }
-            const Judge judge(*target_, options_);
-            pack ? judge.rules.check_pack(*pack, staging_id) : judge.rules.check_log(*log, staging_id);
-            return true;
-        });
-        return target_->begin(name, staging_id);
+        const auto judge = [this, object = std::string(name), staging = std::string(staging_id)] {
+            judged("store", object, [&] {
+                const auto pack = layout::parse_pack(object);
+                const auto log = layout::parse_pack_log(object);
+                if (!pack && !log) {
+                    refuse_name();
+                }
+                const Judge now(*target_, options_);
+                pack ? now.rules.check_pack(*pack, staging) : now.rules.check_log(*log, staging);
+                return true;
+            });
+        };
+        judge();
+        // A part that is given up, and begun anew by another under its name, would be finished in its place.
+        const std::string own = std::string(staging_id) + "." + Uuid::random().text();
+        return std::make_unique<JudgedWriter>(target_->begin(name, own), judge);
     }
     bool remove(std::string_view name) override {
         judged("remove", name, [&] {
@@ -145,13 +170,23 @@ private:
         }
         // What a cut of a cluster was to be, and that nothing more comes of it. That its parts may go is for the host to say.
         if (layout::parse_cut(name) || layout::parse_cut_given_up(name)) {
-            if (content.size() > kJsonObjectLimit) {
-                refuse_name();
-            }
-            Judge(*target_, options_).rules.check_lock();
+            const Judge judge(*target_, options_);
+            judge.rules.check_lock();
+            check_cut(judge.info.uuid, layout::parse_cut(name).has_value(), std::string(name), content);
             return target_->create(name, content);
         }
         refuse_name();
+    }
+
+    // What can't be read would hide what is there, and what needs features that nobody knows stop those who list it.
+    static void check_cut(const Uuid& repository, bool is_proposal, const std::string& name, std::span<const std::byte> content) {
+        const JsonObject object = decode_json_object(content, is_proposal ? kCutProposalKind : kCutMarkKind, name, repository);
+        if (object.ro_compat != 0 || object.compat != 0) {
+            refuse_name();
+        }
+        if (is_proposal) {
+            CutProposal::parse(object.members.dump(), name);
+        }
     }
 
     bool swap_allowed(std::string_view name, const std::optional<std::string>& expected, std::span<const std::byte> content) {

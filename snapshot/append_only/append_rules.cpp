@@ -134,6 +134,24 @@ void AppendRules::check_unused(const SessionId& id) const {
             used(entry.name);
         }
     });
+    for_each_head([&](const std::string& object, std::span<const std::byte> head) {
+        if (session_in_header(head) == id) {
+            used(object);
+        }
+    });
+}
+
+// One id names one backup.
+void AppendRules::check_unpublished(const SessionId& id) const {
+    for_each_head([&](const std::string& object, std::span<const std::byte> head) {
+        const auto header = parse_object_header(head);
+        if (header && header.value->kind == ObjectKind::kManifest && session_in_header(head) == id) {
+            refuse("session " + id.hex() + " is published already: " + object);
+        }
+    });
+}
+
+void AppendRules::for_each_head(const std::function<void(const std::string& object, std::span<const std::byte> head)>& each) const {
     target_.list(layout::kBackups, [&](const ObjectEntry& entry) {
         const auto reader = layout::parse_manifest(entry.name) ? target_.open(entry.name) : nullptr;
         if (reader == nullptr || reader->size() < kHeaderBytes) {
@@ -141,9 +159,7 @@ void AppendRules::check_unused(const SessionId& id) const {
         }
         std::array<std::byte, kHeaderBytes> head{};
         reader->read(head, 0);
-        if (session_in_header(head) == id) {
-            used(entry.name);
-        }
+        each(entry.name, head);
     });
 }
 
@@ -168,9 +184,10 @@ void AppendRules::check_session(const SessionId& id, const std::optional<Version
         refuse("session " + id.hex() + " is being cleared up, or of a later holder of the lock");
     }
     if (!same_name(next.manifest, present.manifest)) {
-        if (next.manifest.revision != 0) {
+        if (next.manifest.revision != 0 || present.manifest.revision != 0) {
             refuse("revisions of backups are written on the repository's host only");
         }
+        check_unpublished(id);
         check_new_sequence(next.manifest.sequence);
     }
 }
@@ -200,6 +217,9 @@ void AppendRules::check_void(const layout::ManifestName& name, std::span<const s
 SessionId AppendRules::check_manifest(const layout::ManifestName& name, std::span<const std::byte> content) const {
     const LeaseHolder holder = lease_.require();
     const std::string object = layout::manifest(name);
+    if (content.size() > kManifestObjectLimit) {
+        refuse("it is longer than any manifest");
+    }
     const auto manifest =
         decode_manifest(content, object, info_.uuid, [](const Damage& damage) { throw Error::damaged(damage.object, damage.what); });
     const auto found = manifest ? session(manifest->id) : std::nullopt;
@@ -209,6 +229,7 @@ SessionId AppendRules::check_manifest(const layout::ManifestName& name, std::spa
     if (found->condemned || found->suspended || found->epoch != holder.epoch || manifest->epoch != holder.epoch) {
         refuse("session " + manifest->id.hex() + " is no longer one that may be published");
     }
+    check_unpublished(manifest->id);
     // What is published later is listed later, so that the order is that of the receipts.
     if (name.sequence <= highest_published(target_)) {
         refuse("there is a backup, or the mark of one, with a number that isn't lower than " + std::to_string(name.sequence));

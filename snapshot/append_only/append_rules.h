@@ -7,6 +7,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "snapshot/append_only/client_lease.h"
@@ -38,6 +39,9 @@ private:
     SessionRecord writing_session(const SessionId& id) const;
     void check_new_sequence(std::uint64_t sequence) const;
     void check_unused(const SessionId& id) const;
+    void check_unpublished(const SessionId& id) const;
+    // The headers of all manifests and marks.
+    void for_each_head(const std::function<void(const std::string& object, std::span<const std::byte> head)>& each) const;
     bool is_taken(const layout::ManifestName& name) const;
 
     Target& target_;

@@ -59,8 +59,9 @@ std::optional<SessionRecord> BackupRun::unfinished_part() const {
     const std::set<SessionId> unfinished = repository_.unfinished_sessions();
     const auto marked = [this](const std::string& object) { return repository_.target().load(object, kJsonObjectLimit).has_value(); };
     for (const SessionRecord& session : repository_.sessions()) {
-        if (session.cut && session.epoch < lease_.epoch() && unfinished.contains(session.id) && repository_.can_be_resumed(session) &&
-            !marked(layout::cut_given_up(*session.cut)) && !marked(layout::cut_forgotten(*session.cut))) {
+        if (session.cut && repository_.made_here(session) && session.epoch < lease_.epoch() && unfinished.contains(session.id) &&
+            repository_.can_be_resumed(session) && !marked(layout::cut_given_up(*session.cut)) &&
+            !marked(layout::cut_forgotten(*session.cut))) {
             return session;
         }
     }

@@ -258,7 +258,8 @@ const Command kForget = {
     "What came by way of \"nodesnap serve --append-only\" goes by when it came, not by what its node says: of each period the first "
     "backup\n"
     "is kept too, what came within --keep-received stays, and more than half of what the last run kept doesn't go without\n"
-    "--allow-mass-expire. Rules that count periods can't be outrun by whoever has the node's key; --keep-last can. Try it with --dry-run, "
+    "--allow-mass-expire. What was received before a key was stolen isn't pushed out by rules that count periods; by --keep-last it can "
+    "be. Try it with --dry-run, "
     "which needs no lock.\n",
     "nodesnap forget /backup/node1 --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n"
     "nodesnap forget /backup/node1 --keep-within 30d --keep-tag release --wait-lock 10m\n"

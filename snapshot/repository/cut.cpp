@@ -17,8 +17,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kProposalKind = "cut";
-constexpr std::string_view kMarkKind = "cut-mark";
 constexpr std::size_t kNodesLimit = 1024;
 constexpr std::size_t kLongestWhy = 1024;
 
@@ -97,6 +95,20 @@ std::optional<JsonObject> load(const Repository& repository, const std::string& 
     return decode_json_object(stored->content, kind, repository.target().describe(object), repository.info().uuid);
 }
 
+// A mark that can't be read is one all the same: it hides nothing but itself.
+std::optional<std::string> why_given_up(const Repository& repository, const CutId& id) {
+    const std::string object = layout::cut_given_up(id);
+    try {
+        const auto mark = load(repository, object, kCutMarkKind);
+        return mark ? std::optional(member::text(mark->members, "why", repository.target().describe(object))) : std::nullopt;
+    } catch (const Error& error) {
+        if (error.status() != ExitStatus::kDamaged && error.status() != ExitStatus::kRefused) {
+            throw;
+        }
+        return "its mark can't be read: " + error.message();
+    }
+}
+
 std::vector<CutId> cuts_with(const Repository& repository, std::optional<CutId> (*parse)(std::string_view)) {
     std::vector<CutId> found;
     repository.target().list(layout::kClusters, [&](const ObjectEntry& entry) {
@@ -127,7 +139,7 @@ CutProposal CutProposal::parse(const std::string& text, const std::string& name)
 }
 
 bool store_proposal(const Repository& repository, const Lease& lease, const CutProposal& proposal) {
-    JsonObject object = envelope(repository, kProposalKind);
+    JsonObject object = envelope(repository, kCutProposalKind);
     object.members = members_of(proposal);
     const std::string name = layout::cut(proposal.id);
     lease.check();
@@ -136,12 +148,12 @@ bool store_proposal(const Repository& repository, const Lease& lease, const CutP
         fault::step("cut.proposed");
         return true;
     }
-    const auto present = load(repository, name, kProposalKind);
+    const auto present = load(repository, name, kCutProposalKind);
     return present && present->members == object.members;
 }
 
 void mark_cut(const Repository& repository, const Lease& lease, const CutId& cut, CutMark mark, const std::string& why) {
-    JsonObject object = envelope(repository, kMarkKind);
+    JsonObject object = envelope(repository, kCutMarkKind);
     object.members["cut"] = cut.text();
     object.members["mark"] = name_of(mark);
     object.members["why"] = why.substr(0, kLongestWhy);
@@ -158,7 +170,7 @@ std::vector<StoredCut> stored_cuts(const Repository& repository) {
     for (const CutId& id : cuts_with(repository, &layout::parse_cut)) {
         const std::string object = layout::cut(id);
         try {
-            const auto stored = load(repository, object, kProposalKind);
+            const auto stored = load(repository, object, kCutProposalKind);
             if (!stored) {
                 continue;
             }
@@ -168,12 +180,10 @@ std::vector<StoredCut> stored_cuts(const Repository& repository) {
                 throw Error::damaged(repository.target().describe(object), "it is another cut's");
             }
             cut.forgotten = forgotten.contains(id);
-            if (const auto mark = load(repository, layout::cut_given_up(id), kMarkKind)) {
-                cut.given_up = member::text(mark->members, "why", repository.target().describe(object));
-            }
+            cut.given_up = why_given_up(repository, id);
             cuts.push_back(std::move(cut));
         } catch (const Error& error) {
-            if (error.status() != ExitStatus::kDamaged) {
+            if (error.status() != ExitStatus::kDamaged && error.status() != ExitStatus::kRefused) {
                 throw;
             }
             repository.damage_sink()({object, error.message(), false});

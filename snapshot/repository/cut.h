@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "snapshot/repository/cut_part.h"
@@ -38,6 +39,10 @@ struct CutProposal {
     std::string checksum() const;  // of that text, 32 hexadecimal digits
     static CutProposal parse(const std::string& text, const std::string& name);
 };
+
+// Kinds of the objects.
+inline constexpr std::string_view kCutProposalKind = "cut";
+inline constexpr std::string_view kCutMarkKind = "cut-mark";
 
 enum class CutMark { kGivenUp, kForgotten };
 

@@ -34,8 +34,14 @@ std::span<const std::byte> bytes_of(std::string_view text) {
 
 }  // namespace
 
-MadeObjects::MadeObjects(const std::string& state_directory, const Uuid& repository)
-    : path_(state_directory + "/made/" + repository.text()), repository_(repository) {
+MadeObjects::MadeObjects(const std::string& state_directory, const Uuid& repository, bool durable)
+    : path_(state_directory + "/made/" + repository.text()), repository_(repository), durable_(durable) {
+    reload();
+}
+
+void MadeObjects::reload() {
+    const std::lock_guard lock(mutex_);
+    sums_.clear();
     const auto text = read_small_file(path_, kFileLimit);
     for (std::size_t at = 0; text && at < text->size();) {
         const std::size_t end = text->find('\n', at);
@@ -62,18 +68,31 @@ void MadeObjects::note_sum(std::string_view object, const std::string& sum) {
     if (const auto found = sums_.find(object); found != sums_.end() && found->second == sum) {
         return;
     }
+    try {
+        append(object, sum);
+    } catch (const Error&) {
+        if (durable_) {
+            throw;
+        }
+    }
+    sums_[std::string(object)] = sum;
+}
+
+void MadeObjects::append(std::string_view object, const std::string& sum) {
     const std::string folder = path_.substr(0, path_.rfind('/'));
     const bool is_new = make_directories(folder, 0700);
     const FileDescriptor file = open_path(path_, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     // What another's line was cut off at doesn't spoil this one.
     const std::string line = "\n" + sum + " " + std::string(object) + "\n";
     write_all(file.get(), bytes_of(line), path_);
+    if (!durable_) {
+        return;
+    }
     sync_file(file.get(), path_);
     if (is_new || sums_.empty()) {
         sync_directory(folder);
         sync_directory(folder.substr(0, folder.rfind('/')));
     }
-    sums_[std::string(object)] = sum;
 }
 
 bool MadeObjects::made(std::string_view object, std::span<const std::byte> content) const {
@@ -100,8 +119,15 @@ void MadeObjects::end_session(const SessionId& session) {
     const auto is_backup = [](const auto& entry) { return entry.first.starts_with(layout::kBackups); };
     auto backups = static_cast<std::size_t>(std::count_if(sums_.begin(), sums_.end(), is_backup));
     std::erase_if(sums_, [&](const auto& entry) { return is_backup(entry) && backups-- > kBackups; });
-    if (sums_.size() != known) {
+    if (sums_.size() == known) {
+        return;
+    }
+    try {
         store_all();
+    } catch (const Error&) {
+        if (durable_) {
+            throw;
+        }
     }
 }
 
@@ -137,7 +163,7 @@ Repository open_remembering(std::shared_ptr<Target> target, const std::string& s
         uuid = plain.info().uuid;
         guarded = plain.keeps_receipts();
     }
-    const auto made = std::make_shared<MadeObjects>(state_directory, uuid);
+    const auto made = std::make_shared<MadeObjects>(state_directory, uuid, guarded);
     Repository repository = Repository::open(make_remembering_target(std::move(target), made, guarded), sink);
     repository.remember(made);
     return repository;

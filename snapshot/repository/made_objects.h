@@ -21,9 +21,12 @@ namespace nodesnap {
 class MadeObjects {
 public:
     // Nothing is remembered where there is no file, or none that can be read.
-    MadeObjects(const std::string& state_directory, const Uuid& repository);
+    // `durable`: something rests on it. Where nothing does, a power cut may take it, and what can't be noted isn't.
+    MadeObjects(const std::string& state_directory, const Uuid& repository, bool durable);
+    // What another process has noted meanwhile.
+    void reload();
 
-    // Durable when it returns. Of manifests, drafts, logs and sessions; anything else isn't remembered.
+    // Durable when it returns, if it is to be. Of manifests, drafts, logs and sessions; anything else isn't remembered.
     void note(std::string_view object, std::span<const std::byte> content);
     void note_sum(std::string_view object, const std::string& sum);
     bool made(std::string_view object, std::span<const std::byte> content) const;
@@ -39,8 +42,10 @@ private:
     void store_all() const;
 
     static constexpr std::size_t kBackups = 4096;
+    void append(std::string_view object, const std::string& sum);
     const std::string path_;
     const Uuid repository_;
+    const bool durable_;
     mutable std::mutex mutex_;
     std::map<std::string, std::string, std::less<>> sums_;
 };

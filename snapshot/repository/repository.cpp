@@ -4,6 +4,7 @@
 #include "platform/error.h"
 #include "platform/random.h"
 #include "snapshot/repository/description.h"
+#include "snapshot/repository/made_objects.h"
 
 namespace nodesnap {
 namespace {
@@ -84,6 +85,9 @@ void Repository::refresh(const Lease& lease) {
     take(description);
     require_writable();
     complete_description();
+    if (made_ != nullptr) {
+        made_->reload();  // another run on this host may have stored something while the lease was waited for
+    }
 }
 
 void Repository::take(const Description& description) {

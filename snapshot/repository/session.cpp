@@ -137,6 +137,12 @@ void Repository::publish(const Lease& lease, const Manifest& manifest) {
         throw Error::locked("the backup was given up by another process, which took the lock of " + target_->describe() + " over",
                             "this process was stopped or cut off for longer than its lease; run the backup again");
     }
+    // What is there may be another's, who could write under the same session: then this backup isn't there.
+    const auto stored = created ? std::nullopt : target_->load(name, kManifestObjectLimit);
+    if (!created && (!stored || stored->content != object)) {
+        throw Error::failed(target_->describe(name) + " is another backup, under the name and the id of this one",
+                            "look who else has the key with which this host reaches the repository; run the backup again");
+    }
     fault::step("publish.done");
 }
 
@@ -158,6 +164,9 @@ std::size_t Repository::clear_sessions(const Lease& lease, const SnapshotRemover
             return;
         }
         finished[entry.manifest->id] = keeps_snapshot(*entry.manifest);
+        if (keeps_receipts_) {
+            return;  // by what another backup says nothing is finished, since anybody may have said it; and no packs are removed
+        }
         if (entry.manifest->parent) {
             finished.try_emplace(*entry.manifest->parent, true);
         }

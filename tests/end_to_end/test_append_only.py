@@ -169,7 +169,8 @@ class AppendOnly(harness.Case):
         self.assert_stays(before, "the forged backup")
         lie.unlink()
         # The node's next one builds on its own, not on the newest.
-        result = self.far_ok("backup", self.node, self.place, "--json").json
+        result = self.far("backup", self.node, self.place, "--json", expect=harness.WARNINGS).json
+        self.assertIn("passed over", result["warnings"][0])
         self.assertEqual(result["backup"]["parent"], first)
         self.assertEqual(compare.differences(compare.snapshot_of(self.node), self.restored()), [])
         self.ok("verify", self.local, "--data")

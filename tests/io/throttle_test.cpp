@@ -66,9 +66,9 @@ TEST_F(ThrottleTest, KeepsToTheRateHoweverItIsAsked) {
 
 TEST_F(ThrottleTest, IsSharedByThreadsWithoutLosingAByte) {
     Throttle throttle(1'000'000'000, &read_moment);
-    std::vector<std::thread> threads;
-    for (int i = 0; i < 4; ++i) {
-        threads.emplace_back([&] {
+    std::vector<std::thread> threads(4);
+    for (std::thread& thread : threads) {
+        thread = std::thread([&] {
             for (int n = 0; n < 10'000; ++n) {
                 throttle.reserve(100'000);
             }
