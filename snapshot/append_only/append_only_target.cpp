@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "io/target/object_name.h"
@@ -122,19 +123,27 @@ public:
         return target_->remove(name);
     }
     void abandon(const std::function<bool(std::string_view staging_id)>& given_up) override {
+        // The target is asked nothing else while it goes through its parts.
+        std::set<std::string, std::less<>> parts;
         target_->abandon([&](std::string_view staging_id) {
-            if (!given_up(staging_id)) {
-                return false;
+            if (given_up(staging_id)) {
+                parts.emplace(staging_id);
             }
+            return false;
+        });
+        for (const std::string& part : parts) {
             // Under the lock no other writes, so that what is there is left.
-            return judged("remove the part", staging_id, [&] {
-                if (!PackId::parse(staging_id.substr(0, 2 * sizeof(PackId::bytes)))) {
+            judged("remove the part", part, [&] {
+                if (!PackId::parse(part.substr(0, 2 * sizeof(PackId::bytes)))) {
                     refuse_name();
                 }
                 Judge(*target_, options_).rules.check_lock();
                 return true;
             });
-        });
+        }
+        if (!parts.empty()) {
+            target_->abandon([&](std::string_view staging_id) { return parts.contains(staging_id); });
+        }
     }
 
 private:

@@ -1,6 +1,7 @@
 // What a key that may only append can do, and what whoever has stolen it tries.
 #include <algorithm>
 
+#include "snapshot/repository/cut.h"
 #include "snapshot/repository/description.h"
 #include "snapshot/repository/inventory.h"
 #include "snapshot/repository/pack_log.h"
@@ -281,6 +282,83 @@ TEST_F(AppendOnlyTest, AManifestIsThatOfItsSession) {
 }
 
 // Two sessions at once: the order of the numbers is that of the receipts.
+// Whoever has the key may give up a part. What they begin then isn't finished in its place.
+TEST_F(AppendOnlyTest, APartIsNotFinishedInThePlaceOfAnother) {
+    Repository repository = open(client_);
+    const Lease lease = lock(client_);
+    SessionRecord session = new_session(repository, lease);
+    repository.begin_session(lease, session);
+    const std::string name = pack_name(session.id, 0);
+    const std::string staging = PackId::of(session.id, 0).hex();
+    Ring::Options options;
+    options.force_blocking = true;
+    Ring ring(options);
+    const Bytes own(4096, std::byte{1});
+    const auto nodes = client_->begin(name, staging);
+    ring.wait(nodes->write(ring, own, 0));
+    client_->abandon([](std::string_view) { return true; });
+    const Bytes others(4096, std::byte{2});
+    const auto thiefs = client_->begin(name, staging);
+    ring.wait(thiefs->write(ring, others, 0));
+    EXPECT_NE(attempt([&] { ring.wait(nodes->finish(ring)); }), kDone);
+    EXPECT_FALSE(host_->contains(name));
+}
+
+TEST_F(AppendOnlyTest, APackIsFinishedUnderTheLockOnly) {
+    Repository repository = open(client_);
+    std::optional<Lease> lease = lock(client_);
+    SessionRecord session = new_session(repository, *lease);
+    repository.begin_session(*lease, session);
+    Ring::Options options;
+    options.force_blocking = true;
+    Ring ring(options);
+    const Bytes content(4096, std::byte{1});
+    const auto writer = client_->begin(pack_name(session.id, 0), PackId::of(session.id, 0).hex());
+    ring.wait(writer->write(ring, content, 0));
+    lease.reset();
+    EXPECT_EQ(attempt([&] { ring.wait(writer->finish(ring)); }), kRefused);
+}
+
+TEST_F(AppendOnlyTest, OneIdNamesOneBackup) {
+    Repository repository = open(client_);
+    const Lease lease = lock(client_);
+    SessionRecord session = new_session(repository, lease);
+    repository.begin_session(lease, session);
+    store_pack(*client_, session.id, 0);
+    repository.publish(lease, manifest_of(repository, session));
+    // Its session object is there until its snapshot is gone.
+    session.manifest.sequence += 1;
+    EXPECT_EQ(attempt([&] { repository.begin_session(lease, session); }), kRefused);
+}
+
+TEST_F(AppendOnlyTest, WhoFindsAnothersUnderTheirNameSaysSo) {
+    Repository repository = open(client_);
+    const Lease lease = lock(client_);
+    SessionRecord session = new_session(repository, lease);
+    repository.begin_session(lease, session);
+    store_pack(*client_, session.id, 0);
+    Manifest thiefs = manifest_of(repository, session);
+    thiefs.host_name = "elsewhere";
+    repository.publish(lease, thiefs);
+    EXPECT_EQ(attempt([&] { repository.publish(lease, manifest_of(repository, session)); }), ExitStatus::kFailed);
+    EXPECT_EQ(attempt([&] { repository.publish(lease, thiefs); }), kDone);  // one's own, asked again
+}
+
+// Else it would hide a cluster backup, or stop whoever lists them.
+TEST_F(AppendOnlyTest, WhatSaysSomethingOfACutCanBeRead) {
+    Repository repository = open(client_);
+    const Lease lease = lock(client_);
+    CutProposal proposal;
+    proposal.id = CutId::random();
+    proposal.cluster = "orders";
+    EXPECT_TRUE(store_proposal(repository, lease, proposal));
+    EXPECT_EQ(attempt([&] { client_->create(layout::cut_given_up(proposal.id), Bytes(100)); }), kRefused);
+    EXPECT_EQ(attempt([&] { client_->create(layout::cut(CutId::random()), Bytes(100)); }), kRefused);
+    EXPECT_EQ(attempt([&] { mark_cut(repository, lease, proposal.id, CutMark::kForgotten, "why"); }), kRefused);
+    mark_cut(repository, lease, proposal.id, CutMark::kGivenUp, "why");
+    EXPECT_EQ(stored_cuts(open(host_)).at(0).given_up, "why");
+}
+
 TEST_F(AppendOnlyTest, WhatIsPublishedLaterHasAHigherNumber) {
     Repository repository = open(client_);
     const Lease lease = lock(client_);
