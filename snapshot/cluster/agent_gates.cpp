@@ -32,7 +32,6 @@ void AgentGates::heard(const Json& message) {
     const std::scoped_lock lock(mutex_);
     if (word == "abort" || word == "stop") {
         ended_ = text_of(message, "why");
-        stops_ = word == "stop";
         if (let_go_) {
             let_go_();
         }

@@ -57,7 +57,6 @@ private:
     std::deque<Json> words_;
     std::optional<std::string> lost_;   // why
     std::optional<std::string> ended_;  // by the coordinator's word: why
-    bool stops_ = false;                // that word was to stop what is under way, and not to take it back
     std::function<void()> let_go_;
 
     Repository* repository_ = nullptr;  // from asked() on
